@@ -1,0 +1,41 @@
+# make setup   .venv with everything, from nothing; does nothing when it is up to date
+# make demo    edits a head from a sentence on this machine and shows the result in outputs/demo/
+# make test    the tests
+# make lint    ruff and mypy
+#
+# Another Python: make setup PYTHON=python3.11
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+# The native thread pools fight each other on small machines when each takes every core in every process.
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup demo test lint clean-demo
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else "Edit3DGS needs Python 3.10, 3.11 or 3.12 (the versions that Nerfstudio 1.1.5 runs on); \
+	$(PYTHON) is %d.%d. Install one of them and name it: make setup PYTHON=python3.11" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24" wheel
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -m pip check
+	@touch $@
+
+demo: setup
+	$(BIN)/edit3dgs demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean-demo:
+	rm -rf outputs/demo

@@ -1,0 +1,1 @@
+"""Parsers of capture formats, one file each."""

@@ -1,0 +1,1 @@
+"""Edit animatable 3D Gaussian head avatars with words."""

@@ -1,0 +1,1 @@
+"""Nerfstudio method configurations, one file per `ns-train` method."""
