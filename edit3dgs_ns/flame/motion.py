@@ -1,0 +1,297 @@
+"""FlameMotion: the parameters of a head model over time, and their files.
+
+Reads and writes GaussianAvatars' ``flame_param.npz`` (one file, T frames) and VHAP's per-frame files (DESIGN section 4).
+Poses are axis-angle in radians; translations in metres. Between two frames, rotations follow the shortest great arc.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.flame.model import FlamePose
+
+FRAME_WIDTHS = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+"""Fields with one row a frame, and the length of a row (``expr`` has a row too, of the model's length)."""
+
+
+@dataclass(frozen=True)
+class FlameMotion:
+    """One actor's identity and the poses of T timesteps (float32)."""
+
+    shape: Float[Tensor, " S"]
+    """Shape coefficients."""
+    static_offset: Float[Tensor, "V 3"] | None
+    """Displacement of the rest vertices (metres), or None."""
+    expr: Float[Tensor, "T E"]
+    """Expression coefficients."""
+    rotation: Float[Tensor, "T 3"]
+    """Global rotation."""
+    neck_pose: Float[Tensor, "T 3"]
+    """Rotation of the head on the neck."""
+    jaw_pose: Float[Tensor, "T 3"]
+    """Rotation of the jaw."""
+    eyes_pose: Float[Tensor, "T 6"]
+    """Rotation of the left eye, then of the right eye."""
+    translation: Float[Tensor, "T 3"]
+    """Metres."""
+
+    def __post_init__(self) -> None:
+        frames = self.expr.shape[0]
+        if self.shape.ndim != 1 or self.expr.ndim != 2:
+            raise ValueError(
+                f"shape {tuple(self.shape.shape)} and expr {tuple(self.expr.shape)}: expected (S,) and (T, E)"
+            )
+        for name, width in FRAME_WIDTHS.items():
+            found = tuple(getattr(self, name).shape)
+            if found != (frames, width):
+                raise ValueError(
+                    f"{name} has shape {found}, expected {(frames, width)} for {frames} frames of expr"
+                )
+
+    def __len__(self) -> int:
+        """T."""
+        return self.expr.shape[0]
+
+    @classmethod
+    def zeros(cls, frames: int, num_shape: int, num_expr: int) -> FlameMotion:
+        """The neutral head, standing still for a number of frames."""
+        rows = {name: torch.zeros(frames, width) for name, width in FRAME_WIDTHS.items()}
+        return cls(
+            shape=torch.zeros(num_shape), static_offset=None, expr=torch.zeros(frames, num_expr), **rows
+        )
+
+    # --- files ---
+
+    @classmethod
+    def load(cls, path: str | Path) -> FlameMotion:
+        """Reads ``flame_param.npz`` as GaussianAvatars writes it, or one per-frame file of VHAP.
+
+        ``dynamic_offset`` is ignored, as GaussianAvatars does.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a key is missing, has another shape or holds values that are not finite.
+        """
+        path = Path(path)
+        table = _read_table(path)
+        try:
+            return cls(
+                shape=_tensor(table, "shape", path).reshape(-1),
+                static_offset=_static_offset(table, path),
+                expr=_rows(table, "expr", path),
+                **{name: _rows(table, name, path) for name in FRAME_WIDTHS},
+            )
+        except ValueError as error:
+            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_frames(cls, paths: Sequence[str | Path]) -> FlameMotion:
+        """Joins VHAP's per-frame files, in the given order; identity comes from the first.
+
+        Raises:
+            FileNotFoundError, ValueError: as `load`; or no files, or different lengths of a field.
+        """
+        if not paths:
+            raise ValueError("no per-frame FLAME parameter files were given, expected at least one")
+        return cls.concat([cls.load(path) for path in paths], same_identity=False)
+
+    def save(self, path: str | Path) -> None:
+        """Writes ``flame_param.npz`` with GaussianAvatars' keys and shapes, atomically."""
+        path = Path(path)
+        table = {
+            name: getattr(self, name).detach().cpu().numpy() for name in ("shape", "expr", *FRAME_WIDTHS)
+        }
+        if self.static_offset is not None:
+            table["static_offset"] = self.static_offset.detach().cpu().numpy()[None]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, **table)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    # --- frames ---
+
+    def pose(self, frames: slice | Sequence[int] | Tensor = slice(None)) -> FlamePose:
+        """Expression and pose of some frames (all by default), for `ShapedHead.posed`."""
+        return FlamePose(**{name: getattr(self, name)[frames] for name in ("expr", *FRAME_WIDTHS)})
+
+    def slice(
+        self, start: int | None = None, stop: int | None = None, step: int | None = None
+    ) -> FlameMotion:
+        """The frames ``start:stop:step``, same identity."""
+        return self.with_pose(self.pose(slice(start, stop, step)))
+
+    def with_pose(self, pose: FlamePose) -> FlameMotion:
+        """This identity with other frames."""
+        return dataclasses.replace(self, **{name: getattr(pose, name) for name in ("expr", *FRAME_WIDTHS)})
+
+    def interpolate(self, t: float | Float[Tensor, " K"]) -> FlamePose:
+        """The pose at places on the motion.
+
+        Args:
+            t: 0 is the first frame, 1 the last; values outside are clamped. A number gives one frame.
+
+        Returns:
+            The K poses: expression and translation linearly blended, rotations along the great arc.
+        """
+        if len(self) == 0:
+            raise ValueError("cannot interpolate a motion without frames")
+        place = torch.as_tensor(t, dtype=self.expr.dtype, device=self.expr.device).reshape(-1).clamp(0, 1) * (
+            len(self) - 1
+        )
+        before = place.floor().long().clamp(0, max(len(self) - 2, 0))
+        after = (before + 1).clamp(max=len(self) - 1)
+        share = (place - before)[:, None]
+        out = {}
+        for name in ("expr", *FRAME_WIDTHS):
+            a, b = getattr(self, name)[before], getattr(self, name)[after]
+            if name in ("expr", "translation"):
+                out[name] = a + share * (b - a)
+            else:
+                mixed = slerp_axis_angle(a.unflatten(1, (-1, 3)), b.unflatten(1, (-1, 3)), share)
+                out[name] = mixed.flatten(1)
+        return FlamePose(**out)
+
+    @staticmethod
+    def concat(motions: Sequence[FlameMotion], same_identity: bool = True) -> FlameMotion:
+        """Joins motions in time.
+
+        Args:
+            motions: at least one.
+            same_identity: refuse motions whose shape or static offset differ from the first's.
+
+        Raises:
+            ValueError: nothing to join, another number of coefficients, or another identity.
+        """
+        if not motions:
+            raise ValueError("no motions to join, expected at least one")
+        first = motions[0]
+        for i, motion in enumerate(motions):
+            if motion.expr.shape[1] != first.expr.shape[1] or motion.shape.shape != first.shape.shape:
+                raise ValueError(
+                    f"motion {i} has {motion.shape.shape[0]} shape and {motion.expr.shape[1]} expression coefficients, the "
+                    f"first has {first.shape.shape[0]} and {first.expr.shape[1]}: they belong to different head models"
+                )
+            if same_identity and not _same_identity(first, motion):
+                raise ValueError(
+                    f"motion {i} is another identity than the first; use retarget() for another actor's motion"
+                )
+        rows = {name: torch.cat([getattr(m, name) for m in motions]) for name in ("expr", *FRAME_WIDTHS)}
+        return FlameMotion(shape=first.shape, static_offset=first.static_offset, **rows)
+
+    def retarget(self, actor: FlameMotion) -> FlameMotion:
+        """This motion played by another actor: the actor's shape and static offset, this one's frames.
+
+        Raises:
+            ValueError: the two belong to head models with different expression coefficients.
+        """
+        if actor.expr.shape[1] != self.expr.shape[1]:
+            raise ValueError(
+                f"the motion has {self.expr.shape[1]} expression coefficients, the actor {actor.expr.shape[1]}: "
+                "they belong to different head models"
+            )
+        return dataclasses.replace(self, shape=actor.shape, static_offset=actor.static_offset)
+
+    def to(self, device: torch.device | str) -> FlameMotion:
+        """A copy on another device."""
+        moved = {
+            f.name: value.to(device)
+            for f in dataclasses.fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return dataclasses.replace(self, **moved)
+
+
+def slerp_axis_angle(
+    a: Float[Tensor, "*batch 3"], b: Float[Tensor, "*batch 3"], share: Float[Tensor, "*#batch"]
+) -> Float[Tensor, "*batch 3"]:
+    """Rotation at a share of the shortest way from ``a`` to ``b`` (Shoemake 1985, slerp), all axis-angle."""
+    qa, qb = _axis_angle_to_quat(a), _axis_angle_to_quat(b)
+    cosine = (qa * qb).sum(-1, keepdim=True)
+    qb = torch.where(cosine < 0, -qb, qb)
+    angle = torch.atan2((qa - qb).norm(dim=-1, keepdim=True), (qa + qb).norm(dim=-1, keepdim=True)) * 2
+    share = share[..., None]
+    sine = torch.sin(angle)
+    flat = sine < 1e-4  # nearly equal: blend linearly
+    safe = torch.where(flat, torch.ones_like(sine), sine)
+    wa = torch.where(flat, 1 - share, torch.sin((1 - share) * angle) / safe)
+    wb = torch.where(flat, share, torch.sin(share * angle) / safe)
+    return _quat_to_axis_angle(wa * qa + wb * qb)
+
+
+def _axis_angle_to_quat(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
+    """wxyz."""
+    angle = axis_angle.norm(dim=-1, keepdim=True)
+    half_sinc = 0.5 * torch.sinc(angle / (2 * torch.pi))  # sin(angle/2) / angle
+    return torch.cat([torch.cos(angle / 2), half_sinc * axis_angle], -1)
+
+
+def _quat_to_axis_angle(quat: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
+    """wxyz, any length but zero."""
+    quat = torch.where(quat[..., :1] < 0, -quat, quat)
+    sine = quat[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quat[..., :1])
+    small = sine < 1e-8
+    scale = torch.where(
+        small, 2 / quat[..., :1].clamp(min=0.5), angle / torch.where(small, torch.ones_like(sine), sine)
+    )
+    return scale * quat[..., 1:]
+
+
+def _same_identity(a: FlameMotion, b: FlameMotion) -> bool:
+    if (a.static_offset is None) != (b.static_offset is None):
+        return False
+    same = torch.allclose(a.shape, b.shape, atol=1e-5)
+    if a.static_offset is not None and b.static_offset is not None:
+        same = same and a.static_offset.shape == b.static_offset.shape
+        same = same and torch.allclose(a.static_offset, b.static_offset, atol=1e-6)
+    return same
+
+
+def _read_table(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected an npz of FLAME parameters")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
+        raise ValueError(f"{path}: not a readable npz of plain arrays ({error})") from error
+
+
+def _tensor(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:
+    if key not in table:
+        raise ValueError(f"{path}: has no {key!r}; found {', '.join(sorted(table)) or 'nothing'}")
+    array = np.asarray(table[key])
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ValueError(f"{path}: {key!r} is not an array of finite numbers")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _rows(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:
+    """(T, width); a single frame may come without its first axis."""
+    values = _tensor(table, key, path)
+    return values[None] if values.ndim == 1 else values
+
+
+def _static_offset(table: dict[str, np.ndarray], path: Path) -> Tensor | None:
+    if "static_offset" not in table:
+        return None
+    offset = _tensor(table, "static_offset", path)
+    offset = offset[0] if offset.ndim == 3 and offset.shape[0] == 1 else offset
+    if offset.ndim != 2 or offset.shape[1] != 3:
+        raise ValueError(
+            f"{path}: 'static_offset' has shape {tuple(offset.shape)}, expected (1, V, 3) or (V, 3)"
+        )
+    return offset
