@@ -1,0 +1,93 @@
+"""What an avatar is trained to minimise: image similarity, and Gaussians that stay near their triangles.
+
+GaussianAvatars (Qian et al., CVPR 2024), equations 2 to 5:
+
+    L = (1 - w) L1 + w (1 - SSIM) + 0.01 mean |relu(|x_l| - 1)| + 1.0 mean |relu(exp(s_l) - 0.6)|
+
+with means x_l and log scales s_l relative to the triangle; the last two terms over visible Gaussians only.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def image_loss(
+    rendered: Float[Tensor, "views height width 3"], target: Float[Tensor, "views height width 3"], ssim_weight: float
+) -> Float[Tensor, ""]:
+    """`(1 - ssim_weight) L1 + ssim_weight (1 - SSIM)`; images in [0, 1]."""
+    difference = (rendered - target).abs().mean()
+    if ssim_weight == 0:
+        return difference
+    return (1 - ssim_weight) * difference + ssim_weight * (1 - ssim(rendered, target))
+
+
+def ssim(
+    a: Float[Tensor, "views height width channels"], b: Float[Tensor, "views height width channels"]
+) -> Float[Tensor, ""]:
+    """Mean structural similarity of images in [0, 1] (Wang et al., 2004): 11-pixel Gaussian window, sigma 1.5, no padding.
+
+    Differentiable in `a`; in `b` too where it runs in torch operations, that is on CUDA.
+
+    Raises:
+        ValueError: images smaller than the window.
+    """
+    height, width = a.shape[1:3]
+    if min(height, width) < _WINDOW:
+        raise ValueError(f"SSIM needs images of at least {_WINDOW} x {_WINDOW} pixels, found {width} x {height}.")
+    if a.device.type != "cpu" or a.dtype != torch.float32:
+        return ssim_reference(a, b)
+    from edit3dgs_ns.splats.cpu_ssim import CpuSsim
+
+    return CpuSsim.apply(a, b, _window(), _C1, _C2)
+
+
+def ssim_reference(
+    a: Float[Tensor, "views height width channels"], b: Float[Tensor, "views height width channels"]
+) -> Float[Tensor, ""]:
+    """`ssim` in torch operations. The window is separable, so that both passes are products with a banded matrix."""
+    height, width = a.shape[1:3]
+    down, across = _band_matrix(height, a.device, a.dtype), _band_matrix(width, a.device, a.dtype).T
+    a, b = a.permute(0, 3, 1, 2), b.permute(0, 3, 1, 2)
+    mu_a, mu_b, aa, bb, ab = (down @ torch.stack([a, b, a * a, b * b, a * b]) @ across).unbind(dim=0)
+    var_a, var_b, cov = aa - mu_a * mu_a, bb - mu_b * mu_b, ab - mu_a * mu_b
+    numerator = (2 * mu_a * mu_b + _C1) * (2 * cov + _C2)
+    return (numerator / ((mu_a * mu_a + mu_b * mu_b + _C1) * (var_a + var_b + _C2))).mean()
+
+
+def _window() -> Float[Tensor, " taps"]:
+    offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
+    window = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
+    return window / window.sum()
+
+
+@lru_cache(maxsize=16)
+def _band_matrix(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "out size"]:
+    """The Gaussian window as a matrix: row i holds it from column i on."""
+    window = _window()
+    matrix = torch.zeros(size - _WINDOW + 1, size, dtype=torch.float64)
+    for row in range(len(matrix)):
+        matrix[row, row : row + _WINDOW] = window
+    return matrix.to(device=device, dtype=dtype)
+
+
+def distance_loss(means: Float[Tensor, "gaussians 3"], threshold: float) -> Float[Tensor, ""]:
+    """Mean of `relu(|x_l| - threshold)`; local means, in triangle sizes (GaussianAvatars, equation 3)."""
+    if len(means) == 0:
+        return means.sum()
+    return F.relu(means.norm(dim=-1) - threshold).mean()
+
+
+def scale_loss(scales: Float[Tensor, "gaussians 3"], threshold: float) -> Float[Tensor, ""]:
+    """Mean of `|relu(exp(s_l) - threshold)|`; local log scales (GaussianAvatars, equation 4)."""
+    if len(scales) == 0:
+        return scales.sum()
+    return F.relu(torch.exp(scales) - threshold).norm(dim=-1).mean()

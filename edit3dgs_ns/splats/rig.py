@@ -1,0 +1,142 @@
+"""The tracked head as a trainable module: FLAME parameters over time, and the triangle frames they give.
+
+Expression, pose and translation of every timestep can be fine-tuned, because no tracker is exact (GaussianAvatars, section 3.3);
+shape and static offset stay fixed. All of them are saved with the avatar, so that it can be shown without its capture; the FLAME model
+itself is not (licensed data does not belong into checkpoints).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from edit3dgs_ns.flame.model import FlameModel, FlamePose, ShapedHead
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.splats.binding import TriangleFrames, triangle_frames
+
+POSE_PARAMETERS = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
+"""What varies over time, by FlameMotion's names."""
+
+_ON_TIMESTEP = 1e-3
+"""A place on the motion this close (in timesteps) to a timestep is that timestep; float32 times are accurate to about 1e-4."""
+
+
+class TrackedHead(nn.Module):
+    """One head over T timesteps. Times t in [0, 1] are places on the motion: timestep t (T - 1), in between interpolated.
+
+    Args:
+        flame: the parametric head; followed to the device, kept out of `state_dict`.
+        motion: the tracked parameters.
+
+    Raises:
+        ValueError: `motion` does not fit `flame` (its coefficients or its static offset).
+    """
+
+    shape: Tensor
+    static_offset: Tensor
+
+    def __init__(self, flame: FlameModel, motion: FlameMotion):
+        super().__init__()
+        check_motion(flame, motion)
+        self._flame = (flame,)  # in a tuple: not a submodule, so not part of state_dict
+        self._shaped: ShapedHead | None = None
+        offset = motion.static_offset
+        self.register_buffer("shape", motion.shape.detach().clone().float())
+        self.register_buffer(
+            "static_offset",
+            torch.zeros(flame.num_vertices, 3) if offset is None else offset.detach().clone().float(),
+        )
+        self.pose = nn.ParameterDict(
+            {name: nn.Parameter(getattr(motion, name).detach().clone().float()) for name in POSE_PARAMETERS}
+        )
+
+    @property
+    def num_timesteps(self) -> int:
+        """T, the number of timesteps of the motion."""
+        return len(self.pose["translation"])
+
+    @property
+    def flame(self) -> FlameModel:
+        """The parametric head."""
+        return self._flame[0]
+
+    @property
+    def faces(self) -> Int[Tensor, "faces 3"]:
+        """Corners of every face."""
+        return self.flame.faces
+
+    def motion(self) -> FlameMotion:
+        """The parameters as they are now (fine-tuned), detached copies."""
+        pose = {name: self.pose[name].detach().clone() for name in POSE_PARAMETERS}
+        return FlameMotion(shape=self.shape.clone(), static_offset=self.static_offset.clone(), **pose)
+
+    def set_motion(self, motion: FlameMotion) -> None:
+        """Moves by the expressions and poses of `motion` from now on, of any length; the identity (shape, offset) stays.
+
+        Raises:
+            ValueError: `motion` has more expression coefficients than the head.
+        """
+        check_motion(self.flame, motion, identity=False)
+        for name in POSE_PARAMETERS:
+            self.pose[name].data = getattr(motion, name).detach().clone().to(self.pose[name])
+
+    def vertices(self, timesteps: Int[Tensor, " times"]) -> Float[Tensor, "times vertices 3"]:
+        """Posed vertices, metres; differentiable in the pose parameters."""
+        return self._shaped_head().posed(FlamePose(**{name: self.pose[name][timesteps] for name in POSE_PARAMETERS}))
+
+    def vertices_at(self, time: float) -> Float[Tensor, "vertices 3"]:
+        """Posed vertices at a place on the motion; outside [0, 1] it stops at the ends."""
+        place = min(max(time, 0.0), 1.0) * (self.num_timesteps - 1)
+        nearest = round(place)
+        if abs(place - nearest) <= _ON_TIMESTEP:
+            return self.vertices(torch.tensor([nearest], device=self.shape.device))[0]
+        before = int(place)
+        pair = {name: self.pose[name][before : before + 2] for name in POSE_PARAMETERS}
+        pose = FlameMotion(shape=self.shape, static_offset=None, **pair).interpolate(place - before)
+        return self._shaped_head().posed(pose)[0]
+
+    def frames_at(self, time: float) -> TriangleFrames:
+        """The triangle frames at a place on the motion."""
+        return triangle_frames(self.vertices_at(time), self.faces)
+
+    def canonical_vertices(self) -> Float[Tensor, "vertices 3"]:
+        """The head at rest: this identity, neutral expression, all joints straight, at the origin."""
+        zeros = {name: torch.zeros_like(self.pose[name][:1]) for name in POSE_PARAMETERS}
+        return self._shaped_head().posed(FlamePose(**zeros))[0]
+
+    def forget_shape(self) -> None:
+        """To be called after `shape` or `static_offset` were written: the shaped head is computed once and kept."""
+        self._shaped = None
+
+    def _shaped_head(self) -> ShapedHead:
+        if self._shaped is None:
+            with torch.no_grad():
+                self._shaped = self.flame.shaped(self.shape, self.static_offset)
+        return self._shaped
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        self.flame._apply(fn)
+        self.forget_shape()
+        return self
+
+
+def check_motion(flame: FlameModel, motion: FlameMotion, identity: bool = True) -> None:
+    """Raises a ValueError when the parameters belong to another head model than `flame`."""
+    found, expected = [], []
+    if motion.expr.shape[-1] > flame.num_expr:
+        found.append(f"{motion.expr.shape[-1]} expression coefficients")
+        expected.append(f"at most {flame.num_expr}")
+    if identity and motion.shape.shape[-1] > flame.num_shape:
+        found.append(f"{motion.shape.shape[-1]} shape coefficients")
+        expected.append(f"at most {flame.num_shape}")
+    if identity and motion.static_offset is not None and len(motion.static_offset) != flame.num_vertices:
+        found.append(f"a static offset of {len(motion.static_offset)} vertices")
+        expected.append(f"{flame.num_vertices}")
+    if found:
+        raise ValueError(
+            f"The tracked parameters do not fit the head model: found {', '.join(found)}; expected {', '.join(expected)}. They were "
+            "tracked with another head. For a FLAME capture (NeRSemble, VHAP) pass `nersemble-data --flame-model FILE` or set "
+            "FLAME_MODEL_PATH; for a capture made by `edit3dgs capture` leave both unset (the embedded open head)."
+        )
