@@ -1,10 +1,12 @@
 """Which Gaussian touches which tile of the image, front to back.
 
-Per camera: a radix sort of the visible Gaussians by depth, then one counting sort of (Gaussian, tile) pairs by tile,
-stable, so that every tile lists its Gaussians by depth. A pair exists only where some pixel row of the tile can reach
-an opacity of 1/255: the ellipse of that level is intersected with the tile's band of rows exactly.
+Per camera: a radix sort of the visible Gaussians by depth, then one counting sort of (Gaussian, tile) pairs
+by tile, stable, so that every tile lists its Gaussians by depth. A pair exists only where some pixel row of
+the tile can reach an opacity of 1/255: the ellipse of that level is intersected with the tile's band of rows
+exactly.
 
-Like gsplat, a Gaussian is never drawn beyond the 16 x 16 tiles that the square of its radius (3 sigma) touches.
+Like gsplat, a Gaussian is never drawn beyond the 16 x 16 tiles that the square of its radius (3 sigma)
+touches.
 """
 
 from __future__ import annotations
@@ -67,10 +69,12 @@ def depth_order(keys, radii, order, visible, bits):
 
 @kernel()
 def _fill_record(x, y, A, B, C, opacity, record, ellipse):
-    """Write one Gaussian's record and its ellipse; the rows are empty where it is too faint to be seen anywhere.
+    """Write one Gaussian's record and its ellipse; the rows are empty where it is too faint to be seen
+    anywhere.
 
-    The ellipse A dx^2 + 2 B dx dy + C dy^2 = level is where the opacity falls to 1/255, and a little beyond. Written as
-    level, determinant, |dy| of the leftmost and rightmost point, and 1 / A; level 0 stands for no bound at all.
+    The ellipse A dx^2 + 2 B dx dy + C dy^2 = level is where the opacity falls to 1/255, and a little beyond.
+    Written as level, determinant, |dy| of the leftmost and rightmost point, and 1 / A; level 0 stands for no
+    bound at all.
     """
     dt = record.dtype.type
     record[0], record[1], record[2], record[3], record[4], record[5] = x, y, A, B, C, opacity
@@ -81,8 +85,13 @@ def _fill_record(x, y, A, B, C, opacity, record, ellipse):
     det = A * C - B * B
     ellipse[0] = dt(0)
     record[6], record[7] = dt(-_FAR), dt(_FAR)
-    if det > dt(1e-30) and C > dt(1e-15):
-        ellipse[0], ellipse[1], ellipse[2], ellipse[3] = level, det, B * math.sqrt(level / (C * det)), dt(1) / A
+    if det > dt(1e-30) and dt(1e-15) < C:
+        ellipse[0], ellipse[1], ellipse[2], ellipse[3] = (
+            level,
+            det,
+            B * math.sqrt(level / (C * det)),
+            dt(1) / A,
+        )
         half = math.sqrt(level * A / det)
         record[6], record[7] = max(y - half - dt(0.5), dt(-_FAR)), min(y + half - dt(0.5), dt(_FAR))
 
@@ -136,11 +145,24 @@ def _tiles_in_band(record, ellipse, radius, band, width, height):
 
 @kernel(parallel=True)
 def count_pairs(
-    order, visible, radii, means2d, conics, opacities, colors, width, height, records, ellipses, pairs_of, histogram
+    order,
+    visible,
+    radii,
+    means2d,
+    conics,
+    opacities,
+    colors,
+    width,
+    height,
+    records,
+    ellipses,
+    pairs_of,
+    histogram,
 ):
     """Gather records (C, N, RECORD + D) and ellipses (C, N, 4) in depth order, and count pairs.
 
-    Fills pairs_of (C, N): pairs of the i-th Gaussian by depth; histogram (C, CHUNKS, tiles): pairs per chunk and tile.
+    Fills pairs_of (C, N): pairs of the i-th Gaussian by depth; histogram (C, CHUNKS, tiles): pairs per chunk
+    and tile.
     """
     cameras = radii.shape[0]
     columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
@@ -174,8 +196,9 @@ def count_pairs(
 def scan_pairs(visible, pairs_of, histogram, first_slot, tile_start):
     """Turn counts into places.
 
-    Fills first_slot (C, N + 1), numbering pairs Gaussian by Gaussian; tile_start (C * tiles + 1), numbering them tile by
-    tile; and replaces each count of the histogram by the place of that chunk's first pair in that tile.
+    Fills first_slot (C, N + 1), numbering pairs Gaussian by Gaussian; tile_start (C * tiles + 1), numbering
+    them tile by tile; and replaces each count of the histogram by the place of that chunk's first pair in
+    that tile.
     """
     cameras, chunks, tiles = histogram.shape
     slot = 0
@@ -199,7 +222,8 @@ def scan_pairs(visible, pairs_of, histogram, first_slot, tile_start):
 def scatter_pairs(
     order, visible, radii, records, ellipses, width, height, first_slot, histogram, pair_rank, pair_slot
 ):
-    """Fill pair_rank and pair_slot (pairs,): the depth rank and the slot of each pair, tile by tile, front to back."""
+    """Fill pair_rank and pair_slot (pairs,): the depth rank and the slot of each pair, tile by tile, front to
+    back."""
     cameras = radii.shape[0]
     columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
     for job in prange(cameras * CHUNKS):

@@ -1,8 +1,8 @@
 """Projection of 3D Gaussians to the image plane on the CPU, and its gradient.
 
-EWA splatting (Zwicker et al. 2002; Kerbl et al. 2023, equation 5) with gsplat's conventions: quaternions wxyz of any
-length, the camera looks along +z (OpenCV), the ray direction of the linearisation is clamped to 1.3 times the
-half field of view, and 0.3 pixels^2 are added to the 2D covariance.
+EWA splatting (Zwicker et al. 2002; Kerbl et al. 2023, equation 5) with gsplat's conventions: quaternions wxyz
+of any length, the camera looks along +z (OpenCV), the ray direction of the linearisation is clamped to 1.3
+times the half field of view, and 0.3 pixels^2 are added to the 2D covariance.
 
 For one Gaussian, with W the camera's rotation, S the scales and Q the rotation matrix:
     U = W Q diag(S),  P = J U (2 x 3),  cov = P P^T + eps2d I,  conic = cov^-1 = [[A, B], [B, C]].
@@ -18,7 +18,8 @@ from numba import prange
 from edit3dgs_ns.splats.jit import kernel
 
 _CHUNKS = 32
-"""Parts in which the gradient of the cameras is summed: fixed, so that the sum does not depend on the threads."""
+"""Parts in which the gradient of the cameras is summed: fixed, so that the sum does not depend on the
+threads."""
 
 
 @kernel()
@@ -65,7 +66,11 @@ def _shape_in_camera(viewmat, rotation, scale, U):
     """U = W Q diag(S)."""
     for i in range(3):
         for j in range(3):
-            total = viewmat[i, 0] * rotation[0, j] + viewmat[i, 1] * rotation[1, j] + viewmat[i, 2] * rotation[2, j]
+            total = (
+                viewmat[i, 0] * rotation[0, j]
+                + viewmat[i, 1] * rotation[1, j]
+                + viewmat[i, 2] * rotation[2, j]
+            )
             U[i, j] = total * scale[j]
 
 
@@ -161,7 +166,8 @@ def project_backward(
     means, quats, scales, viewmats, Ks, width, height, eps2d, radii, conics, compensations,
     v_means2d, v_depths, v_conics, v_compensations, v_means, v_quats, v_scales, v_viewmats,
 ):  # fmt: skip
-    """Fill the gradients of means, quats and scales, and that of the cameras in parts: v_viewmats (_CHUNKS, C, 4, 4).
+    """Fill the gradients of means, quats and scales, and that of the cameras in parts: v_viewmats (_CHUNKS,
+    C, 4, 4).
 
     `v_conics` holds derivatives by A, B and C of sigma = (A dx^2 + C dy^2) / 2 + B dx dy.
     """

@@ -1,8 +1,8 @@
 """The CPU rasterizer: Numba kernels as autograd functions. `rasterize.rasterize` is the way in.
 
-Three stages, each with an analytic backward pass: `project`, `spherical_harmonics` and `blend`. Every kernel gives the
-same bits for any number of threads (`numba.set_num_threads`), because sums that cross threads are taken over fixed
-parts in a fixed order. float32 and float64 are compiled separately, on first use.
+Three stages, each with an analytic backward pass: `project`, `spherical_harmonics` and `blend`. Every kernel
+gives the same bits for any number of threads (`numba.set_num_threads`), because sums that cross threads are
+taken over fixed parts in a fixed order. float32 and float64 are compiled separately, on first use.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class _Project(torch.autograd.Function):
         v_viewmats = np.empty((_PARTS, *viewmats.shape), viewmats.dtype)
         projection.project_backward(
             means, quats, scales, viewmats, Ks, *ctx.image, radii, conics, compensations,
-            _gradient(v_means2d, conics[..., :2]), _gradient(v_depths, compensations), _gradient(v_conics, conics),
-            _gradient(v_compensations, compensations), v_means, v_quats, v_scales, v_viewmats,
+            _gradient(v_means2d, conics[..., :2]), _gradient(v_depths, compensations),
+            _gradient(v_conics, conics), _gradient(v_compensations, compensations),
+            v_means, v_quats, v_scales, v_viewmats,
         )  # fmt: skip
         gradients = (v_means, v_quats, v_scales, v_viewmats.sum(0))
         return (*(torch.from_numpy(x) for x in gradients), *([None] * 7))
@@ -103,7 +104,19 @@ def _bin(radii, means2d, depths, conics, opacities, colors, width, height) -> di
     pairs_of = np.empty((cameras, count), np.int32)
     histogram = np.empty((cameras, binning.CHUNKS, tile_count), np.int64)
     binning.count_pairs(
-        order, visible, radii, means2d, conics, opacities, colors, width, height, records, ellipses, pairs_of, histogram
+        order,
+        visible,
+        radii,
+        means2d,
+        conics,
+        opacities,
+        colors,
+        width,
+        height,
+        records,
+        ellipses,
+        pairs_of,
+        histogram,
     )
     first_slot = np.empty((cameras, count + 1), np.int64)
     tile_start = np.empty(cameras * tile_count + 1, np.int64)
@@ -121,12 +134,25 @@ def _bin(radii, means2d, depths, conics, opacities, colors, width, height) -> di
 class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, means2d, conics, opacities, colors, backgrounds, radii, depths, width, height, absolute, absgrad
+        ctx: Any,
+        means2d,
+        conics,
+        opacities,
+        colors,
+        backgrounds,
+        radii,
+        depths,
+        width,
+        height,
+        absolute,
+        absgrad,
     ):
-        arrays = tuple(_array(x) for x in (radii, means2d, depths, conics, opacities, colors))
-        bins = _bin(*arrays, width, height)
+        bins = _bin(
+            _array(radii), _array(means2d), _array(depths), _array(conics), _array(opacities), _array(colors),
+            width, height,
+        )  # fmt: skip
         cameras, _, channels = colors.shape
-        dtype = arrays[1].dtype
+        dtype = bins["records"].dtype
         image = np.empty((cameras, height, width, channels), dtype)
         transmittance = np.empty((cameras, height, width), dtype)
         tile_end = np.empty(len(bins["tile_start"]) - 1, np.int64)
@@ -152,7 +178,8 @@ class _Blend(torch.autograd.Function):
         v_image = _array(v_image)
         tiles.blend_backward(
             bins["records"], bins["tile_start"], ctx.tile_end, bins["pair_rank"], bins["pair_slot"],
-            ctx.backgrounds, *ctx.size, image, ctx.transmittance, v_image, _array(v_alpha), ctx.absolute, sums,
+            ctx.backgrounds, *ctx.size, image, ctx.transmittance, v_image, _array(v_alpha),
+            ctx.absolute, sums,
         )  # fmt: skip
         v_means2d, v_absolute, v_conics = (np.zeros((*shape, size), dtype) for size in (2, 2, 3))
         v_opacities, v_colors = np.zeros(shape, dtype), np.zeros((*shape, channels), dtype)
@@ -162,7 +189,9 @@ class _Blend(torch.autograd.Function):
         )  # fmt: skip
         if ctx.absgrad is not None:
             ctx.absgrad.append(torch.from_numpy(v_absolute))
-        v_backgrounds = torch.from_numpy(np.einsum("chwk,chw->ck", v_image, ctx.transmittance))
+        v_backgrounds = None
+        if ctx.needs_input_grad[4]:
+            v_backgrounds = torch.from_numpy(np.einsum("chwk,chw->ck", v_image, ctx.transmittance))
         gradients = tuple(torch.from_numpy(x) for x in (v_means2d, v_conics, v_opacities, v_colors))
         return (*gradients, v_backgrounds, *([None] * 6))
 
@@ -181,9 +210,14 @@ def project(
     far_plane: float,
     radius_clip: float,
 ) -> tuple[
-    Float[Tensor, "C N 2"], Float[Tensor, "C N"], Float[Tensor, "C N 3"], Float[Tensor, "C N"], Int[Tensor, "C N"]
+    Float[Tensor, "C N 2"],
+    Float[Tensor, "C N"],
+    Float[Tensor, "C N 3"],
+    Float[Tensor, "C N"],
+    Int[Tensor, "C N"],
 ]:
-    """Project to the image: means2d (pixels), depths, conics, compensations, radii (pixels; 0: cannot be seen)."""
+    """Project to the image: means2d (pixels), depths, conics, compensations, radii (pixels; 0: cannot be
+    seen)."""
     return _Project.apply(
         means, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, far_plane, radius_clip
     )
@@ -216,10 +250,12 @@ def blend(
     received: list[Tensor] | None = None
     if absgrad and means2d.requires_grad:
         received = []
-        # A hook, not the context: autograd hands the function another object than the one in the caller's hands. And a
-        # weak reference: the hook belongs to the tensor.
+        # A hook, not the context: autograd hands the function another object than the one in the caller's
+        # hands. And a weak reference: the hook belongs to the tensor.
         handle = weakref.ref(means2d)
-        means2d.register_hook(lambda _: setattr(handle(), "absgrad", received[-1]) if handle() is not None else None)
+        means2d.register_hook(
+            lambda _: setattr(handle(), "absgrad", received[-1]) if handle() is not None else None
+        )
     return _Blend.apply(
         means2d, conics, opacities, colors, backgrounds, radii, depths, width, height, absgrad, received
     )

@@ -1,4 +1,5 @@
-"""Colours from spherical harmonics (real, degree 0 to 3, the constants of Kerbl et al. 2023) and their gradient."""
+"""Colours from spherical harmonics (real, degree 0 to 3, the constants of Kerbl et al. 2023) and their
+gradient."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def _direction_gradient(degree, x, y, z, g, out):
 
 @kernel(parallel=True)
 def colors_forward(degree, coefficients, means, centers, radii, colors):
-    """Fill colors (C, N, 3) = max(0, sum_k basis_k(mean - center) coefficients[:, k] + 1/2); 0 where radius is 0."""
+    """Fill colors (C, N, 3) = max(0, sum_k basis_k(mean - center) coefficients[:, k] + 1/2); 0 where radius
+    is 0."""
     count = means.shape[0]
     dt = means.dtype.type
     bases = (degree + 1) * (degree + 1)
@@ -93,8 +95,11 @@ def colors_forward(degree, coefficients, means, centers, radii, colors):
 
 
 @kernel(parallel=True)
-def colors_backward(degree, coefficients, means, centers, radii, colors, v_colors, v_coefficients, v_means, v_centers):
-    """Fill the gradients of coefficients (N, K, 3) and means, and that of the centres in parts: (chunks, C, 3)."""
+def colors_backward(
+    degree, coefficients, means, centers, radii, colors, v_colors, v_coefficients, v_means, v_centers
+):
+    """Fill the gradients of coefficients (N, K, 3) and means, and that of the centres in parts: (chunks, C,
+    3)."""
     count = means.shape[0]
     dt = means.dtype.type
     zero = dt(0)
@@ -115,7 +120,11 @@ def colors_backward(degree, coefficients, means, centers, radii, colors, v_color
                 vr = v_colors[c, n, 0] if colors[c, n, 0] > zero else zero
                 vg = v_colors[c, n, 1] if colors[c, n, 1] > zero else zero
                 vb = v_colors[c, n, 2] if colors[c, n, 2] > zero else zero
-                dx, dy, dz = means[n, 0] - centers[c, 0], means[n, 1] - centers[c, 1], means[n, 2] - centers[c, 2]
+                dx, dy, dz = (
+                    means[n, 0] - centers[c, 0],
+                    means[n, 1] - centers[c, 1],
+                    means[n, 2] - centers[c, 2],
+                )
                 scale = dt(1) / math.sqrt(dx * dx + dy * dy + dz * dz)
                 x, y, z = dx * scale, dy * scale, dz * scale
                 _basis(degree, x, y, z, basis)
@@ -123,10 +132,16 @@ def colors_backward(degree, coefficients, means, centers, radii, colors, v_color
                     v_coefficients[n, k, 0] += basis[k] * vr
                     v_coefficients[n, k, 1] += basis[k] * vg
                     v_coefficients[n, k, 2] += basis[k] * vb
-                    weights[k] = coefficients[n, k, 0] * vr + coefficients[n, k, 1] * vg + coefficients[n, k, 2] * vb
+                    weights[k] = (
+                        coefficients[n, k, 0] * vr + coefficients[n, k, 1] * vg + coefficients[n, k, 2] * vb
+                    )
                 _direction_gradient(degree, x, y, z, weights, slope)
                 along = slope[0] * x + slope[1] * y + slope[2] * z
-                gx, gy, gz = (slope[0] - along * x) * scale, (slope[1] - along * y) * scale, (slope[2] - along * z) * scale
+                gx, gy, gz = (
+                    (slope[0] - along * x) * scale,
+                    (slope[1] - along * y) * scale,
+                    (slope[2] - along * z) * scale,
+                )
                 v_means[n, 0] += gx
                 v_means[n, 1] += gy
                 v_means[n, 2] += gz

@@ -48,7 +48,9 @@ class CpuSsim(torch.autograd.Function):
     def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
         a, b, taps, channels, derivatives = ctx.arrays
         result = np.empty_like(a)
-        _backward(a, b, taps, channels, derivatives, np.float32(float(gradient) / derivatives[0].size), result)
+        _backward(
+            a, b, taps, channels, derivatives, np.float32(float(gradient) / derivatives[0].size), result
+        )
         return torch.from_numpy(result).reshape(ctx.like.shape).to(ctx.like.dtype), None, None, None, None
 
 

@@ -1,12 +1,13 @@
-"""Blending the Gaussians of each tile front to back on the CPU, and the gradient (Kerbl et al. 2023, equation 3).
+"""Blending the Gaussians of each tile front to back on the CPU, with gradient (Kerbl et al. 2023, eq. 3).
 
 A pixel p sees Gaussian i with alpha_i = min(0.999, o_i exp(-sigma_i(p))), nothing below 1/255; its colour is
-sum_i c_i alpha_i T_i + T_end background with T_i = prod_{j<i} (1 - alpha_j). As in gsplat, a pixel ends *before* the
-Gaussian that would bring T to 1e-4 or less.
+sum_i c_i alpha_i T_i + T_end background with T_i = prod_{j<i} (1 - alpha_j). As in gsplat, a pixel ends
+*before* the Gaussian that would bring T to 1e-4 or less.
 
-A tile is 8 rows of 16 pixels; one row is one vector (`simd`). While a pixel is open, its T is kept as it is; once it
-has ended, as -T: a negative T fails every later test by itself. The first three channels are blended in the main
-loop, any others in a loop of their own, so that one compiled kernel serves any number of channels.
+A tile is 8 rows of 16 pixels; one row is one vector (`simd`). While a pixel is open, its T is kept as it is;
+once it has ended, as -T: a negative T fails every later test by itself. The first three channels are blended
+in the main loop, any others in a loop of their own, so that one compiled kernel serves any number of
+channels.
 
 The backward pass runs front to back too, repeating the forward pass. With v the gradient of the image and
 `behind` = v . (colour that comes after i, background included), per pixel:
@@ -39,7 +40,8 @@ from edit3dgs_ns.splats.simd import (
 
 assert LANES == TILE_WIDTH
 SUMS = 8
-"""Gradient sums per pair before those of the channels: v_sigma times 1, dx, dy, dx^2, dx dy, dy^2; |v_x|, |v_y|."""
+"""Gradient sums per pair before those of the channels: v_sigma times 1, dx, dy, dx^2, dx dy, dy^2; |v_x|,
+|v_y|."""
 
 FUSED = 3
 """Channels of the main loop; records hold at least as many."""
@@ -55,12 +57,13 @@ def _rows(record, tile_top):
     dt = record.dtype.type
     first = max(record[6] - dt(tile_top), dt(0))
     last = min(record[7] - dt(tile_top), dt(TILE_HEIGHT - 1))
-    return int(math.ceil(first)), int(math.floor(last)) + 1
+    return math.ceil(first), math.floor(last) + 1
 
 
 @kernel()
 def _spread(job, jobs):
-    """A permutation of range(jobs) that scatters neighbours, so that threads with a half each get equal work."""
+    """A permutation of range(jobs) that scatters neighbours, so that threads with a half each get equal
+    work."""
     step = int(jobs * 0.6180339887) | 1
     a, b = step, jobs
     while b:
@@ -79,7 +82,7 @@ def _open_pixels(live, top, left, width, height):
 
 @kernel()
 def _all_ended(live):
-    for i in range(0, PIXELS, LANES):
+    for i in range(0, PIXELS, LANES):  # noqa: SIM110 (Numba knows no all())
         if any_positive(load(live, i)):
             return False
     return True
@@ -87,7 +90,8 @@ def _all_ended(live):
 
 @kernel(parallel=True)
 def blend_forward(records, tile_start, pair_rank, backgrounds, width, height, image, transmittance, tile_end):
-    """Fill image (C, H, W, D), transmittance (C, H, W) and tile_end (C * tiles): past the last pair that was drawn."""
+    """Fill image (C, H, W, D), transmittance (C, H, W) and tile_end (C * tiles): past the last pair that was
+    drawn."""
     cameras = records.shape[0]
     channels = image.shape[3]
     stored = records.shape[2] - RECORD
@@ -104,7 +108,7 @@ def blend_forward(records, tile_start, pair_rank, backgrounds, width, height, im
         weights = np.empty(PIXELS, records.dtype)
         color = np.zeros(stored * PIXELS, records.dtype)
         _open_pixels(live, top, left, width, height)
-        zero, one, ceiling = splat(dt(0)), splat(dt(1)), splat(dt(0.999))
+        zero, ceiling = splat(dt(0)), splat(dt(0.999))
         cut, least = splat(dt(1 / 255)), splat(dt(1e-4))
         px = lane_numbers(dt(0)) + splat(dt(left) + dt(0.5))
         end = tile_start[job]
@@ -282,7 +286,8 @@ def gather_gradients(
                     added[k] += sums[slot, k]
             n = order[c, i]
             record = records[c, i]
-            # sigma falls as the mean moves towards the pixel: d sigma / d mean = -(conic d), d = pixel - mean.
+            # sigma falls as the mean moves towards the pixel: d sigma / d mean = -(conic d), d = pixel -
+            # mean.
             v_means2d[c, n, 0] = -(record[2] * added[1] + record[3] * added[2])
             v_means2d[c, n, 1] = -(record[3] * added[1] + record[4] * added[2])
             v_absolute[c, n, 0] = added[6]

@@ -1,12 +1,13 @@
-"""`rasterize`: one signature for drawing Gaussians, gsplat's. gsplat draws on CUDA, `cpu_rasterizer` on the CPU.
+"""`rasterize`: gsplat's signature for drawing Gaussians. gsplat draws on CUDA, `cpu_rasterizer` on the CPU.
 
-Conventions: metres; quaternions wxyz; scales linear and opacities in [0, 1] (already through exp and sigmoid);
-`viewmats` are camera_from_world with OpenCV axes (x right, y down, looking along +z); the centre of the first pixel is
-at (0.5, 0.5).
+Conventions: metres; quaternions wxyz; scales linear and opacities in [0, 1] (already through exp and
+sigmoid); `viewmats` are camera_from_world with OpenCV axes (x right, y down, looking along +z); the centre of
+the first pixel is at (0.5, 0.5).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,8 +22,8 @@ def rasterize(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
-    colors: Float[Tensor, "*shape"],
+    opacities: Float[Tensor, " N"],
+    colors: Float[Tensor, "N D"] | Float[Tensor, "N K 3"] | Float[Tensor, "C N D"],
     viewmats: Float[Tensor, "C 4 4"],
     Ks: Float[Tensor, "C 3 3"],
     width: int,
@@ -57,170 +58,212 @@ def rasterize(
         eps2d: Blur added to the projected covariance, pixels^2.
         sh_degree: Degree of the SH that is used, 0 to 3; None: `colors` are taken as they are.
         backgrounds: Colour behind everything, per camera; None: black.
-        render_mode: "RGB" the channels; "D" depth summed with the weights; "ED" the same divided by alpha; "RGB+D"
-            and "RGB+ED" both, depth last.
+        render_mode: "RGB" the channels; "D" depth summed with the weights; "ED" the same divided by alpha;
+            "RGB+D" and "RGB+ED" both, depth last.
         rasterize_mode: "antialiased" makes up for `eps2d` in the opacity (Mip-Splatting, Yu et al. 2024).
         absgrad: Let the backward pass leave sums of absolute gradients in `info["means2d"].absgrad` (AbsGS).
         extra: More channels, drawn over zero with the same weights into `info["extra"]` (C, H, W, E).
 
     Returns:
-        The image, X channels as `render_mode` says; alpha; and gsplat's `info` with means2d (C, N, 2), radii (C, N)
-        int32, depths, conics, opacities, width, height, n_cameras, and None for gaussian_ids and camera_ids, as
-        `gsplat.strategy.DefaultStrategy` reads it (not packed).
+        The image, X channels as `render_mode` says; alpha; and gsplat's `info` with means2d (C, N, 2), radii
+        (C, N) int32, depths, conics, opacities, width, height, n_cameras, and None for gaussian_ids and
+        camera_ids, as `gsplat.strategy.DefaultStrategy` reads it (not packed).
 
     Raises:
         ValueError: Shapes, types, devices or modes that do not fit; the message names the argument.
     """
-    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, extra)
-    for name, value, choices in (
-        ("render_mode", render_mode, get_args(RenderMode)), ("rasterize_mode", rasterize_mode, get_args(RasterizeMode))
-    ):  # fmt: skip
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
-    draw = _draw_with_gsplat if means.device.type == "cuda" else _draw_on_cpu
-    image, alphas, info = draw(
-        means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d,
-        sh_degree, backgrounds, render_mode, rasterize_mode == "antialiased", absgrad, extra,
+    request = _Request(
+        means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
+        radius_clip, eps2d, sh_degree, backgrounds, render_mode, rasterize_mode, absgrad, extra,
     )  # fmt: skip
-    return image, alphas, info
+    _check_tensors(request)
+    _check_choices(request)
+    return _draw_with_gsplat(request) if means.device.type == "cuda" else _draw_on_cpu(request)
 
 
-def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds, extra) -> None:
-    count, cameras = len(means), len(viewmats)
-    tensors = {"means": (means, (count, 3)), "quats": (quats, (count, 4)), "scales": (scales, (count, 3)),
-               "opacities": (opacities, (count,)), "viewmats": (viewmats, (cameras, 4, 4)), "Ks": (Ks, (cameras, 3, 3)),
-               "colors": (colors, None)}  # fmt: skip
-    if extra is not None:
-        tensors["extra"] = (extra, (count, extra.shape[-1]))
-    if backgrounds is not None:
-        tensors["backgrounds"] = (backgrounds, (cameras, backgrounds.shape[-1]))
-    for name, (tensor, shape) in tensors.items():
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of `rasterize`."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+    viewmats: Tensor
+    Ks: Tensor
+    width: int
+    height: int
+    near_plane: float
+    far_plane: float
+    radius_clip: float
+    eps2d: float
+    sh_degree: int | None
+    backgrounds: Tensor | None
+    render_mode: str
+    rasterize_mode: str
+    absgrad: bool
+    extra: Tensor | None
+
+    @property
+    def wants_colors(self) -> bool:
+        return self.render_mode.startswith("RGB")
+
+    @property
+    def camera_centers(self) -> Float[Tensor, "C 3"]:
+        return torch.inverse(self.viewmats)[:, :3, 3]
+
+
+def _check_tensors(r: _Request) -> None:
+    """One device, one float type, the right shapes."""
+    if r.means.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"means is on {r.means.device}; expected a CPU or CUDA device")
+    count, cameras = len(r.means), len(r.viewmats)
+    shapes = {
+        "means": (count, 3), "quats": (count, 4), "scales": (count, 3), "opacities": (count,), "colors": None,
+        "viewmats": (cameras, 4, 4), "Ks": (cameras, 3, 3),
+    }  # fmt: skip
+    if r.extra is not None:
+        shapes["extra"] = (count, r.extra.shape[-1])
+    if r.backgrounds is not None:
+        shapes["backgrounds"] = (cameras, r.backgrounds.shape[-1])
+    for name, shape in shapes.items():
+        tensor = getattr(r, name)
         if shape is not None and tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
-        if tensor.device != means.device:
-            raise ValueError(f"{name} is on {tensor.device}, means is on {means.device}; expected one device")
-        if tensor.dtype != means.dtype or tensor.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"{name} is {tensor.dtype}, means is {means.dtype}; expected float32 (or float64) everywhere")
-    if means.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"means is on {means.device}; expected a CPU or CUDA device")
-    if width < 1 or height < 1:
-        raise ValueError(f"image size is {width} x {height}; expected at least 1 x 1")
-    if sh_degree is None:
-        if colors.dim() not in (2, 3) or tuple(colors.shape[:-1]) not in ((count,), (cameras, count)):
-            raise ValueError(f"colors has shape {tuple(colors.shape)}; expected ({count}, D) or ({cameras}, {count}, D)")
-        channels = colors.shape[-1]
-    else:
-        if not 0 <= sh_degree <= 3:
-            raise ValueError(f"sh_degree is {sh_degree}; expected 0 to 3, or None for plain colours")
-        needed = (sh_degree + 1) ** 2
-        if colors.dim() != 3 or len(colors) != count or colors.shape[2] != 3 or colors.shape[1] < needed:
+        if tensor.device != r.means.device:
             raise ValueError(
-                f"colors has shape {tuple(colors.shape)}; expected ({count}, K, 3) with K >= {needed} for SH degree {sh_degree}"
+                f"{name} is on {tensor.device}, means is on {r.means.device}; expected one device"
             )
-        channels = 3
-    if backgrounds is not None and backgrounds.shape[-1] != channels:
-        raise ValueError(f"backgrounds has {backgrounds.shape[-1]} channels; expected {channels}, as many as colors")
+        if tensor.dtype != r.means.dtype or tensor.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"{name} is {tensor.dtype}, means is {r.means.dtype}; expected float32 or float64 everywhere"
+            )
+    _check_colors(r.colors, count, cameras, r.sh_degree)
+    channels = r.colors.shape[-1]
+    if r.backgrounds is not None and r.backgrounds.shape[-1] != channels:
+        raise ValueError(
+            f"backgrounds has {r.backgrounds.shape[-1]} channels; expected {channels}, as many as colors"
+        )
 
 
-def _channels(colors, depths, extra, backgrounds, render_mode):
-    """Lay out what is blended: colours, depth, extra; with the background behind each."""
+def _check_colors(colors: Tensor, count: int, cameras: int, sh_degree: int | None) -> None:
+    shape = tuple(colors.shape)
+    if sh_degree is None:
+        if shape[:-1] not in ((count,), (cameras, count)):
+            raise ValueError(f"colors has shape {shape}; expected ({count}, D) or ({cameras}, {count}, D)")
+        return
+    if not 0 <= sh_degree <= 3:
+        raise ValueError(f"sh_degree is {sh_degree}; expected 0 to 3, or None for plain colours")
+    needed = (sh_degree + 1) ** 2
+    if len(shape) != 3 or shape[0] != count or shape[2] != 3 or shape[1] < needed:
+        raise ValueError(
+            f"colors has shape {shape}; expected ({count}, K, 3) with K >= {needed} for SH degree {sh_degree}"
+        )
+
+
+def _check_choices(r: _Request) -> None:
+    if r.width < 1 or r.height < 1:
+        raise ValueError(f"image size is {r.width} x {r.height}; expected at least 1 x 1")
+    for name, choices in (("render_mode", get_args(RenderMode)), ("rasterize_mode", get_args(RasterizeMode))):
+        value = getattr(r, name)
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+
+
+def _draw_on_cpu(r: _Request) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    from edit3dgs_ns.splats import cpu_rasterizer as cpu
+
+    means2d, depths, conics, compensations, radii = cpu.project(
+        r.means, r.quats, r.scales, r.viewmats, r.Ks, r.width, r.height,
+        eps2d=r.eps2d, near_plane=r.near_plane, far_plane=r.far_plane, radius_clip=r.radius_clip,
+    )  # fmt: skip
+    opacities = r.opacities.expand(len(r.viewmats), -1)
+    if r.rasterize_mode == "antialiased":
+        opacities = opacities * compensations
+    colors = r.colors
+    if r.sh_degree is not None and r.wants_colors:
+        colors = cpu.spherical_harmonics(colors, r.means, r.camera_centers, radii, r.sh_degree)
+    channels, behind = _join_channels(r, colors, depths)
+    image, alphas = cpu.blend(
+        means2d, conics, opacities, channels, behind, radii, depths, r.width, r.height, absgrad=r.absgrad
+    )
+    info = {
+        "means2d": means2d, "radii": radii, "depths": depths, "conics": conics, "opacities": opacities,
+        "camera_ids": None, "gaussian_ids": None, "width": r.width, "height": r.height,
+        "n_cameras": len(r.viewmats),
+    }  # fmt: skip
+    return _split_channels(r, image, alphas, info), alphas, info
+
+
+def _join_channels(r: _Request, colors: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
+    """Everything that is blended, (C, N, X): colours, depth, extra; and what lies behind each, (C, X)."""
     cameras, count = depths.shape
     parts, behind = [], []
-    if render_mode.startswith("RGB"):
+    if r.wants_colors:
         parts.append(colors.expand(cameras, count, -1))
-        behind.append(colors.new_zeros(cameras, colors.shape[-1]) if backgrounds is None else backgrounds)
-    if render_mode.endswith("D"):
+        behind.append(colors.new_zeros(cameras, colors.shape[-1]) if r.backgrounds is None else r.backgrounds)
+    if r.render_mode.endswith("D"):
         parts.append(depths[..., None])
         behind.append(depths.new_zeros(cameras, 1))
-    if extra is not None:
-        parts.append(extra.expand(cameras, count, -1))
-        behind.append(extra.new_zeros(cameras, extra.shape[-1]))
+    if r.extra is not None:
+        parts.append(r.extra.expand(cameras, count, -1))
+        behind.append(r.extra.new_zeros(cameras, r.extra.shape[-1]))
     if len(parts) == 1:
         return parts[0], behind[0]
     return torch.cat(parts, -1), torch.cat(behind, -1)
 
 
-def _split(image, alphas, render_mode, extra, info):
-    """Take blended channels apart again: the image, depth normalised where asked for; `extra` goes into `info`."""
-    if extra is not None:
-        image, info["extra"] = image.split([image.shape[-1] - extra.shape[-1], extra.shape[-1]], -1)
-    if render_mode.endswith("ED"):
+def _split_channels(r: _Request, image: Tensor, alphas: Tensor, info: dict[str, Any]) -> Tensor:
+    """Undo `_join_channels`: the image, its depth normalised where asked for; `extra` goes into `info`."""
+    if r.extra is not None:
+        image, info["extra"] = image.split([image.shape[-1] - r.extra.shape[-1], r.extra.shape[-1]], -1)
+    if r.render_mode.endswith("ED"):
         depth = image[..., -1:] / alphas.clamp(min=1e-10)
-        image = depth if render_mode == "ED" else torch.cat([image[..., :-1], depth], -1)
+        image = depth if r.render_mode == "ED" else torch.cat([image[..., :-1], depth], -1)
     return image
 
 
-def _camera_centers(viewmats: Float[Tensor, "C 4 4"]) -> Float[Tensor, "C 3"]:
-    return torch.inverse(viewmats)[:, :3, 3]
-
-
-def _draw_on_cpu(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d,
-    sh_degree, backgrounds, render_mode, antialiased, absgrad, extra,
-):  # fmt: skip
-    from edit3dgs_ns.splats import cpu_rasterizer as cpu
-
-    means2d, depths, conics, compensations, radii = cpu.project(
-        means, quats, scales, viewmats, Ks, width, height,
-        eps2d=eps2d, near_plane=near_plane, far_plane=far_plane, radius_clip=radius_clip,
-    )  # fmt: skip
-    opacities = opacities.expand(len(viewmats), -1)
-    if antialiased:
-        opacities = opacities * compensations
-    if sh_degree is not None and render_mode.startswith("RGB"):
-        colors = cpu.spherical_harmonics(colors, means, _camera_centers(viewmats), radii, sh_degree)
-    channels, behind = _channels(colors, depths, extra, backgrounds, render_mode)
-    image, alphas = cpu.blend(
-        means2d, conics, opacities, channels, behind, radii, depths, width, height, absgrad=absgrad
-    )
-    info = {
-        "means2d": means2d, "radii": radii, "depths": depths, "conics": conics, "opacities": opacities,
-        "camera_ids": None, "gaussian_ids": None, "width": width, "height": height, "n_cameras": len(viewmats),
-    }  # fmt: skip
-    return _split(image, alphas, render_mode, extra, info), alphas, info
-
-
-def _draw_with_gsplat(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane, radius_clip, eps2d,
-    sh_degree, backgrounds, render_mode, antialiased, absgrad, extra,
-):  # fmt: skip
+def _draw_with_gsplat(r: _Request) -> tuple[Tensor, Tensor, dict[str, Any]]:
     import gsplat
 
-    common = {
-        "near_plane": near_plane, "far_plane": far_plane, "radius_clip": radius_clip, "eps2d": eps2d, "packed": False,
-        "absgrad": absgrad, "rasterize_mode": "antialiased" if antialiased else "classic",
-    }  # fmt: skip
-    if extra is not None and sh_degree is not None and render_mode.startswith("RGB"):
-        from gsplat import spherical_harmonics
-
-        # One pass for SH colours and extra channels needs the colours first; gsplat masks what cannot be seen itself.
-        directions = means[None] - _camera_centers(viewmats)[:, None]
-        coefficients = colors.expand(len(viewmats), -1, -1, -1)
-        colors = torch.clamp_min(spherical_harmonics(sh_degree, directions, coefficients) + 0.5, 0.0)
-        sh_degree = None
-    shown = colors
-    if extra is not None:
-        cameras, count = len(viewmats), len(means)
-        more = extra.expand(cameras, count, -1)
-        if render_mode.startswith("RGB"):
-            shown = torch.cat([colors.expand(cameras, count, -1), more], -1)
-            if backgrounds is not None:
-                backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, extra.shape[-1])], -1)
-        else:
-            shown, sh_degree, backgrounds = more, None, None
-    mode = render_mode if extra is None or render_mode.startswith("RGB") else f"RGB+{render_mode}"
+    colors, sh_degree, backgrounds, mode = r.colors, r.sh_degree, r.backgrounds, r.render_mode
+    if r.extra is not None:
+        colors, sh_degree, backgrounds, mode = _with_extra_for_gsplat(r)
     if mode in ("D", "ED"):
         backgrounds = None
     image, alphas, info = gsplat.rasterization(
-        means, quats, scales, opacities, shown, viewmats, Ks, width, height,
-        sh_degree=sh_degree, backgrounds=backgrounds, render_mode=mode, **common,
+        r.means, r.quats, r.scales, r.opacities, colors, r.viewmats, r.Ks, r.width, r.height,
+        near_plane=r.near_plane, far_plane=r.far_plane, radius_clip=r.radius_clip, eps2d=r.eps2d,
+        sh_degree=sh_degree, backgrounds=backgrounds, render_mode=mode, rasterize_mode=r.rasterize_mode,
+        absgrad=r.absgrad, packed=False,
     )  # fmt: skip
-    if extra is not None:
+    if r.extra is not None:
         depth = 1 if mode.endswith("D") else 0
-        sizes = [image.shape[-1] - extra.shape[-1] - depth, extra.shape[-1], depth]
-        colour, info["extra"], last = image.split(sizes, -1)
-        image = torch.cat([colour, last], -1)
-    if info["radii"].dim() == 3:  # gsplat 1.5: one radius per axis
+        sizes = [image.shape[-1] - r.extra.shape[-1] - depth, r.extra.shape[-1], depth]
+        shown, info["extra"], depths = image.split(sizes, -1)
+        image = torch.cat([shown, depths], -1)
+    if info["radii"].dim() == 3:  # gsplat 1.5 keeps one radius per axis, 1.4 one for both
         info["radii"] = info["radii"].amax(-1)
-    info.setdefault("n_cameras", len(viewmats))
+    info.setdefault("n_cameras", len(r.viewmats))
     return image, alphas, info
+
+
+def _with_extra_for_gsplat(r: _Request) -> tuple[Tensor, None, Tensor | None, str]:
+    """One pass of gsplat for colours and extra channels: both as plain channels, the depth still last."""
+    assert r.extra is not None
+    cameras, count = len(r.viewmats), len(r.means)
+    more = r.extra.expand(cameras, count, -1)
+    if not r.wants_colors:
+        return more, None, None, f"RGB+{r.render_mode}"
+    colors = r.colors
+    if r.sh_degree is not None:
+        from gsplat import spherical_harmonics
+
+        directions = r.means[None] - r.camera_centers[:, None]
+        coefficients = colors.expand(cameras, -1, -1, -1)
+        colors = torch.clamp_min(spherical_harmonics(r.sh_degree, directions, coefficients) + 0.5, 0.0)
+    backgrounds = r.backgrounds
+    if backgrounds is not None:
+        backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(cameras, more.shape[-1])], -1)
+    return torch.cat([colors.expand(cameras, count, -1), more], -1), None, backgrounds, r.render_mode

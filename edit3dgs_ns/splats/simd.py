@@ -1,12 +1,12 @@
-"""Vectors of 16 numbers for Numba kernels: one row of a tile at a time, without hoping for auto-vectorisation.
+"""Vectors of 16 numbers for Numba kernels: a row of a tile at a time, spelled out.
 
-A `Lanes` value lives in registers: LLVM maps <16 x float> to one AVX-512 register, two of AVX, four of SSE or NEON; no
-compiler and no instruction set is required. float64 gives <16 x double>.
+A `Lanes` value lives in registers: LLVM maps <16 x float> to one AVX-512 register, two of AVX, four of SSE or
+NEON; no compiler and no instruction set is required. float64 gives <16 x double>.
 
-Use inside kernels: `load(array, i)`, `store(array, i, v)`, `splat(x)`, `lane_numbers(x)` (0 to 15 in the type of x),
-`+ - * / +=`, `smaller`, `larger`, `absolute`, `where_less(a, b, x, y)` (x where a < b, else y), `total(v)` (always summed
-in the same order), `any_positive(v)`, and `exp_of_minus_8(u)`. Indices count elements of a contiguous 1D array and
-are not checked.
+Use inside kernels: `load(array, i)`, `store(array, i, v)`, `splat(x)`, `lane_numbers(x)` (0 to 15 in the type
+of x), `+ - * / +=`, `smaller`, `larger`, `absolute`, `where_less(a, b, x, y)` (x where a < b, else y),
+`total(v)` (always summed in the same order), `any_positive(v)`, and `exp_of_minus_8(u)`. Indices count
+elements of a contiguous 1D array and are not checked.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 16
+
+intrinsic: Any = _intrinsic
+"""Untyped: to a type checker, Numba's own would keep the typing context among the arguments."""
 
 
 class Lanes(types.Type):
@@ -98,7 +102,9 @@ def lane_numbers(typingctx, x):
     return out(x), codegen
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: ir.VectorType) -> Any:
+def _pointer(
+    context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: ir.VectorType
+) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
@@ -192,7 +198,9 @@ def total(typingctx, a):
             width //= 2
             halves = [
                 builder.shuffle_vector(
-                    value, value, ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width)))
+                    value,
+                    value,
+                    ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width))),
                 )
                 for start in (0, width)
             ]
@@ -203,7 +211,8 @@ def total(typingctx, a):
 
 
 def _minimax_exp(order: int, limit: float) -> list[float]:
-    """Coefficients, lowest first, of a near-minimax polynomial of exp(-u) on [0, limit] (Chebyshev interpolation)."""
+    """Coefficients, lowest first, of a near-minimax polynomial of exp(-u) on [0, limit] (Chebyshev
+    interpolation)."""
     nodes = limit / 2 * (1 + np.cos(np.pi * (np.arange(order + 1) + 0.5) / (order + 1)))
     fit = np.polynomial.Polynomial.fit(nodes, np.exp(-nodes), order)
     return [float(x) for x in fit.convert().coef]

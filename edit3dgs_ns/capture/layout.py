@@ -1,0 +1,127 @@
+"""The JSON and npz files of a capture, as VHAP exports them and GaussianAvatars reads them."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera
+from edit3dgs_ns.capture.identity import Identity
+from edit3dgs_ns.capture.scene import Frame
+
+SPLITS = ("train", "val", "test")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """A PNG of a float picture in [0, 1] (rounded to 8 bits) or of uint8 labels."""
+    if image.dtype != np.uint8:
+        image = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="png", compress_level=4)
+    return stream.getvalue()
+
+
+def flame_param_bytes(identity: Identity, frame: Frame) -> bytes:
+    """One frame's FLAME parameters with VHAP's keys and shapes."""
+    rows = {name: np.asarray(getattr(frame, name), np.float32)[None] for name in
+            ("translation", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "expr")}  # fmt: skip
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        **rows,
+        shape=np.asarray(identity.shape, np.float32),
+        static_offset=identity.static_offset[None],
+    )
+    return stream.getvalue()
+
+
+def canonical_frame(identity: Identity) -> Frame:
+    """The canonical pose: neutral, mouth a little open (0.3 rad, as VHAP's export has it)."""
+    zero = np.zeros(3, np.float32)
+    expr = np.zeros(identity.head.model.num_expr, np.float32)
+    return Frame(expr, zero, zero, np.array([0.3, 0, 0], np.float32), np.zeros(6, np.float32), zero)
+
+
+def split_of(camera: int, held_out: bool) -> str:
+    """Which split an image belongs to: test is the held-out motion, val the front camera on the rest."""
+    if held_out:
+        return "test"
+    return "val" if camera == FRONT_CAMERA else "train"
+
+
+def frame_entry(
+    prefix: str, folder: str, timestep: int, index: int, number: int, camera: Camera, single: bool
+) -> dict[str, Any]:
+    """One entry of `frames`.
+
+    Args:
+        prefix: "" inside the sequence's own folder, "../" in a combined set.
+        folder: the sequence's folder.
+        timestep: number in the file names.
+        index: timestep_index.
+        number: the camera's number in file names; its camera_index too, so that 8 is always the front.
+        single: also write the keys that combined sets lack.
+    """
+    base = f"{prefix}{folder}/" if prefix else ""
+    fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
+    entry: dict[str, Any] = {
+        "timestep_index": index,
+        "camera_index": number,
+        "camera_id": f"{number:02d}",
+        "cx": float(camera.K[0, 2]),
+        "cy": float(camera.K[1, 2]),
+        "fl_x": fx,
+        "fl_y": fy,
+        "h": camera.height,
+        "w": camera.width,
+        "camera_angle_x": 2 * math.atan(camera.width / (2 * fx)),
+        "camera_angle_y": 2 * math.atan(camera.height / (2 * fy)),
+        "transform_matrix": camera.c2w.tolist(),
+        "file_path": f"{base}images/{timestep:05d}_{number:02d}.png",
+        "fg_mask_path": f"{base}fg_masks/{timestep:05d}_{number:02d}.png",
+        "flame_param_path": f"{base}flame_param/{timestep:05d}.npz",
+    }
+    if single:
+        entry |= {"timestep_index_original": timestep, "timestep_id": f"frame_{timestep:05d}"}
+    return entry
+
+
+def transforms_text(entries: Iterable[dict[str, Any]], cameras: dict[int, Camera], head: str) -> str:
+    """A transforms file."""
+    frames = list(entries)
+    first = next(iter(cameras.values()))
+    fx, fy = float(first.K[0, 0]), float(first.K[1, 1])
+    content = {
+        "cx": float(first.K[0, 2]),
+        "cy": float(first.K[1, 2]),
+        "fl_x": fx,
+        "fl_y": fy,
+        "h": first.height,
+        "w": first.width,
+        "camera_angle_x": 2 * math.atan(first.width / (2 * fx)),
+        "camera_angle_y": 2 * math.atan(first.height / (2 * fy)),
+        "head": head,
+        "timestep_indices": sorted({f["timestep_index"] for f in frames}),
+        "camera_indices": sorted({f["camera_index"] for f in frames}),
+        "frames": frames,
+    }
+    return json.dumps(content, indent=1) + "\n"
