@@ -1,7 +1,7 @@
 """How a person looks, apart from geometry: colours and parameters that the shading reads.
 
-All colours are sRGB in [0, 1], as a painter would pick them; the shading works in linear light. An edit is a change
-of this record and of nothing else, so an edited picture shows the same geometry, camera and light.
+All colours are sRGB in [0, 1], as a painter would pick them; the shading works in linear light. An edit is
+a change of this record and of nothing else, so an edited picture shows the same geometry, camera and light.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Appearance:
 class Light:
     """Soft light: a large key, a fill from the other side and a sky over a ground, all white-balanced.
 
-    Directions are unit vectors from the head to the light in world axes; strengths are irradiances in units of the white background's.
+    Directions are unit vectors from the head to the light in world axes; strengths are irradiances in
+    units of the white background's.
     """
 
     key_direction: tuple[float, float, float] = (-0.42, 0.50, 0.76)

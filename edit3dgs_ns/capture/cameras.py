@@ -1,7 +1,8 @@
 """Pinhole cameras of the capture: the frontal arc of NeRSemble's rig, and free ones for training pairs.
 
-c2w is camera-to-world with OpenGL axes (x right, y up, looks along -z), in metres. Pixel (column j, row i) has its
-centre at (j + 0.5, i + 0.5); K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with cy measured from the top edge.
+c2w is camera-to-world with OpenGL axes (x right, y up, looks along -z), in metres. Pixel (column j, row i)
+has its centre at (j + 0.5, i + 0.5); K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] with cy measured from the
+top edge.
 """
 
 from __future__ import annotations
@@ -14,12 +15,27 @@ from jaxtyping import Float
 FRONT_CAMERA = 8
 """Index of the frontal camera of a 16-camera rig (NeRSemble's validation view)."""
 
-# Azimuth (degrees, positive to the subject's left, that is to the right in the frontal picture) and elevation of 16 cameras: two
+# Azimuth (degrees, positive to the subject's left, that is to the right in the frontal picture) and
+# elevation of 16 cameras: two
 # staggered rows with a middle row at the centre, as on NeRSemble's frame; index 8 looks straight at the face.
 _ARC = (
-    (-45.0, 14.0), (-39.0, -8.0), (-33.0, 17.0), (-26.0, -11.0), (-20.0, 9.0), (-13.0, 21.0), (-10.0, -13.0), (-6.0, 7.0),
-    (0.0, 2.0), (6.0, -12.0), (10.0, 15.0), (17.0, -6.0), (24.0, 12.0), (32.0, -10.0), (39.0, 11.0), (45.0, -4.0),
-)  # fmt: skip
+    (-45.0, 14.0),
+    (-39.0, -8.0),
+    (-33.0, 17.0),
+    (-26.0, -11.0),
+    (-20.0, 9.0),
+    (-13.0, 21.0),
+    (-10.0, -13.0),
+    (-6.0, 7.0),
+    (0.0, 2.0),
+    (6.0, -12.0),
+    (10.0, 15.0),
+    (17.0, -6.0),
+    (24.0, 12.0),
+    (32.0, -10.0),
+    (39.0, 11.0),
+    (45.0, -4.0),
+)
 
 
 @dataclass(frozen=True)
@@ -33,9 +49,11 @@ class Camera:
 
 
 def look_at(
-    position: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], roll: float = 0.0
+    position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"], roll: float = 0.0
 ) -> Float[np.ndarray, "4 4"]:
-    """c2w (OpenGL axes) of a camera at `position` looking at `target`; roll in radians about the view axis."""
+    """c2w (OpenGL axes) of a camera at `position` looking at `target`; roll in radians about the view
+    axis.
+    """
     back = position - target
     back = back / np.linalg.norm(back)
     right = np.cross(np.array([0.0, 1.0, 0.0]), back)
@@ -57,11 +75,12 @@ def intrinsics(width: int, height: int, distance: float, extent: float) -> Float
 
 
 def arc_cameras(
-    count: int, width: int, height: int, target: Float[np.ndarray, "3"], extent: float, distance: float = 1.0
+    count: int, width: int, height: int, target: Float[np.ndarray, " 3"], extent: float, distance: float = 1.0
 ) -> list[Camera]:
     """`count` cameras (1 to 16) of the frontal arc, all aimed at `target` from `distance` metres.
 
-    With fewer than 16 the directions are spread evenly over the arc, and the frontal one is always among them.
+    With fewer than 16 the directions are spread evenly over the arc, and the frontal one is always among
+    them.
     """
     if not 1 <= count <= len(_ARC):
         raise ValueError(
@@ -90,7 +109,7 @@ def arc_indices(count: int) -> list[int]:
 
 def project(
     points: Float[np.ndarray, "n 3"], camera: Camera
-) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]]:
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
     """Pixel positions (x from the left, y from the top) and depths in metres of world points."""
     camera_from_world = np.linalg.inv(camera.c2w)
     local = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]

@@ -1,7 +1,8 @@
 """The head at rest, prepared for painting: materials, labels, landmarks, and the outlines drawn on it.
 
-Canonical position = the place on the template that a surface point belongs to, whatever the identity, expression or
-pose. Everything painted is a function of it, so it sticks to the surface and lands on the right spot of every identity.
+Canonical position = the place on the template that a surface point belongs to, whatever the identity,
+expression or pose. Everything painted is a function of it, so it sticks to the surface and lands on the
+right spot of every identity.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from edit3dgs_ns.capture.noise import fbm, smoothstep
-from edit3dgs_ns.flame.assets import FlameAssets, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets, load_assets
 from edit3dgs_ns.flame.model import FlameModel
 
 SKIN, EYE, TEETH, MOUTH, CLOTH, HAIR = range(6)
@@ -38,7 +39,9 @@ LABELS: dict[str, int] = {
     "neck": 13,
     "clothes": 14,
 }
-"""Numbers in the label pictures. "eyes" is the white of the eye, "mouth" its inside without teeth and tongue."""
+"""Numbers in the label pictures. "eyes" is the white of the eye, "mouth" its inside without teeth and
+tongue.
+"""
 
 _NEEDED = ("eye_left", "eye_right", "eyes", "iris", "lips", "mouth", "teeth", "tongue", "nose", "skin")
 
@@ -47,15 +50,15 @@ _NEEDED = ("eye_left", "eye_right", "eyes", "iris", "lips", "mouth", "teeth", "t
 class Landmarks:
     """Places on the template, metres; paired features are given for the subject's left side (x > 0)."""
 
-    eye: Float[np.ndarray, "3"]
+    eye: Float[np.ndarray, " 3"]
     eye_radius: float
     iris_radius: float
-    nose_tip: Float[np.ndarray, "3"]
-    nose_wing: Float[np.ndarray, "3"]
-    mouth: Float[np.ndarray, "3"]
+    nose_tip: Float[np.ndarray, " 3"]
+    nose_wing: Float[np.ndarray, " 3"]
+    mouth: Float[np.ndarray, " 3"]
     """The middle of the line where the lips meet."""
     mouth_half_width: float
-    skull: Float[np.ndarray, "3"]
+    skull: Float[np.ndarray, " 3"]
     """A point on the axis that the hairline is described around."""
 
 
@@ -66,11 +69,11 @@ class CanonicalHead:
     assets: FlameAssets
     model: FlameModel
     faces: Int[np.ndarray, "f 3"]
-    face_material: Int[np.ndarray, "f"]
-    face_label: Int[np.ndarray, "f"]
+    face_material: Int[np.ndarray, " f"]
+    face_label: Int[np.ndarray, " f"]
     neighbours: csr_matrix
     """Row-normalised vertex adjacency."""
-    skull_vertices: Int[np.ndarray, "n"]
+    skull_vertices: Int[np.ndarray, " n"]
     """Vertices that move with the skull alone: their rigid motion carries the hair."""
     landmarks: Landmarks
 
@@ -82,7 +85,8 @@ def canonical_head(flame_model_path: Path | None = None) -> CanonicalHead:
     Raises:
         ValueError: the head lacks the named regions that the painting needs.
     """
-    assets = load_assets(flame_model_path)
+    # Not FLAME_MODEL_PATH: FLAME has none of the regions that are painted here.
+    assets = load_assets(flame_model_path or OPEN_HEAD_PATH)
     missing = sorted(set(_NEEDED) - set(assets.vertex_regions))
     if missing:
         raise ValueError(
@@ -112,9 +116,17 @@ def _face_classes(assets: FlameAssets, landmarks: Landmarks) -> tuple[np.ndarray
     count = len(assets.faces)
     material, label = np.full(count, SKIN), np.full(count, LABELS["skin"])
     order = (
-        ("neck", SKIN, "neck"), ("face", SKIN, "skin"), ("nose", SKIN, "nose"), ("eyelids", SKIN, "eyelids"), ("mouth", MOUTH, "mouth"),
-        ("gums", MOUTH, "mouth"), ("tongue", MOUTH, "tongue"), ("teeth", TEETH, "teeth"), ("eyes", EYE, "eyes"), ("bust_cap", CLOTH, "clothes"),
-    )  # fmt: skip
+        ("neck", SKIN, "neck"),
+        ("face", SKIN, "skin"),
+        ("nose", SKIN, "nose"),
+        ("eyelids", SKIN, "eyelids"),
+        ("mouth", MOUTH, "mouth"),
+        ("gums", MOUTH, "mouth"),
+        ("tongue", MOUTH, "tongue"),
+        ("teeth", TEETH, "teeth"),
+        ("eyes", EYE, "eyes"),
+        ("bust_cap", CLOTH, "clothes"),
+    )
     for region, kind, name in order:
         if region in assets.face_regions:
             material[assets.face_regions[region]] = kind
@@ -157,7 +169,7 @@ def _adjacency(faces: np.ndarray, count: int) -> csr_matrix:
     return csr_matrix(matrix.multiply(1.0 / degree[:, None]))
 
 
-# --- outlines: all in metres on the template, eyes at height `landmarks.eye[1]` ---------------------------------------
+# --- outlines: all in metres on the template, eyes at height `landmarks.eye[1]` -----------------------------
 
 _HAIRLINE_AZIMUTH = np.radians([0, 20, 38, 50, 58, 66, 72, 80, 86, 92, 108, 116, 130, 150, 180])
 # Heights above the eyes: forehead, temple, sideburn, above the ear, behind it, nape.
@@ -182,20 +194,20 @@ _HAIRLINE_HEIGHT = np.array(
 )
 
 
-def hairline(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, "n"]:
+def hairline(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
     """About the signed distance to the hairline in metres, positive where hair grows."""
     azimuth = np.arctan2(np.abs(points[:, 0]), points[:, 2] - landmarks.skull[2])
     height = np.interp(azimuth, _HAIRLINE_AZIMUTH, _HAIRLINE_HEIGHT) + landmarks.eye[1]
     return 0.75 * (points[:, 1] - height) - 0.03 * ear_weight(points)
 
 
-def hair_coverage(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, "n"]:
+def hair_coverage(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
     """How much of the skin the hair's roots cover: an irregular hairline some millimetres wide."""
     jitter = fbm(points, 140.0, 2, seed=11)
     return smoothstep(-0.001, 0.010, hairline(points, landmarks) + 0.004 * jitter)
 
 
-def ear_weight(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+def ear_weight(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
     """1 on the ears, 0 elsewhere: an ellipsoid around each."""
     d = (
         (np.abs(points[:, 0]) - 0.081) / 0.0125,
@@ -205,8 +217,10 @@ def ear_weight(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
     return smoothstep(1.15, 0.9, np.sqrt(d[0] ** 2 + d[1] ** 2 + d[2] ** 2))
 
 
-def lip_distance(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, "n"]:
-    """Distance inside the red of the lips, metres, negative outside; upper lip with Cupid's bow, fuller lower lip."""
+def lip_distance(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
+    """Distance inside the red of the lips, metres, negative outside; upper lip with Cupid's bow, fuller
+    lower lip.
+    """
     x = np.abs(points[:, 0])
     y = points[:, 1] - landmarks.mouth[1]
     arch = np.clip(1.0 - (x / landmarks.mouth_half_width) ** 2, 0.0, None)
@@ -235,7 +249,7 @@ def brow_position(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> tup
     return along, np.where(front, across, 9.0)
 
 
-def collar_distance(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+def collar_distance(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
     """Signed distance below the collar of a crew neck, metres: lower at the throat than at the nape."""
     height = -0.106 - 0.36 * (points[:, 2] + 0.06)
     return height - points[:, 1]

@@ -1,8 +1,9 @@
 """Hair: a volume that the scalp is lifted to, and locks combed over it.
 
-The lift goes into the identity's static offset, as a tracker's fit to a real person would have it. Each lock is a
-narrow ribbon grown from a root step by step (comb, gravity, curl, staying outside the head); its triangles carry place
-along and across the lock, from which the shading draws strands. Locks move rigidly with the skull.
+The lift goes into the identity's static offset, as a tracker's fit to a real person would have it. Each
+lock is a narrow ribbon grown from a root step by step (comb, gravity, curl, staying outside the head); its
+triangles carry place along and across the lock, from which the shading draws strands. Locks move rigidly
+with the skull.
 """
 
 from __future__ import annotations
@@ -48,14 +49,67 @@ STYLES: dict[str, HairStyle] = {
     for style in (
         HairStyle("buzz", 0.002, 0.004, 0.010, 0.007, "forward", count=2200, width=0.004, stand=0.55),
         HairStyle("short", 0.007, 0.012, 0.034, 0.020, "forward", count=1900, width=0.0055, stand=0.45),
-        HairStyle("side_part", 0.010, 0.014, 0.060, 0.024, "side", gravity=0.10, count=1900, width=0.006, stand=0.30),
-        HairStyle("swept_back", 0.010, 0.012, 0.080, 0.045, "back", gravity=0.08, count=1600, width=0.006, stand=0.30),
-        HairStyle("curly", 0.014, 0.022, 0.050, 0.040, "forward", curl=0.9, count=2000, width=0.0075, stand=0.85),
-        HairStyle("bob", 0.011, 0.014, 0.16, 0.12, "part", gravity=0.75, count=1700, width=0.007, stand=0.25, lowest=-0.075),
-        HairStyle("long", 0.010, 0.015, 0.27, 0.24, "part", gravity=0.85, curl=0.10, count=1800, width=0.0075, stand=0.25, lowest=-0.16),
-        HairStyle("wavy", 0.012, 0.020, 0.22, 0.18, "part", gravity=0.65, curl=0.45, count=1800, width=0.0075, stand=0.3, lowest=-0.13),
+        HairStyle(
+            "side_part", 0.010, 0.014, 0.060, 0.024, "side", gravity=0.10, count=1900, width=0.006, stand=0.30
+        ),
+        HairStyle(
+            "swept_back",
+            0.010,
+            0.012,
+            0.080,
+            0.045,
+            "back",
+            gravity=0.08,
+            count=1600,
+            width=0.006,
+            stand=0.30,
+        ),
+        HairStyle(
+            "curly", 0.014, 0.022, 0.050, 0.040, "forward", curl=0.9, count=2000, width=0.0075, stand=0.85
+        ),
+        HairStyle(
+            "bob",
+            0.011,
+            0.014,
+            0.16,
+            0.12,
+            "part",
+            gravity=0.75,
+            count=1700,
+            width=0.007,
+            stand=0.25,
+            lowest=-0.075,
+        ),
+        HairStyle(
+            "long",
+            0.010,
+            0.015,
+            0.27,
+            0.24,
+            "part",
+            gravity=0.85,
+            curl=0.10,
+            count=1800,
+            width=0.0075,
+            stand=0.25,
+            lowest=-0.16,
+        ),
+        HairStyle(
+            "wavy",
+            0.012,
+            0.020,
+            0.22,
+            0.18,
+            "part",
+            gravity=0.65,
+            curl=0.45,
+            count=1800,
+            width=0.0075,
+            stand=0.3,
+            lowest=-0.13,
+        ),
     )
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -66,13 +120,13 @@ class HairMesh:
     faces: Int[np.ndarray, "m 3"]
     normals: Float[np.ndarray, "n 3"]
     tangents: Float[np.ndarray, "n 3"]
-    along: Float[np.ndarray, "n"]
+    along: Float[np.ndarray, " n"]
     """0 root, 1 tip."""
-    across: Float[np.ndarray, "n"]
+    across: Float[np.ndarray, " n"]
     """-1 and 1 at the two edges."""
-    lock: Float[np.ndarray, "n"]
+    lock: Float[np.ndarray, " n"]
     """A number in [0, 1) of each lock's own."""
-    layer: Float[np.ndarray, "n"]
+    layer: Float[np.ndarray, " n"]
     """0 deepest, 1 outermost."""
 
 

@@ -1,4 +1,6 @@
-"""A person: face shape, hair cut and colours drawn from a seed, and the baked geometry that every picture of them shares."""
+"""A person: face shape, hair cut and colours drawn from a seed, and the baked geometry that every picture
+of them shares.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,14 @@ _IRISES: tuple[Color, ...] = (
     (0.42, 0.50, 0.54),
 )
 _CLOTHES: tuple[Color, ...] = (
-    (0.22, 0.28, 0.40), (0.35, 0.36, 0.38), (0.16, 0.17, 0.19), (0.42, 0.22, 0.22), (0.25, 0.38, 0.34), (0.72, 0.70, 0.66), (0.45, 0.40, 0.30),
-)  # fmt: skip
+    (0.22, 0.28, 0.40),
+    (0.35, 0.36, 0.38),
+    (0.16, 0.17, 0.19),
+    (0.42, 0.22, 0.22),
+    (0.25, 0.38, 0.34),
+    (0.72, 0.70, 0.66),
+    (0.45, 0.40, 0.30),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,7 @@ class Identity:
     """
 
     seed: int
-    shape: Float[np.ndarray, "s"]
+    shape: Float[np.ndarray, " s"]
     style: HairStyle
     appearance: Appearance
     flame_model_path: Path | None = None
@@ -108,12 +116,12 @@ class BakedIdentity:
         return np.concatenate([self.head.faces, self.hair.faces + len(self.rest)]).astype(np.int32)
 
     @cached_property
-    def face_material(self) -> Int[np.ndarray, "f"]:
+    def face_material(self) -> Int[np.ndarray, " f"]:
         """Material of each face."""
         return np.concatenate([self.head.face_material, np.full(len(self.hair.faces), HAIR)]).astype(np.int32)
 
     @cached_property
-    def face_label(self) -> Int[np.ndarray, "f"]:
+    def face_label(self) -> Int[np.ndarray, " f"]:
         """Label of each face."""
         return np.concatenate([self.head.face_label, np.full(len(self.hair.faces), LABELS["hair"])]).astype(
             np.int32
@@ -121,7 +129,9 @@ class BakedIdentity:
 
     @cached_property
     def visibility(self) -> Float[np.ndarray, "v 13"]:
-        """Open share of the hemisphere, then visibility towards each of 12 lobes, for every head vertex at rest."""
+        """Open share of the hemisphere, then visibility towards each of 12 lobes, for every head vertex at
+        rest.
+        """
         return bake_visibility(self.head, self.rest, self.faces, self.hair.vertices)
 
 
@@ -140,7 +150,9 @@ def vertex_normals(
 
 
 def bake_visibility(head, rest, faces, hair_vertices, rays: int = 40) -> Float[np.ndarray, "v 13"]:
-    """Cast a fixed fan of directions from every head vertex against the head with its hair (eyes open, mouth closed)."""
+    """Cast a fixed fan of directions from every head vertex against the head with its hair (eyes open,
+    mouth closed).
+    """
     normals = vertex_normals(rest, head.faces)
     directions = _sphere(2 * rays)
     facing = normals @ directions.T
@@ -178,7 +190,8 @@ def random_identity(seed: int, flame_model_path: Path | None = None) -> Identity
     """A person drawn from a seed: the same seed is the same person.
 
     Raises:
-        ValueError: the head model at the given path lacks the named regions or shape directions that painting needs.
+        ValueError: the head model at the given path lacks the named regions or shape directions
+            that painting needs.
     """
     rng = np.random.default_rng([int(seed), 20])
     head = canonical_head(flame_model_path)

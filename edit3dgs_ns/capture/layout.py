@@ -42,8 +42,10 @@ def png_bytes(image: np.ndarray) -> bytes:
 
 def flame_param_bytes(identity: Identity, frame: Frame) -> bytes:
     """One frame's FLAME parameters with VHAP's keys and shapes."""
-    rows = {name: np.asarray(getattr(frame, name), np.float32)[None] for name in
-            ("translation", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "expr")}  # fmt: skip
+    rows = {
+        name: np.asarray(getattr(frame, name), np.float32)[None]
+        for name in ("translation", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "expr")
+    }
     stream = io.BytesIO()
     np.savez(
         stream,

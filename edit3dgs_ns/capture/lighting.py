@@ -11,10 +11,12 @@ from jaxtyping import Float
 from edit3dgs_ns.capture.appearance import Color, Light
 
 SKIN_WRAP = np.array([0.42, 0.20, 0.13], np.float32)
-"""How far diffuse light reaches beyond the terminator in red, green, blue: a cheap stand-in for scattering in skin."""
+"""How far diffuse light reaches beyond the terminator in red, green, blue: a cheap stand-in for scattering
+in skin.
+"""
 
 
-def to_linear(color: Color) -> Float[np.ndarray, "3"]:
+def to_linear(color: Color) -> Float[np.ndarray, " 3"]:
     """sRGB in [0, 1] to linear light (IEC 61966-2-1)."""
     c = np.asarray(color, np.float32)
     return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4).astype(np.float32)
@@ -42,8 +44,8 @@ def lobe_directions() -> Float[np.ndarray, "12 3"]:
 
 
 def visibility_towards(
-    lobes: Float[np.ndarray, "n 12"], direction: Float[np.ndarray, "3"]
-) -> Float[np.ndarray, "n"]:
+    lobes: Float[np.ndarray, "n 12"], direction: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, " n"]:
     """Baked visibility, interpolated to one direction (both in the frame of the head at rest)."""
     weight = np.exp(4.0 * (lobe_directions() @ direction.astype(np.float32) - 1.0))
     return lobes @ (weight / weight.sum())
@@ -52,8 +54,8 @@ def visibility_towards(
 def diffuse(
     normal: Float[np.ndarray, "n 3"],
     occlusion: Float[np.ndarray, "n 3"],
-    visibility: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]],
-    wrap: Float[np.ndarray, "3"],
+    visibility: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
+    wrap: Float[np.ndarray, " 3"],
     light: Light,
 ) -> Float[np.ndarray, "n 3"]:
     """Irradiance over pi of key, fill and a sky-to-ground hemisphere.
@@ -77,11 +79,13 @@ def diffuse(
 def highlight(
     normal: Float[np.ndarray, "n 3"],
     view: Float[np.ndarray, "n 3"],
-    visibility: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]],
-    shininess: float | Float[np.ndarray, "n"],
+    visibility: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
+    shininess: float | Float[np.ndarray, " n"],
     light: Light,
 ) -> Float[np.ndarray, "n 3"]:
-    """Blinn-Phong highlights of key and fill (normalised: (s + 8) / 8), with Schlick's Fresnel for F0 = 0.04."""
+    """Blinn-Phong highlights of key and fill (normalised: (s + 8) / 8), with Schlick's Fresnel for F0 =
+    0.04.
+    """
     fresnel = 0.04 + 0.96 * (1.0 - np.clip((normal * view).sum(1), 0.0, 1.0)) ** 5 * 0.35
     total = np.zeros_like(normal)
     pairs = ((light.key_direction, light.key), (light.fill_direction, light.fill))
@@ -103,7 +107,9 @@ def strand_highlight(
     shininess: float,
     light: Light,
 ) -> Float[np.ndarray, "n 3"]:
-    """Kajiya and Kay's highlight along hair strands ("Rendering fur with three dimensional textures", 1989, eq. 16)."""
+    """Kajiya and Kay's highlight along hair strands ("Rendering fur with three dimensional textures",
+    1989, eq. 16).
+    """
     total = np.zeros_like(tangent)
     for direction, color in ((light.key_direction, light.key), (light.fill_direction, light.fill)):
         toward = np.asarray(direction, np.float32)
@@ -116,7 +122,9 @@ def strand_highlight(
 
 
 def studio(direction: Float[np.ndarray, "n 3"], light: Light, roughness: float) -> Float[np.ndarray, "n 3"]:
-    """The surroundings as a mirror of some roughness sees them: soft boxes at key and fill, floor, dark walls."""
+    """The surroundings as a mirror of some roughness sees them: soft boxes at key and fill, floor, dark
+    walls.
+    """
     up = direction[:, 1:2]
     horizon = np.exp(-((up / (0.25 + roughness)) ** 2))
     base = np.where(up > 0, 0.55 + 0.75 * up, 0.40 + 0.15 * up) * (1.0 - 0.60 * horizon)

@@ -1,4 +1,6 @@
-"""Surface fields + an Appearance -> albedo, highlight and normals: what each material is made of. Linear light."""
+"""Surface fields + an Appearance -> albedo, highlight and normals: what each material is made of. Linear
+light.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ class Paint:
     """
 
     albedo: Float[np.ndarray, "n 3"]
-    gloss: Float[np.ndarray, "n"]
-    shininess: Float[np.ndarray, "n"]
+    gloss: Float[np.ndarray, " n"]
+    shininess: Float[np.ndarray, " n"]
     wrap: float
-    groove: Float[np.ndarray, "n"]
+    groove: Float[np.ndarray, " n"]
 
 
 def _blend(albedo: np.ndarray, color: np.ndarray, amount: np.ndarray) -> np.ndarray:
@@ -118,13 +120,13 @@ def paint_eye(s: EyeSurface, a: Appearance) -> Paint:
     )
 
 
-def paint_teeth(points: Float[np.ndarray, "n 3"], a: Appearance, shade: Float[np.ndarray, "n"]) -> Paint:
+def paint_teeth(points: Float[np.ndarray, "n 3"], a: Appearance, shade: Float[np.ndarray, " n"]) -> Paint:
     """Enamel, darker towards the back of the mouth."""
     albedo = to_linear(a.teeth) * shade[:, None] * np.array([1.0, 0.97, 0.92])
     return Paint(albedo, 0.8 * shade, np.full(len(shade), 50.0), 0.3, np.zeros(len(shade)))
 
 
-def paint_mouth(a: Appearance, tongue: Float[np.ndarray, "n"], shade: Float[np.ndarray, "n"]) -> Paint:
+def paint_mouth(a: Appearance, tongue: Float[np.ndarray, " n"], shade: Float[np.ndarray, " n"]) -> Paint:
     """Dark red inside of the mouth, gums, and the lighter tongue."""
     albedo = _blend(
         np.broadcast_to(to_linear((0.50, 0.20, 0.19)), (len(shade), 3)), to_linear((0.74, 0.40, 0.38)), tongue

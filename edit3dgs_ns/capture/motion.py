@@ -1,7 +1,8 @@
 """Acted sequences: smooth expressions, speech-like jaw, gaze, blinks and neck over time.
 
-Expressions are named after ARKit's facial actions, which are the open head's expression directions. Every sequence is a
-function of its seed and of the time in seconds, so any frame rate samples the same performance.
+Expressions are named after ARKit's facial actions, which are the open head's expression directions. Every
+sequence is a function of its seed and of the time in seconds, so more frames
+sample the same performance more densely.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class SequencePlan:
 SEQUENCES: tuple[SequencePlan, ...] = (
     SequencePlan("EMO-1", ("smile", "surprise", "laugh", "anger", "open", "smirk")),
     SequencePlan(
-        "EXP-5", ("pucker", "teeth", "mouth_left", "shut", "mouth_right", "cheeks", "wink"), sway=0.7
+        "EXP-5", ("pucker", "teeth", "mouth_left", "shut", "mouth_right", "cheeks", "open"), sway=0.7
     ),
     SequencePlan("SEN-01", ("smirk_other",), speech=1.0, sway=0.9),
     SequencePlan("EMO-4", ("disgust", "laugh", "sadness", "stretch", "surprise"), speech=0.25, sway=1.1),
@@ -77,8 +78,16 @@ SEQUENCES: tuple[SequencePlan, ...] = (
 """The acted sequences; the last one is held out of training."""
 
 
-def face(head: CanonicalHead, amounts: dict[str, float], *, jaw=0.0, gaze=(0.0, 0.0), neck=(0.0, 0.0, 0.0), rotation=(0.0, 0.0, 0.0),
-         translation=(0.0, 0.0, 0.0)) -> Frame:  # fmt: skip
+def face(
+    head: CanonicalHead,
+    amounts: dict[str, float],
+    *,
+    jaw=0.0,
+    gaze=(0.0, 0.0),
+    neck=(0.0, 0.0, 0.0),
+    rotation=(0.0, 0.0, 0.0),
+    translation=(0.0, 0.0, 0.0),
+) -> Frame:
     """A frame from amounts of named actions.
 
     Args:
@@ -106,21 +115,24 @@ def face(head: CanonicalHead, amounts: dict[str, float], *, jaw=0.0, gaze=(0.0, 
             expr[names.index(f"eyeLookUp{side}")] = np.clip(-pitch / 0.5, 0.0, 1.0)
     eye = np.array([pitch, yaw, 0.0])
     return Frame(
-        expr, np.asarray(rotation, np.float32), np.asarray(neck, np.float32), np.array([jaw, 0.0, 0.0], np.float32),
-        np.concatenate([eye, eye]).astype(np.float32), np.asarray(translation, np.float32),
-    )  # fmt: skip
+        expr,
+        np.asarray(rotation, np.float32),
+        np.asarray(neck, np.float32),
+        np.array([jaw, 0.0, 0.0], np.float32),
+        np.concatenate([eye, eye]).astype(np.float32),
+        np.asarray(translation, np.float32),
+    )
 
 
 def act(head: CanonicalHead, plan: SequencePlan, count: int, seed: int) -> list[Frame]:
     """`count` frames of a sequence, evenly spaced over the performance (two seconds per expression)."""
     duration = max(2.0 * len(plan.faces), 3.0) if not plan.speech else 2.0 * len(plan.faces) + 4.0
     number = [ord(c) for c in plan.name]
-    return [_moment(head, plan, (k + 0.5) / count * duration, duration, seed, number) for k in range(count)]
+    wave = _Waves(seed, number, duration / count)
+    return [_moment(head, plan, (k + 0.5) / count * duration, duration, wave) for k in range(count)]
 
 
-def _moment(
-    head: CanonicalHead, plan: SequencePlan, time: float, duration: float, seed: int, number: list[int]
-) -> Frame:
+def _moment(head: CanonicalHead, plan: SequencePlan, time: float, duration: float, wave: _Waves) -> Frame:
     amounts: dict[str, float] = {}
     jaw = 0.0
     slot = duration / len(plan.faces)
@@ -133,12 +145,19 @@ def _moment(
                 jaw += weight * amount
             else:
                 amounts[action] = amounts.get(action, 0.0) + weight * amount
-    wave = _Waves(seed, number)
     if plan.speech:
         syllable = max(0.0, 0.45 + 0.75 * wave(3.1, time)) * max(0.0, 0.55 + 0.7 * wave(0.7, time))
         jaw += 0.17 * plan.speech * syllable
-        for action, rate, gain in (("mouthFunnel", 1.3, 0.5), ("mouthPucker", 1.1, 0.4), ("mouthStretchLeft", 1.7, 0.3), ("mouthStretchRight", 1.7, 0.3),
-                                   ("mouthUpperUpLeft", 2.3, 0.3), ("mouthUpperUpRight", 2.3, 0.3), ("mouthLowerDownLeft", 2.0, 0.35), ("mouthLowerDownRight", 2.0, 0.35)):  # fmt: skip
+        for action, rate, gain in (
+            ("mouthFunnel", 1.3, 0.5),
+            ("mouthPucker", 1.1, 0.4),
+            ("mouthStretchLeft", 1.7, 0.3),
+            ("mouthStretchRight", 1.7, 0.3),
+            ("mouthUpperUpLeft", 2.3, 0.3),
+            ("mouthUpperUpRight", 2.3, 0.3),
+            ("mouthLowerDownLeft", 2.0, 0.35),
+            ("mouthLowerDownRight", 2.0, 0.35),
+        ):
             amounts[action] = amounts.get(action, 0.0) + plan.speech * gain * max(
                 0.0, wave(rate, time, action)
             )
@@ -171,16 +190,20 @@ def _moment(
 
 
 class _Waves:
-    """Smooth wandering signals in about [-1, 1]: three sines of unrelated rates with phases of their own."""
+    """Smooth wandering signals in about [-1, 1]: three sines of unrelated rates with phases of their own.
 
-    def __init__(self, seed: int, number: list[int]):
+    Sparse frames (`spacing` seconds apart) slow them down, so that neighbouring frames stay neighbours.
+    """
+
+    def __init__(self, seed: int, number: list[int], spacing: float):
         self._key = [seed, *number]
+        self._fastest = 0.18 / spacing
 
     def __call__(self, rate: float, time: float, name: str = "") -> float:
         phase = np.random.default_rng([*self._key, *(ord(c) for c in name), int(rate * 1000)]).uniform(
             0, 2 * np.pi, 3
         )
-        turns = 2 * np.pi * rate * time * np.array([1.0, 0.618, 1.414])
+        turns = 2 * np.pi * min(rate, self._fastest) * time * np.array([1.0, 0.618, 1.414])
         return float(np.sin(turns + phase) @ [0.55, 0.3, 0.25])
 
     def uniform(self, name: str) -> float:

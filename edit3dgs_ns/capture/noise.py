@@ -1,8 +1,8 @@
 """Value noise in three dimensions: the only texture source of the synthetic capture.
 
-Deterministic (an integer hash, no tables, no random state), evaluated where the surface was at rest, so every
-freckle and strand sticks to the moving head. Octaves finer than the pixel footprint fade out, which keeps the
-pictures free of sparkle at any resolution.
+Deterministic (an integer hash, no tables, no random state), evaluated where the surface was at rest, so
+every freckle and strand sticks to the moving head. Octaves finer than the pixel footprint fade out, which
+keeps the pictures free of sparkle at any resolution.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
-_JIT = {"cache": True, "fastmath": False, "nogil": True}
 
-
-@numba.njit(inline="always", **_JIT)
+@numba.njit(inline="always", cache=True, nogil=True)
 def _hash(x: int, y: int, z: int, seed: int) -> float:
     """A lattice point's value in [0, 1)."""
     h = (x * 374761393 + y * 668265263 + z * 1440662683 + seed * 1013904223) & 0xFFFFFFFF
@@ -23,13 +21,13 @@ def _hash(x: int, y: int, z: int, seed: int) -> float:
     return (h ^ (h >> 16)) / 4294967296.0
 
 
-@numba.njit(inline="always", **_JIT)
+@numba.njit(inline="always", cache=True, nogil=True)
 def _fade(t: float) -> float:
     """Perlin's quintic: second derivative zero at both ends."""
     return t * t * t * (t * (t * 6.0 - 15.0) + 10.0)
 
 
-@numba.njit(**_JIT)
+@numba.njit(cache=True, nogil=True)
 def _value(x: float, y: float, z: float, seed: int) -> float:
     """Value noise in [-1, 1] on the unit lattice."""
     ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
@@ -42,7 +40,7 @@ def _value(x: float, y: float, z: float, seed: int) -> float:
     return 2.0 * total - 1.0
 
 
-@numba.njit(**_JIT)
+@numba.njit(cache=True, nogil=True)
 def _fbm(points, scale, octaves, seed, footprint, out):
     for i in range(points.shape[0]):
         amplitude, frequency, total = 1.0, 1.0, 0.0
@@ -74,7 +72,7 @@ def fbm(
     octaves: int = 1,
     seed: int = 0,
     footprint: float = 0.0,
-) -> Float[np.ndarray, "n"]:
+) -> Float[np.ndarray, " n"]:
     """Sum of octaves of value noise (each half as strong and about twice as fine as the one before).
 
     Args:

@@ -1,4 +1,6 @@
-"""The pictures of a capture once more, with or without an edit: the truth that edited avatars are compared with."""
+"""The pictures of a capture once more, with or without an edit: the truth that edited avatars are compared
+with.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Random people, poses, cameras and lights: what a training set of edits is rendered from.
 
-rng = np.random.default_rng(0)
-scene, light = random_scene(rng), random_light(rng)
-camera = random_camera(rng, 256, 256)
-hits = scene.trace(camera.c2w, camera.K, camera.width, camera.height, samples_per_pixel=4)
+rng = np.random.default_rng(0) scene, light = random_scene(rng), random_light(rng) camera =
+random_camera(rng, 256, 256) hits = scene.trace(camera.c2w, camera.K, camera.width, camera.height,
+samples_per_pixel=4)
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ HEAD_EXTENT = 0.40
 def random_scene(
     rng: np.random.Generator, identity: Identity | None = None, flame_model_path: Path | None = None
 ) -> Scene:
-    """A person (drawn too unless given; keep one for several frames, baking it takes about 0.3 s) in a random pose."""
+    """A person (drawn too unless given; keep one for several frames, baking it takes about 0.3 s) in a
+    random pose.
+    """
     identity = identity or random_identity(int(rng.integers(2**31)), flame_model_path)
     return Scene(identity, random_frame(rng, identity))
 
@@ -60,7 +61,9 @@ def random_frame(rng: np.random.Generator, identity: Identity) -> Frame:
 
 
 def random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
-    """A camera of the frontal half-sphere, about a metre away, framing the head a little differently each time."""
+    """A camera of the frontal half-sphere, about a metre away, framing the head a little differently each
+    time.
+    """
     azimuth, elevation = np.radians([rng.uniform(-48.0, 48.0), rng.uniform(-15.0, 23.0)])
     direction = np.array(
         [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
@@ -74,7 +77,9 @@ def random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
 
 
 def random_light(rng: np.random.Generator) -> Light:
-    """Soft studio light with the key somewhere in front and above, of slightly varying colour and contrast."""
+    """Soft studio light with the key somewhere in front and above, of slightly varying colour and
+    contrast.
+    """
     if rng.random() < 0.35:
         return Light()
     side = rng.uniform(-1.0, 1.0)

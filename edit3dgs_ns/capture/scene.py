@@ -1,9 +1,8 @@
 """One person in one pose: trace once, shade as often as wanted.
 
-scene = Scene(random_identity(3), frame)
-hits = scene.trace(camera.c2w, camera.K, 256, 256, samples_per_pixel=4)
-before = hits.shade(identity.appearance, light)
-after = hits.shade(EDITS["older"].apply(identity.appearance), light)
+scene = Scene(random_identity(3), frame) hits = scene.trace(camera.c2w, camera.K, 256, 256,
+samples_per_pixel=4) before = hits.shade(identity.appearance, light) after =
+hits.shade(EDITS["older"].apply(identity.appearance), light)
 """
 
 from __future__ import annotations
@@ -47,14 +46,16 @@ from edit3dgs_ns.flame.model import FlamePose
 
 @dataclass(frozen=True)
 class Frame:
-    """Expression and pose of one moment, as in a capture's flame_param file; axis-angle in radians, metres."""
+    """Expression and pose of one moment, as in a capture's flame_param file; axis-angle in radians,
+    metres.
+    """
 
-    expr: Float[np.ndarray, "e"]
-    rotation: Float[np.ndarray, "3"]
-    neck_pose: Float[np.ndarray, "3"]
-    jaw_pose: Float[np.ndarray, "3"]
-    eyes_pose: Float[np.ndarray, "6"]
-    translation: Float[np.ndarray, "3"]
+    expr: Float[np.ndarray, " e"]
+    rotation: Float[np.ndarray, " 3"]
+    neck_pose: Float[np.ndarray, " 3"]
+    jaw_pose: Float[np.ndarray, " 3"]
+    eyes_pose: Float[np.ndarray, " 6"]
+    translation: Float[np.ndarray, " 3"]
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,15 @@ class Scene:
         combined = (baked.face_material * len(LABELS) + baked.face_label).astype(np.int32)
         kinds, compact = np.unique(combined, return_inverse=True)
         fragments = trace(
-            self.vertices, baked.faces, compact.astype(np.int32), self._attributes, camera, samples_per_pixel, len(kinds), self._intersector,
-        )  # fmt: skip
+            self.vertices,
+            baked.faces,
+            compact.astype(np.int32),
+            self._attributes,
+            camera,
+            samples_per_pixel,
+            len(kinds),
+            self._intersector,
+        )
         distance = float(np.linalg.norm(camera.c2w[:3, 3] - self.vertices.mean(0)))
         return Hits(self, camera, fragments, kinds[fragments.material], distance / float(camera.K[0, 0]))
 
@@ -201,25 +209,26 @@ class Hits:
         )
 
     @cached_property
-    def ambient(self) -> Float[np.ndarray, "n"]:
+    def ambient(self) -> Float[np.ndarray, " n"]:
         """Open share of each fragment's hemisphere."""
         ambient = np.clip(self.fragments.attributes[:, sf.AMBIENT], 0.0, 1.0)
         eye, hair = self._groups[EYE], self._groups[HAIR]
         ambient[self._groups[SKIN]] = 0.12 + 0.88 * ambient[self._groups[SKIN]]
-        # The rest pose shows the eyes' front only between the lids: shade by height under the upper lid instead.
+        # The rest pose shows the eyes' front only between the lids: shade by height under the upper lid
+        # instead.
         d = self.eye.direction
         ambient[eye] = 0.85 * smoothstep(0.42, 0.05, d[:, 1]) * smoothstep(0.95, 0.55, np.abs(d[:, 0])) + 0.15
         ambient[hair] = self.hair.open
         return ambient
 
     @cached_property
-    def mouth_shade(self) -> Float[np.ndarray, "n"]:
+    def mouth_shade(self) -> Float[np.ndarray, " n"]:
         """Light that reaches the inside of the mouth: falls off with depth behind the lips."""
         depth = self.landmarks.mouth[2] - self.points[:, 2]
         side = np.abs(self.points[:, 0]) / self.landmarks.mouth_half_width
         return 0.06 + 0.94 * smoothstep(0.042, 0.008, depth + 0.006 * side**2)
 
-    def lobes_towards(self, direction: tuple[float, float, float]) -> Float[np.ndarray, "n"]:
+    def lobes_towards(self, direction: tuple[float, float, float]) -> Float[np.ndarray, " n"]:
         """Baked visibility of every fragment towards a world direction."""
         at_rest = self.scene.world_from_rest_R.T @ np.asarray(direction)
         seen = visibility_towards(self.fragments.attributes[:, sf.LOBES], at_rest)
@@ -231,7 +240,9 @@ class Hits:
 
     @cached_property
     def labels(self) -> UInt8[np.ndarray, "h w"]:
-        """True region of every pixel: the part with the largest share, background where less than half is covered."""
+        """True region of every pixel: the part with the largest share, background where less than half is
+        covered.
+        """
         label = self.base_label.copy()
         skin, eye = self._groups[SKIN], self._groups[EYE]
         drawn = (
@@ -253,7 +264,7 @@ class Hits:
         best = np.where(covered, share[:, 1:].argmax(axis=1) + 1, 0)
         return best.astype(np.uint8).reshape(self.camera.height, self.camera.width)
 
-    def fragments_per_pixel(self, values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "p"]:
+    def fragments_per_pixel(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " p"]:
         """Sum of a fragment value over each pixel."""
         return np.bincount(self.fragments.pixel, values, self.camera.width * self.camera.height)
 
@@ -291,8 +302,12 @@ class Hits:
         for rows, paint in self._paints(a):
             assert isinstance(paint, Paint)
             albedo[rows], gloss[rows], shininess[rows], wrap[rows], groove[rows] = (
-                paint.albedo, paint.gloss, paint.shininess, paint.wrap, paint.groove,
-            )  # fmt: skip
+                paint.albedo,
+                paint.gloss,
+                paint.shininess,
+                paint.wrap,
+                paint.groove,
+            )
         normal = self._bumped(a)
         if a.metal >= 1.0:
             return self._metal(a, light, groove)
@@ -324,7 +339,9 @@ class Hits:
         return normal
 
     def _hair_shine(self, a: Appearance, light: Light, normal, albedo, gloss) -> Float[np.ndarray, "n 3"]:
-        """A white highlight towards the tip and a broader one of the hair's own colour (Marschner's R and TRT, roughly)."""
+        """A white highlight towards the tip and a broader one of the hair's own colour (Marschner's R and
+        TRT, roughly).
+        """
         rows = self._groups[HAIR]
         tangent, view = self.fragments.attributes[rows, sf.TANGENT], self.fragments.view[rows]
         tangent = normalize(tangent)
@@ -333,7 +350,9 @@ class Hits:
         open_ = self.hair.open[:, None]
         return gloss[:, None] * open_ * (0.085 * first + 0.55 * albedo * second)
 
-    def _metal(self, a: Appearance, light: Light, groove: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n 3"]:
+    def _metal(
+        self, a: Appearance, light: Light, groove: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n 3"]:
         """Cast metal: mirrors a studio, darker and greener in hollows, with the drawn features as relief."""
         normal = self.normal.copy()
         skin = self._groups[SKIN]

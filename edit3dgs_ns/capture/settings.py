@@ -1,4 +1,6 @@
-"""What a capture was asked for; kept beside it as capture.json, so that it can be continued and rendered again."""
+"""What a capture was asked for; kept beside it as capture.json, so that it can be continued and rendered
+again.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,13 @@ class CaptureSettings:
             ValueError: names the option, what was found and what was expected.
         """
         limits = {
-            "seed": (0, 2**31 - 1), "width": (16, 8192), "height": (16, 8192), "cameras": (1, 16), "frames": (1, 5000), "samples": (1, 64),
-        }  # fmt: skip
+            "seed": (0, 2**31 - 1),
+            "width": (16, 8192),
+            "height": (16, 8192),
+            "cameras": (1, 16),
+            "frames": (1, 5000),
+            "samples": (1, 64),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -79,14 +86,16 @@ def read_settings(capture: Path) -> CaptureSettings:
     path = Path(capture) / SETTINGS_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: {capture} was not written by `edit3dgs capture`. Name the folder that command was given."
+            f"{path} is missing: {capture} was not written by `edit3dgs capture`. "
+            "Name the folder that command was given."
         )
     try:
         record = json.loads(path.read_text())["settings"]
         settings = CaptureSettings(**{field.name: record[field.name] for field in fields(CaptureSettings)})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: not the settings of a capture ({type(error).__name__}: {error}). Write the capture again."
+            f"{path}: not the settings of a capture ({type(error).__name__}: {error}). "
+            "Write the capture again."
         ) from error
     settings.validate()
     return settings

@@ -1,7 +1,7 @@
 """Ray casting: where every sample of a picture meets the head, gathered into shadable fragments.
 
-The four to nine samples of a pixel that hit the same material are merged into one fragment with averaged surface
-attributes (as multisample anti-aliasing does): shading cost follows pixels, edges follow samples.
+The four to nine samples of a pixel that hit the same material are merged into one fragment with averaged
+surface attributes (as multisample anti-aliasing does): shading cost follows pixels, edges follow samples.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from edit3dgs_ns.capture.cameras import Camera, project
-
-_JIT = {"cache": True, "nogil": True}
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,17 @@ class Fragments:
         view: unit directions from the surface to the camera, world axes.
     """
 
-    pixel: Int[np.ndarray, "n"]
-    material: Int[np.ndarray, "n"]
-    weight: Float[np.ndarray, "n"]
+    pixel: Int[np.ndarray, " n"]
+    material: Int[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
     attributes: Float[np.ndarray, "n a"]
     view: Float[np.ndarray, "n 3"]
 
 
 def sample_offsets(samples_per_pixel: int) -> Float[np.ndarray, "s 2"]:
-    """Stratified sample places inside the unit pixel: the (0, 2)-like Hammersley set, the same for every pixel."""
+    """Stratified sample places inside the unit pixel: the (0, 2)-like Hammersley set, the same for every
+    pixel.
+    """
     index = np.arange(samples_per_pixel)
     radical = np.array([sum(((i >> b) & 1) / 2 ** (b + 1) for b in range(8)) for i in index])
     shift = 1.0 / 2 ** (1 + int(np.ceil(np.log2(max(samples_per_pixel, 1)))))
@@ -57,7 +57,7 @@ def build_intersector(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray,
 def trace(
     vertices: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
-    face_material: Int[np.ndarray, "f"],
+    face_material: Int[np.ndarray, " f"],
     attributes: Float[np.ndarray, "v a"],
     camera: Camera,
     samples_per_pixel: int,
@@ -92,9 +92,17 @@ def trace(
         primitive, face_material.astype(np.int32), samples_per_pixel, materials, slots
     )
     gathered, counts = _gather(
-        primitive, hits["u"], hits["v"], faces.astype(np.int32), attributes.astype(np.float32), slot_of,
-        face_material.astype(np.int32), samples_per_pixel, materials, slot_count,
-    )  # fmt: skip
+        primitive,
+        hits["u"],
+        hits["v"],
+        faces.astype(np.int32),
+        attributes.astype(np.float32),
+        slot_of,
+        face_material.astype(np.int32),
+        samples_per_pixel,
+        materials,
+        slot_count,
+    )
     slot = np.flatnonzero(slot_of >= 0)
     local, material = np.divmod(slot, materials)
     row, column = np.divmod(local, x1 - x0)
@@ -104,7 +112,8 @@ def trace(
 
 def _bounding_box(vertices: np.ndarray, camera: Camera) -> tuple[int, int, int, int]:
     pixels, depth = project(vertices.astype(np.float64), camera)
-    assert depth.min() > 0.01, "the camera stands inside the head"
+    if depth.min() < 0.01:  # some of the head is behind the camera: its projection bounds nothing
+        return 0, 0, camera.width, camera.height
     low = np.floor(pixels.min(axis=0)).astype(int) - 1
     high = np.ceil(pixels.max(axis=0)).astype(int) + 1
     return max(low[0], 0), max(low[1], 0), min(high[0], camera.width), min(high[1], camera.height)
@@ -133,7 +142,7 @@ def _view_directions(camera: Camera, pixel: np.ndarray) -> np.ndarray:
     return -_to_world(camera, x, y)
 
 
-@numba.njit(**_JIT)
+@numba.njit(cache=True, nogil=True)
 def _assign_fragments(primitive, face_material, samples, materials, slots):
     """Number of the fragment of each (pixel, material) slot in order, -1 for slots nothing hit."""
     slot_of = np.full(slots, -1, np.int32)
@@ -148,7 +157,7 @@ def _assign_fragments(primitive, face_material, samples, materials, slots):
     return slot_of, count
 
 
-@numba.njit(**_JIT)
+@numba.njit(cache=True, nogil=True)
 def _gather(primitive, u, v, faces, attributes, slot_of, face_material, samples, materials, fragments):
     """Mean of the barycentric attributes of each fragment's samples, and how many there were."""
     channels = attributes.shape[1]

@@ -1,7 +1,8 @@
-"""Wrinkles as a height field over the template: forehead lines, frown lines, crow's feet, bags, nasolabial folds.
+"""Wrinkles as a height field over the template: forehead lines, frown lines, crow's feet, bags, nasolabial
+folds.
 
-Each crease is a curve in the frontal picture of the template (x mirrored); its profile is a valley with a soft bulge
-beside it. The height is in millimetres.
+Each crease is a curve in the frontal picture of the template (x mirrored); its profile is a valley with a
+soft bulge beside it. The height is in millimetres.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from edit3dgs_ns.capture.canonical import Landmarks
 from edit3dgs_ns.capture.noise import fbm, smoothstep
 
 
-def wrinkle_height(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, "n"]:
+def wrinkle_height(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
     """Height of a fully wrinkled face over a smooth one, in millimetres; negative in creases."""
     x, y, z = np.abs(points[:, 0]), points[:, 1] - landmarks.eye[1], points[:, 2]
     front = smoothstep(landmarks.eye[2] - 0.055, landmarks.eye[2] - 0.025, z)
@@ -119,7 +120,9 @@ def _crease(
 
 
 def _smooth_curve(line: np.ndarray, count: int = 9) -> np.ndarray:
-    """Points on a curve through the given ones (interpolating polynomial over their index; there are three to five)."""
+    """Points on a curve through the given ones (interpolating polynomial over their index; there are three
+    to five).
+    """
     index = np.arange(len(line))
     dense = np.linspace(0, len(line) - 1, count)
     return np.stack(

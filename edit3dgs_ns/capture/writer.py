@@ -6,8 +6,8 @@
         canonical_flame_param.npz  labels.json  transforms_{train,val,test}.json
     OUT/UNION10_<id>_.../transforms_{train,val,test}.json  all of them, the last sequence held out
 
-The same settings give the same bytes. Images are written whole, and those that are there are kept: a broken-off
-capture goes on with the same command.
+The same settings give the same bytes. Images are written whole, and those that are there are kept: a
+broken- off capture goes on with the same command.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from edit3dgs_ns.capture.replay import Replay, folder_name
 from edit3dgs_ns.capture.settings import SETTINGS_FILE, CaptureSettings, read_settings, settings_text
 
 KINDS = ("images", "fg_masks", "labels")
+SMALL_JOB = 64 * 128 * 128
+"""Pixels of a whole capture below which starting worker processes takes longer than rendering."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def write_capture(
 
 
 def _prepare_folder(out: Path, settings: CaptureSettings, overwrite: bool) -> None:
-    """Claim the folder: empty, or ours with the same settings (goes on), or ours with others (replaced on request)."""
+    """Claim the folder: empty, or ours with the same settings (goes on), or ours with others (replaced on
+    request).
+    """
     text = settings_text(settings, None)
     record = out / SETTINGS_FILE
     if out.exists() and not out.is_dir():
@@ -109,12 +113,14 @@ def _prepare_folder(out: Path, settings: CaptureSettings, overwrite: bool) -> No
     if record.is_file():
         if not overwrite:
             raise FileExistsError(
-                f"{out} holds a capture of other settings or of another version. Name another folder, or add --overwrite to replace it."
+                f"{out} holds a capture of other settings or of another version. "
+                "Name another folder, or add --overwrite to replace it."
             )
         _remove_capture(out)
     elif out.is_dir() and any(out.iterdir()):
         raise FileExistsError(
-            f"{out} is not empty and holds no capture of ours ({SETTINGS_FILE} is missing). Name a new folder."
+            f"{out} is not empty and holds no capture of ours ({SETTINGS_FILE} is missing). "
+            "Name a new folder."
         )
     write_atomically(record, text.encode())
 
@@ -140,7 +146,7 @@ def _files(task: _Task, numbers: list[int]) -> list[Path]:
     return [*pictures, folder / "flame_param" / f"{task.timestep:05d}.npz"]
 
 
-# --- rendering, in worker processes -----------------------------------------------------------------------------------
+# --- rendering, in worker processes -------------------------------------------------------------------------
 
 _WORKER: Replay | None = None
 
@@ -189,11 +195,15 @@ def _render_all(settings: CaptureSettings, tasks: list[_Task], workers: int, pro
 
     if not tasks:
         return
-    # A process takes some seconds to start: few small pictures are quicker in this one.
-    small = len(tasks) * settings.cameras * settings.width * settings.height < 64 * 128 * 128
+    small = len(tasks) * settings.cameras * settings.width * settings.height < SMALL_JOB
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, disable=not progress) as bar:
         job = bar.add_task("Ray tracing", total=len(tasks) * settings.cameras)
         if small or min(workers, len(tasks)) == 1:
@@ -212,7 +222,7 @@ def _render_all(settings: CaptureSettings, tasks: list[_Task], workers: int, pro
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-# --- the JSON files ---------------------------------------------------------------------------------------------------
+# --- the JSON files -----------------------------------------------------------------------------------------
 
 
 def _union_name(settings: CaptureSettings) -> str:
@@ -220,7 +230,9 @@ def _union_name(settings: CaptureSettings) -> str:
 
 
 def _write_index(out: Path, settings: CaptureSettings) -> Path:
-    """Transforms of each sequence and of the combined set; its timestep_index counts through all sequences."""
+    """Transforms of each sequence and of the combined set; its timestep_index counts through all
+    sequences.
+    """
     replay = Replay(settings)
     cameras = replay.cameras
     head = replay.identity.head.assets.name

@@ -1,0 +1,27 @@
+"""Small pictures shared by the capture's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edit3dgs_ns.capture.replay import Replay
+from edit3dgs_ns.capture.settings import CaptureSettings
+from edit3dgs_ns.capture.writer import write_capture
+
+TINY = {"seed": 3, "width": 48, "height": 56, "cameras": 3, "frames": 2, "samples": 2}
+
+
+@pytest.fixture(scope="session")
+def replay() -> Replay:
+    """A person at a size where eyes and teeth are some pixels."""
+    return Replay(CaptureSettings(seed=2, width=160, height=160, cameras=3, frames=3, samples=4))
+
+
+@pytest.fixture(scope="session")
+def tiny_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole capture on disk, as small as can be."""
+    out = tmp_path_factory.mktemp("capture") / "data"
+    write_capture(out, **TINY, workers=1, progress=False)
+    return out
