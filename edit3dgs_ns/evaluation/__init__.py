@@ -1,0 +1,1 @@
+"""How good an avatar and its edits are: figures, and pictures to look at. Never imports nerfstudio."""

@@ -1,7 +1,9 @@
-"""Finding and reading head models: FLAME's pickles (licensed, brought by the user) and the embedded open head.
+"""Finding and reading head models: FLAME's pickles (licensed, brought by the user) and the embedded open
+head.
 
-A FLAME pickle is untrusted input. It is read by an unpickler that builds array types only: NumPy arrays and dtypes,
-SciPy's compressed sparse matrices and chumpy arrays (as plain data). Anything else ends with an error that names it.
+A FLAME pickle is untrusted input. It is read by an unpickler that builds array types only: NumPy arrays and
+dtypes, SciPy's compressed sparse matrices and chumpy arrays (as plain data). Anything else ends with an error
+that names it.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ FLAME_NUM_SHAPE = 300
 
 @dataclass(frozen=True)
 class FlameAssets:
-    """A parametric head as arrays, whatever file it came from. Metres; y up, z out of the face, x to its own left.
+    """A parametric head as arrays, whatever file it came from. Metres; y up, z out of the face, x to its own
+    left.
 
-    V vertices, F faces, S shape and E expression directions, J joints (global, neck, jaw, left eye, right eye).
+    V vertices, F faces, S shape and E expression directions, J joints (global, neck, jaw, left eye, right
+    eye).
     """
 
     v_template: np.ndarray
@@ -81,11 +85,12 @@ class FlameAssets:
 def load_assets(path: str | Path | None = None, masks: str | Path | None = None) -> FlameAssets:
     """Reads a head model.
 
-    FLAME gets its regions and GaussianAvatars' teeth (5143 vertices, as in VHAP's captures) when its masks are there.
+    FLAME gets its regions and GaussianAvatars' teeth (5143 vertices, as in VHAP's captures) when its masks
+    are there.
 
     Args:
-        path: a FLAME pickle (``.pkl``) or an npz with FLAME's keys. None takes the file named by the environment variable
-            ``FLAME_MODEL_PATH``, and without one the embedded open head.
+        path: a FLAME pickle (``.pkl``) or an npz with FLAME's keys. None takes the file named by the
+            environment variable ``FLAME_MODEL_PATH``, and without one the embedded open head.
         masks: ``FLAME_masks.pkl``. None takes the file of that name beside a FLAME model, if there is one.
 
     Raises:
@@ -98,7 +103,8 @@ def load_assets(path: str | Path | None = None, masks: str | Path | None = None)
     path = OPEN_HEAD_PATH if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} (from {origin}): no such file. Expected FLAME's generic_model.pkl or an npz with the same keys; get "
+            f"{path} (from {origin}): no such file. Expected FLAME's generic_model.pkl or an npz with the "
+            "same keys; get "
             "FLAME at https://flame.is.tue.mpg.de, or leave the option out to use the embedded open head."
         )
     table = _read_npz(path) if path.suffix == ".npz" else read_flame_pickle(path)
@@ -163,7 +169,8 @@ def _split_directions(table: dict, path: Path, num_vertices: int) -> tuple[np.nd
         return directions, _array(table, "exprdirs", path, num_vertices, 3, None)
     if directions.shape[2] <= FLAME_NUM_SHAPE:
         raise ValueError(
-            f"{path}: 'shapedirs' has {directions.shape[2]} directions; FLAME has {FLAME_NUM_SHAPE} of shape and then those "
+            f"{path}: 'shapedirs' has {directions.shape[2]} directions; FLAME has {FLAME_NUM_SHAPE} of "
+            "shape and then those "
             "of expression. Expected more, or a separate 'exprdirs'."
         )
     return directions[..., :FLAME_NUM_SHAPE], directions[..., FLAME_NUM_SHAPE:]

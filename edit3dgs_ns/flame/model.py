@@ -1,12 +1,13 @@
 """The FLAME layer: coefficients -> vertices, in stages that are types.
 
-`FlameModel` (the head model) -> `ShapedHead` (one identity) -> vertices of any number of poses. A head without a shape
-cannot be posed, and a shape that was computed once serves every frame.
+`FlameModel` (the head model) -> `ShapedHead` (one identity) -> vertices of any number of poses. A head
+without a shape cannot be posed, and a shape that was computed once serves every frame.
 
-Conventions: metres; y up, z out of the face, x to the subject's left. Poses are axis-angle, in radians. Joints: global, neck,
-jaw, left eye, right eye; the global joint turns the head about its own place, ``translation`` comes after. Any number of
-vertices: it comes from the file. Formula: Li et al., "Learning a model of facial shape and expression from 4D scans"
-(FLAME), 2017, equations 1 to 4 (those of SMPL).
+Conventions: metres; y up, z out of the face, x to the subject's left. Poses are axis-angle, in radians.
+Joints: global, neck, jaw, left eye, right eye; the global joint turns the head about its own place,
+``translation`` comes after. Any number of
+vertices: it comes from the file. Formula: Li et al., "Learning a model of facial shape and expression from 4D
+scans" (FLAME), 2017, equations 1 to 4 (those of SMPL).
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class FlameModel(nn.Module):
         given, known = coefficients.shape[-1], directions.shape[-1]
         if given > known:
             raise ValueError(
-                f"{given} {what} coefficients for a head model that has {known} {what} directions. The parameters belong to "
+                f"{given} {what} coefficients for a head model that has {known} {what} directions. The "
+                "parameters belong to "
                 "another head model: name it by the path option or FLAME_MODEL_PATH, or cut the coefficients."
             )
         return directions[..., :given]
@@ -153,8 +155,10 @@ class FlameModel(nn.Module):
         if static_offset is not None:
             if static_offset.shape != v_shaped.shape:
                 raise ValueError(
-                    f"static_offset has shape {tuple(static_offset.shape)}, the head model has {self.num_vertices} "
-                    "vertices. (VHAP's offsets are for FLAME with teeth, 5143 vertices: put FLAME_masks.pkl beside "
+                    f"static_offset has shape {tuple(static_offset.shape)}, the head model has "
+                    f"{self.num_vertices} "
+                    "vertices. (VHAP's offsets are for FLAME with teeth, 5143 vertices: put "
+                    "FLAME_masks.pkl beside "
                     "FLAME's file, then the teeth are added.)"
                 )
             v_shaped = v_shaped + static_offset
@@ -179,8 +183,8 @@ class FlameModel(nn.Module):
 def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation matrices by Rodrigues' formula, with exact values and gradients at zero.
 
-    R = I + a K + b K^2 with K the cross-product matrix of the axis-angle vector, a = sin(t)/t and b = (1-cos(t))/t^2;
-    both by their Taylor series where t is small.
+    R = I + a K + b K^2 with K the cross-product matrix of the axis-angle vector, a = sin(t)/t and b =
+    (1-cos(t))/t^2; both by their Taylor series where t is small.
     """
     squared = (axis_angle * axis_angle).sum(-1)
     small = squared < 1e-6

@@ -1,7 +1,8 @@
 """FlameMotion: the parameters of a head model over time, and their files.
 
-Reads and writes GaussianAvatars' ``flame_param.npz`` (one file, T frames) and VHAP's per-frame files (DESIGN section 4).
-Poses are axis-angle in radians; translations in metres. Between two frames, rotations follow the shortest great arc.
+Reads and writes GaussianAvatars' ``flame_param.npz`` (one file, T frames) and VHAP's per-frame files (DESIGN
+section 4). Poses are axis-angle in radians; translations in metres. Between two frames, rotations follow the
+shortest great arc.
 """
 
 from __future__ import annotations
@@ -181,12 +182,15 @@ class FlameMotion:
         for i, motion in enumerate(motions):
             if motion.expr.shape[1] != first.expr.shape[1] or motion.shape.shape != first.shape.shape:
                 raise ValueError(
-                    f"motion {i} has {motion.shape.shape[0]} shape and {motion.expr.shape[1]} expression coefficients, the "
-                    f"first has {first.shape.shape[0]} and {first.expr.shape[1]}: they belong to different head models"
+                    f"motion {i} has {motion.shape.shape[0]} shape and {motion.expr.shape[1]} expression "
+                    "coefficients, the "
+                    f"first has {first.shape.shape[0]} and {first.expr.shape[1]}: they belong to different "
+                    "head models"
                 )
             if same_identity and not _same_identity(first, motion):
                 raise ValueError(
-                    f"motion {i} is another identity than the first; use retarget() for another actor's motion"
+                    f"motion {i} is another identity than the first; use retarget() for another actor's "
+                    "motion"
                 )
         rows = {name: torch.cat([getattr(m, name) for m in motions]) for name in ("expr", *FRAME_WIDTHS)}
         return FlameMotion(shape=first.shape, static_offset=first.static_offset, **rows)
@@ -199,7 +203,8 @@ class FlameMotion:
         """
         if actor.expr.shape[1] != self.expr.shape[1]:
             raise ValueError(
-                f"the motion has {self.expr.shape[1]} expression coefficients, the actor {actor.expr.shape[1]}: "
+                f"the motion has {self.expr.shape[1]} expression coefficients, the actor "
+                f"{actor.expr.shape[1]}: "
                 "they belong to different head models"
             )
         return dataclasses.replace(self, shape=actor.shape, static_offset=actor.static_offset)

@@ -1,6 +1,7 @@
 """Named regions of a head model: which faces and vertices are eyes, mouth, lips, teeth, nose, ...
 
-The open head carries its regions. FLAME's come from the ``FLAME_masks.pkl`` that its authors publish beside the model.
+The open head carries its regions. FLAME's come from the ``FLAME_masks.pkl`` that its authors publish beside
+the model.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def with_flame_masks(assets: FlameAssets, path: str | Path) -> FlameAssets:
             rows = np.unique(np.concatenate([masks[name] for name in names]))
             if len(rows) and (rows[0] < 0 or rows[-1] >= assets.num_vertices):
                 raise ValueError(
-                    f"{path}: region {region!r} names vertex {rows[-1]}, but {assets.source} has {assets.num_vertices}"
+                    f"{path}: region {region!r} names vertex {rows[-1]}, but {assets.source} has "
+                    f"{assets.num_vertices}"
                 )
             vertex_regions[region] = rows
     if not set(vertex_regions) & set(FLAME_MASK_NAMES):

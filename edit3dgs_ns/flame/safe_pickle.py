@@ -1,8 +1,8 @@
 """Reading FLAME's pickles without running anything that is in them.
 
-FLAME's ``generic_model.pkl`` holds NumPy arrays, SciPy sparse matrices and, in older releases, chumpy arrays. The globals
-that such a file may name are listed here; `chumpy` itself is never imported: its objects become inert shells whose
-array is then taken out.
+FLAME's ``generic_model.pkl`` holds NumPy arrays, SciPy sparse matrices and, in older releases, chumpy arrays.
+The globals that such a file may name are listed here; `chumpy` itself is never imported: its objects become
+inert shells whose array is then taken out.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def read_flame_pickle(path: Path) -> dict[str, Any]:
         table = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse csc/csr matrices and "
+            f"{path}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse "
+            "csc/csr matrices and "
             "chumpy arrays are read; get FLAME's own file from https://flame.is.tue.mpg.de."
         ) from error
     except (

@@ -1,12 +1,14 @@
 """The teeth that GaussianAvatars adds to FLAME (DESIGN section 3): 120 vertices in 8 rows of 15, 168 faces.
 
-FLAME has no teeth. Two curved plates are built from the outer rings of the lips, so that their shape directions follow the
-lips'; the upper one hangs on the neck joint (the skull), the lower one on the jaw. The open head has teeth of its own.
+FLAME has no teeth. Two curved plates are built from the outer rings of the lips, so that their shape
+directions follow the lips'; the upper one hangs on the neck joint (the skull), the lower one on the jaw. The
+open head has teeth of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +20,10 @@ TEETH_ROWS = (
     "upper_root", "lower_root", "upper_edge", "lower_edge",
     "upper_root_back", "upper_edge_back", "lower_root_back", "lower_edge_back",
 )  # fmt: skip
-"""The rows of 15 vertices, in the order in which they are appended."""
+"""The rows of 15 vertices, in the order in which they are appended.
+
+Not yet compared with a file that GaussianAvatars wrote: an avatar imported from it relies on the same order.
+"""
 ROW = 15
 NECK, JAW = 1, 2
 
@@ -26,18 +31,22 @@ NECK, JAW = 1, 2
 def add_teeth(assets: FlameAssets) -> FlameAssets:
     """FLAME with teeth: 5143 vertices, 10144 faces for FLAME's 5023 and 9976.
 
-    The outer lip rings are taken from the region "lips" (`regions.with_flame_masks`), not from a list of vertex numbers.
+    The outer lip rings are taken from the region "lips" (`regions.with_flame_masks`), not from a list of
+    vertex numbers.
 
     Raises:
-        ValueError: the topology is not FLAME's, or the region "lips" is missing or has no single outer border.
+        ValueError: the topology is not FLAME's, or the region "lips" is missing or has no single outer
+            border.
     """
     if assets.num_vertices != FLAME_VERTICES:
         raise ValueError(
-            f"{assets.source}: has {assets.num_vertices} vertices; teeth are added to FLAME's topology ({FLAME_VERTICES}) only"
+            f"{assets.source}: has {assets.num_vertices} vertices; teeth are added to FLAME's topology "
+            f"({FLAME_VERTICES}) only"
         )
     if "lips" not in assets.face_regions:
         raise ValueError(
-            f"{assets.source}: teeth are built from the region 'lips', which the model lacks. Give FLAME_masks.pkl (from "
+            f"{assets.source}: teeth are built from the region 'lips', which the model lacks. Give "
+            "FLAME_masks.pkl (from "
             "https://flame.is.tue.mpg.de, 'FLAME Vertex Masks')."
         )
     upper, lower = outer_lip_rings(assets)
@@ -78,8 +87,8 @@ def add_teeth(assets: FlameAssets) -> FlameAssets:
 def outer_lip_rings(assets: FlameAssets) -> tuple[np.ndarray, np.ndarray]:
     """(15, V) weights of the upper and of the lower outer lip ring, both from one mouth corner to the other.
 
-    The border of the region "lips" is split at its two outermost points; each half, without these corners, is taken as it is
-    when it has 15 vertices, and else at 15 even places along it.
+    The border of the region "lips" is split at its two outermost points; each half, without these corners, is
+    taken as it is when it has 15 vertices, and else at 15 even places along it.
     """
     loop = _longest_border(assets.faces[assets.face_regions["lips"]], assets)
     at = assets.v_template[loop]
@@ -93,7 +102,8 @@ def outer_lip_rings(assets: FlameAssets) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _longest_border(faces: np.ndarray, assets: FlameAssets) -> np.ndarray:
-    """The longest closed loop of border edges of a set of faces (the outer one: lips have an inner one too)."""
+    """The longest closed loop of border edges of a set of faces (the outer one: lips have an inner one
+    too)."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     present = {(int(a), int(b)) for a, b in edges}
     following = {a: b for a, b in present if (b, a) not in present}
@@ -104,7 +114,7 @@ def _longest_border(faces: np.ndarray, assets: FlameAssets) -> np.ndarray:
             loop.append(nxt)
         loops.append(np.array(loop))
     length = [np.linalg.norm(np.diff(assets.v_template[p], axis=0), axis=1).sum() for p in loops]
-    if not loops or len(loops[int(np.argmax(length))]) < 2 * ROW // 2:
+    if not loops or len(loops[int(np.argmax(length))]) < ROW:
         raise ValueError(
             f"{assets.source}: the region 'lips' ({len(faces)} faces) has no outer border to build teeth from"
         )
@@ -147,7 +157,7 @@ def _teeth_faces(vertices: np.ndarray) -> np.ndarray:
     for side in ("upper", "lower"):
         strip = [index[f"{side}_{row}"] for row in ("root", "edge", "edge_back", "root_back")]
         faces = []
-        for a, b in zip(strip[:-1], strip[1:], strict=True):
+        for a, b in pairwise(strip):
             faces += [np.stack([a[:-1], b[:-1], b[1:]], 1), np.stack([a[:-1], b[1:], a[1:]], 1)]
         block = np.concatenate(faces)
         front = vertices[block[: 2 * (ROW - 1)]]

@@ -53,11 +53,13 @@ class WorldGaussians:
     """Standard deviations in metres (not logarithms)."""
 
 
-def triangle_frames(vertices: Float[Tensor, "*batch vertices 3"], faces: Int[Tensor, "faces 3"]) -> TriangleFrames:
+def triangle_frames(
+    vertices: Float[Tensor, "*batch vertices 3"], faces: Int[Tensor, "faces 3"]
+) -> TriangleFrames:
     """The frame of every face (GaussianAvatars, section 3.1; differentiable in `vertices`).
 
-        a0 = norm(v1 - v0)    a1 = norm(a0 x (v2 - v0))    a2 = -norm(a1 x a0)
-        R = [a0 a1 a2]        c = mean(v0, v1, v2)         k = (|v1 - v0| + |a2 . (v2 - v0)|) / 2
+    a0 = norm(v1 - v0)    a1 = norm(a0 x (v2 - v0))    a2 = -norm(a1 x a0)
+    R = [a0 a1 a2]        c = mean(v0, v1, v2)         k = (|v1 - v0| + |a2 . (v2 - v0)|) / 2
     """
     v0, v1, v2 = (vertices[..., faces[:, corner], :] for corner in range(3))
     edge, side = v1 - v0, v2 - v0
@@ -99,7 +101,9 @@ def local_to_world(
     )
 
 
-def world_to_local(gaussians: WorldGaussians, binding: Int[Tensor, " gaussians"], frames: TriangleFrames) -> WorldGaussians:
+def world_to_local(
+    gaussians: WorldGaussians, binding: Int[Tensor, " gaussians"], frames: TriangleFrames
+) -> WorldGaussians:
     """The inverse of :func:`local_to_world`; `scales` of the result are plain local scales (take their logarithm to store them)."""
     size = frames.size[..., binding, None]
     rotation = frames.rotation[..., binding, :, :]
@@ -133,7 +137,9 @@ def rotmat_to_quat(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
     Each of the four rows below is the quaternion times four times one of its own entries (Shepperd, 1978); the row of the largest
     entry is taken, so that nothing small is ever divided by.
     """
-    (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = (row.unbind(dim=-1) for row in rotation.unbind(dim=-2))
+    (m00, m01, m02), (m10, m11, m12), (m20, m21, m22) = (
+        row.unbind(dim=-1) for row in rotation.unbind(dim=-2)
+    )
     rows = torch.stack(
         [
             torch.stack([1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01], dim=-1),

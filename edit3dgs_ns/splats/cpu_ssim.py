@@ -1,7 +1,8 @@
 """Structural similarity on the CPU, with its gradient: half the time of a training step was spent here with torch operations.
 
-The formulas are those of `losses.ssim_reference` (Wang et al., 2004; 11-pixel Gaussian window, sigma 1.5, no padding). Images keep the
-rasterizer's layout (views, height, width, channels): a row is one contiguous run of width x channels numbers, and every loop below runs along it.
+The formulas are those of `losses.ssim_reference` (Wang et al., 2004; 11-pixel Gaussian window, sigma 1.5, no padding).
+Images keep the rasterizer's layout (views, height, width, channels): a row is one contiguous run of width x channels
+numbers, and every loop below runs along it.
 
 Forward, for every window: the five blurred maps, S, and the derivatives of S by the blurred a, a^2 and a b. Backward: these three,
 blurred with the transposed window, give dS/da = B^T(dS/dmu) + 2 a B^T(dS/d(aa)) + b B^T(dS/d(ab)).

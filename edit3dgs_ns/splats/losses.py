@@ -21,7 +21,9 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def image_loss(
-    rendered: Float[Tensor, "views height width 3"], target: Float[Tensor, "views height width 3"], ssim_weight: float
+    rendered: Float[Tensor, "views height width 3"],
+    target: Float[Tensor, "views height width 3"],
+    ssim_weight: float,
 ) -> Float[Tensor, ""]:
     """`(1 - ssim_weight) L1 + ssim_weight (1 - SSIM)`; images in [0, 1]."""
     difference = (rendered - target).abs().mean()
@@ -42,7 +44,9 @@ def ssim(
     """
     height, width = a.shape[1:3]
     if min(height, width) < _WINDOW:
-        raise ValueError(f"SSIM needs images of at least {_WINDOW} x {_WINDOW} pixels, found {width} x {height}.")
+        raise ValueError(
+            f"SSIM needs images of at least {_WINDOW} x {_WINDOW} pixels, found {width} x {height}."
+        )
     if a.device.type != "cpu" or a.dtype != torch.float32:
         return ssim_reference(a, b)
     from edit3dgs_ns.splats.cpu_ssim import CpuSsim
@@ -91,3 +95,8 @@ def scale_loss(scales: Float[Tensor, "gaussians 3"], threshold: float) -> Float[
     if len(scales) == 0:
         return scales.sum()
     return F.relu(torch.exp(scales) - threshold).norm(dim=-1).mean()
+
+
+def psnr(a: Float[Tensor, "*image"], b: Float[Tensor, "*image"]) -> Float[Tensor, ""]:
+    """Peak signal-to-noise ratio in dB of images in [0, 1]."""
+    return -10 * torch.log10(((a - b) ** 2).mean().clamp_min(1e-12))

@@ -1,8 +1,8 @@
 """The tracked head as a trainable module: FLAME parameters over time, and the triangle frames they give.
 
-Expression, pose and translation of every timestep can be fine-tuned, because no tracker is exact (GaussianAvatars, section 3.3);
-shape and static offset stay fixed. All of them are saved with the avatar, so that it can be shown without its capture; the FLAME model
-itself is not (licensed data does not belong into checkpoints).
+Expression, pose and translation of every timestep can be fine-tuned, because no tracker is exact (GaussianAvatars,
+section 3.3); shape and static offset stay fixed. All of them are saved with the avatar, so that it can be shown without its
+capture; the FLAME model itself is not (licensed data does not belong into checkpoints).
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ class TrackedHead(nn.Module):
 
     def vertices(self, timesteps: Int[Tensor, " times"]) -> Float[Tensor, "times vertices 3"]:
         """Posed vertices, metres; differentiable in the pose parameters."""
-        return self._shaped_head().posed(FlamePose(**{name: self.pose[name][timesteps] for name in POSE_PARAMETERS}))
+        return self._shaped_head().posed(
+            FlamePose(**{name: self.pose[name][timesteps] for name in POSE_PARAMETERS})
+        )
 
     def vertices_at(self, time: float) -> Float[Tensor, "vertices 3"]:
         """Posed vertices at a place on the motion; outside [0, 1] it stops at the ends."""
@@ -136,7 +138,7 @@ def check_motion(flame: FlameModel, motion: FlameMotion, identity: bool = True) 
         expected.append(f"{flame.num_vertices}")
     if found:
         raise ValueError(
-            f"The tracked parameters do not fit the head model: found {', '.join(found)}; expected {', '.join(expected)}. They were "
-            "tracked with another head. For a FLAME capture (NeRSemble, VHAP) pass `nersemble-data --flame-model FILE` or set "
-            "FLAME_MODEL_PATH; for a capture made by `edit3dgs capture` leave both unset (the embedded open head)."
+            f"The tracked parameters do not fit the head model: found {', '.join(found)}; expected {', '.join(expected)}. "
+            "They were tracked with another head. For a FLAME capture (NeRSemble, VHAP) pass `nersemble-data --flame-model "
+            "FILE` or set FLAME_MODEL_PATH; for a capture made by `edit3dgs capture` leave both unset (the embedded open head)."
         )

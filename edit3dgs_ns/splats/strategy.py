@@ -5,8 +5,8 @@ Where it departs from `gsplat.DefaultStrategy` (1.4), and why:
 - Clones and splits inherit their parent's face. gsplat's operations resize every tensor of the running state together with the
   parameters, so the binding lives there, under "binding".
 - Scales are stored relative to the triangle. Thresholds in world units (`grow_scale3d`, `prune_scale3d`, metres x scene scale)
-  are therefore compared with the world scale, local scale x size of the face. A split draws its offset in local coordinates, which is
-  where gsplat's operation draws it already.
+  are therefore compared with the world scale, local scale x size of the face. A split draws its offset in local
+  coordinates, which is where gsplat's operation draws it already.
 - A face never loses its last Gaussian (GaussianAvatars, section 3.2): regions that are rarely seen would empty, and show as
   holes as soon as another expression uncovers them.
 - Growth stops at `max_gaussians`; of the candidates, those with the largest gradients grow first.
@@ -46,7 +46,11 @@ class BoundStrategy(DefaultStrategy):
     """Growth stops here."""
 
     def initialize_state(  # type: ignore[override]
-        self, scene_scale: float = 1.0, *, binding: Int[Tensor, " gaussians"], face_sizes: Float[Tensor, " faces"]
+        self,
+        scene_scale: float = 1.0,
+        *,
+        binding: Int[Tensor, " gaussians"],
+        face_sizes: Float[Tensor, " faces"],
     ) -> dict[str, Any]:
         """The running state.
 
@@ -68,7 +72,7 @@ class BoundStrategy(DefaultStrategy):
         info: dict[str, Any],
         packed: bool = False,
     ) -> None:
-        """Gathers gradients; every `refine_every` steps grows and prunes; every `reset_every` steps resets opacities (never at 0)."""
+        """Gathers gradients; every `refine_every` steps grows and prunes; every `reset_every` (not at 0) resets opacities."""
         if step >= self.refine_stop_iter:
             return
         self._update_state(params, state, info, packed=packed)
@@ -77,7 +81,9 @@ class BoundStrategy(DefaultStrategy):
             grown = self._grow_gs(params, optimizers, state, step)
             pruned = self._prune_gs(params, optimizers, state, step)
             if self.verbose:
-                print(f"Step {step}: {grown[0]} duplicated, {grown[1]} split, {pruned} pruned, {len(params['means'])} now.")
+                print(
+                    f"Step {step}: {grown[0]} duplicated, {grown[1]} split, {pruned} pruned, {len(params['means'])} now."
+                )
             for key in ("grad2d", "count", "radii"):
                 if state.get(key) is not None:
                     state[key].zero_()
@@ -85,7 +91,9 @@ class BoundStrategy(DefaultStrategy):
             reset_opa(params=params, optimizers=optimizers, state=state, value=self.prune_opa * 2.0)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def _grow_gs(self, params: Parameters, optimizers: Optimizers, state: dict[str, Any], step: int) -> tuple[int, int]:
+    def _grow_gs(
+        self, params: Parameters, optimizers: Optimizers, state: dict[str, Any], step: int
+    ) -> tuple[int, int]:
         gradients = state["grad2d"] / state["count"].clamp_min(1)
         large = _largest_world_scale(params, state) > self.grow_scale3d * state["scene_scale"]
         wanted = gradients > self.grow_grad2d
@@ -100,7 +108,13 @@ class BoundStrategy(DefaultStrategy):
         if num_divided:
             # The clones just appended are not split in the same round.
             divided = torch.cat([divided, divided.new_zeros(num_cloned)])
-            split(params=params, optimizers=optimizers, state=state, mask=divided, revised_opacity=self.revised_opacity)  # type: ignore[arg-type]
+            split(
+                params=params,
+                optimizers=optimizers,
+                state=state,
+                mask=divided,
+                revised_opacity=self.revised_opacity,
+            )  # type: ignore[arg-type]
         return num_cloned, num_divided
 
     @torch.no_grad()
@@ -119,7 +133,9 @@ class BoundStrategy(DefaultStrategy):
 
 
 def spare_last_of_face(
-    doomed: Bool[Tensor, " gaussians"], binding: Int[Tensor, " gaussians"], opacities: Float[Tensor, " gaussians"]
+    doomed: Bool[Tensor, " gaussians"],
+    binding: Int[Tensor, " gaussians"],
+    opacities: Float[Tensor, " gaussians"],
 ) -> Bool[Tensor, " gaussians"]:
     """`doomed` without the most opaque Gaussian of every face that would lose all of its Gaussians."""
     num_faces = int(binding.max()) + 1 if len(binding) else 0

@@ -10,7 +10,9 @@ import numpy as np
 from edit3dgs_ns.flame.assets import FlameAssets
 
 
-def random_assets(num_vertices: int = 37, num_shape: int = 4, num_expr: int = 3, seed: int = 0) -> FlameAssets:
+def random_assets(
+    num_vertices: int = 37, num_shape: int = 4, num_expr: int = 3, seed: int = 0
+) -> FlameAssets:
     """A head of random numbers with FLAME's five joints."""
     rng = np.random.default_rng(seed)
     weights = rng.random((num_vertices, 5)) ** 3

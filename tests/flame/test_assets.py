@@ -73,7 +73,9 @@ def test_flame_pickle_with_chumpy_and_scipy(tmp_path, chumpy, protocol):
 def test_sparse_rows_too(tmp_path):
     table = flame_table()
     path = write(tmp_path / "m.pkl", dict(table, J_regressor=table["J_regressor"].tocsr()))
-    np.testing.assert_allclose(load_assets(path).J_regressor, table["J_regressor"].toarray().astype(np.float32))
+    np.testing.assert_allclose(
+        load_assets(path).J_regressor, table["J_regressor"].toarray().astype(np.float32)
+    )
 
 
 def test_python2_latin1_strings(tmp_path):

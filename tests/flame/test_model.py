@@ -14,8 +14,17 @@ from .helpers import oracle, random_assets
 
 def random_pose(frames, num_expr, seed=1, scale=0.7):
     generator = torch.Generator().manual_seed(seed)
-    widths = {"expr": num_expr, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
-    return {k: scale * torch.randn(frames, w, generator=generator, dtype=torch.float64) for k, w in widths.items()}
+    widths = {
+        "expr": num_expr,
+        "rotation": 3,
+        "neck_pose": 3,
+        "jaw_pose": 3,
+        "eyes_pose": 6,
+        "translation": 3,
+    }
+    return {
+        k: scale * torch.randn(frames, w, generator=generator, dtype=torch.float64) for k, w in widths.items()
+    }
 
 
 @pytest.mark.parametrize("num_vertices", [11, 37, 200])
@@ -66,9 +75,9 @@ def test_fewer_coefficients_count_as_zeros_and_more_are_refused():
     torch.testing.assert_close(
         model(torch.tensor([0.7]), None, **short), model(torch.tensor([0.7, 0, 0, 0]), None, **padded)
     )
-    with pytest.raises(ValueError, match="5 shape coefficients .* has 4"):
+    with pytest.raises(ValueError, match=r"5 shape coefficients .* has 4"):
         model.shaped(torch.zeros(5))
-    with pytest.raises(ValueError, match="4 expression coefficients .* has 3"):
+    with pytest.raises(ValueError, match=r"4 expression coefficients .* has 3"):
         model(torch.zeros(1), None, **dict(pose, expr=torch.zeros(2, 4)))
     with pytest.raises(ValueError, match="static_offset"):
         model.shaped(torch.zeros(4), torch.zeros(36, 3))

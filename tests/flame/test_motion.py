@@ -39,7 +39,9 @@ def test_per_frame_files_of_vhap(tmp_path):
         table = {name: getattr(motion, name)[t : t + 1].numpy() for name in FIELDS if name != "shape"}
         table["dynamic_offset"] = np.ones((1, 11, 3), np.float32)
         paths.append(tmp_path / f"{t:05d}.npz")
-        np.savez(paths[-1], shape=motion.shape.numpy(), static_offset=motion.static_offset[None].numpy(), **table)
+        np.savez(
+            paths[-1], shape=motion.shape.numpy(), static_offset=motion.static_offset[None].numpy(), **table
+        )
     joined = FlameMotion.from_frames(paths)
     assert len(joined) == 3
     for name in FIELDS:
@@ -107,7 +109,9 @@ def test_slerp_moves_at_constant_speed_along_the_shortest_way(scale):
     Ra, Rb, Rm = (axis_angle_to_matrix(x) for x in (a, b, slerp_axis_angle(a, b, share)))
 
     def angle(R, S):
-        return torch.arccos((((R.transpose(-1, -2) @ S).diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1))
+        return torch.arccos(
+            (((R.transpose(-1, -2) @ S).diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
+        )
 
     torch.testing.assert_close(angle(Ra, Rm), 0.25 * angle(Ra, Rb), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(angle(Rm, Rb), 0.75 * angle(Ra, Rb), atol=1e-6, rtol=1e-6)

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial import cKDTree
 
 from edit3dgs_ns.flame import FlameModel, load_assets
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
 
 ROOT = Path(__file__).parents[2]
 REGIONS = (
-    "brows bust_cap ears eye_left eye_right eyelids eyes face gums iris lips mouth neck nose pupil scalp skin teeth "
-    "teeth_lower teeth_upper tongue"
+    "brows bust_cap ears eye_left eye_right eyelids eyes face gums iris lips mouth neck nose pupil scalp "
+    "skin teeth teeth_lower teeth_upper tongue"
 )
 
 
@@ -79,18 +80,16 @@ def test_faces_are_sound(assets):
     assert area.min() > 1e-9
     assert len(np.unique(f)) == len(v)
     directed = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
-    assert len(np.unique(directed, axis=0)) == len(directed)  # every edge at most once a direction: consistent winding
+    assert len(np.unique(directed, axis=0)) == len(
+        directed
+    )  # every edge at most once a direction: consistent winding
 
 
 def test_left_and_right_mirror(assets):
     v = assets.v_template
     skin = v[assets.vertex_regions["skin"]]
     mirrored = skin * np.array([-1, 1, 1], np.float32)
-    nearest = trimesh.proximity.cKDTree(skin).query(mirrored)[0] if hasattr(trimesh.proximity, "cKDTree") else None
-    if nearest is None:
-        from scipy.spatial import cKDTree
-
-        nearest = cKDTree(skin).query(mirrored)[0]
+    nearest = cKDTree(skin).query(mirrored)[0]
     assert nearest.max() < 2e-4
     blink = {s: assets.exprdirs[..., assets.expression_index(f"eyeBlink{s}")] for s in ("Left", "Right")}
     assert v[np.linalg.norm(blink["Left"], axis=1) > 1e-3][:, 0].min() > 0  # the subject's left is +x
@@ -151,7 +150,8 @@ def test_the_jaw_opens_the_mouth(assets, model):
     assert moved[assets.vertex_regions["teeth_lower"]].min() > 0.005
     assert (open_ - shut)[assets.vertex_regions["teeth_lower"], 1].max() < 0
     middle = assets.v_template[front].mean(0) - [0, 0.01, 0]
-    # Closed lips hide the mouth; an open mouth shows it, with teeth of both rows, and is no hole to look through.
+    # Closed lips hide the mouth; an open mouth shows it, with teeth of both rows, and is no hole to look
+    # through.
     inside = ("mouth", "teeth", "tongue", "gums")
     assert sum(share_seen(assets, shut, n, middle, 0.025) for n in inside) < 0.02
     assert sum(share_seen(assets, open_, n, middle, 0.025) for n in inside) > 0.1
@@ -187,7 +187,9 @@ def test_the_bust_stands_still_and_is_closed(assets, model):
     line = np.linspace(-0.08, 0.08, 40)
     x, z = (a.ravel() for a in np.meshgrid(line, line - 0.05))
     mesh = trimesh.Trimesh(turned, assets.faces, process=False)
-    hit = mesh.ray.intersects_first(np.stack([x, np.full_like(x, -1), z], 1), np.tile([0.0, 1, 0], (len(x), 1)))
+    hit = mesh.ray.intersects_first(
+        np.stack([x, np.full_like(x, -1), z], 1), np.tile([0.0, 1, 0], (len(x), 1))
+    )
     assert (mesh.face_normals[hit[hit >= 0], 1] < 0).all()
 
 
@@ -198,7 +200,11 @@ def test_uv_and_regions_fit_together(assets):
     assert sum(len(assets.face_regions[p]) for p in pieces) == len(skin)
     whole = ("skin", "bust_cap", "mouth", "eyes", "teeth", "gums", "tongue")
     assert sum(len(assets.face_regions[p]) for p in whole) == len(assets.faces)
-    assert set(assets.face_regions["pupil"]) < set(assets.face_regions["iris"]) < set(assets.face_regions["eyes"])
+    assert (
+        set(assets.face_regions["pupil"])
+        < set(assets.face_regions["iris"])
+        < set(assets.face_regions["eyes"])
+    )
 
 
 def test_baking_twice_gives_the_embedded_bytes(tmp_path):

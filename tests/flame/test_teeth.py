@@ -48,7 +48,9 @@ def test_teeth_follow_the_design(per_half):
         up, low = ring[1 : per_half + 1], ring[per_half + 2 :][::-1]
         np.testing.assert_allclose(gap, np.linalg.norm(up - low, axis=1).mean(), rtol=1e-5)
         np.testing.assert_allclose(
-            toothed.shapedirs[-120:-105], 0.5 * (plain.shapedirs[1:16] + plain.shapedirs[17:32][::-1]), atol=1e-6
+            toothed.shapedirs[-120:-105],
+            0.5 * (plain.shapedirs[1:16] + plain.shapedirs[17:32][::-1]),
+            atol=1e-6,
         )
     assert (toothed.exprdirs[-120:] == 0).all() and (toothed.posedirs[-120:] == 0).all()
 
@@ -57,7 +59,13 @@ def test_the_upper_row_stays_and_the_lower_row_follows_the_jaw():
     toothed = add_teeth(mouth_assets())
     model = FlameModel.from_assets(toothed)
     z = torch.zeros(1, 3)
-    args = dict(expr=torch.zeros(1, 2), rotation=z, neck_pose=z, eyes_pose=torch.zeros(1, 6), translation=z)
+    args = {
+        "expr": torch.zeros(1, 2),
+        "rotation": z,
+        "neck_pose": z,
+        "eyes_pose": torch.zeros(1, 6),
+        "translation": z,
+    }
     shut = model(torch.zeros(3), None, jaw_pose=z, **args)[0]
     open_ = model(torch.zeros(3), None, jaw_pose=torch.tensor([[0.4, 0, 0]]), **args)[0]
     move = (open_ - shut).norm(dim=1)

@@ -1,4 +1,5 @@
-"""The CPU rasterizer against a slow, obvious one: dense per pixel, PyTorch operations only, gradients by autograd."""
+"""The CPU rasterizer against a slow, obvious one: dense per pixel, PyTorch operations only, gradients by
+autograd."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from edit3dgs_ns.splats.rasterize import rasterize
 
 
-# ---------------------------------------------------------------------------------------------- the slow reference
+# ----------------------------------------------------------------------------------------- the slow reference
 def rotation_matrices(quats: Tensor) -> Tensor:
     """By Rodrigues' formula from axis and angle: nothing shared with the kernels' closed form."""
     w, xyz = quats[:, 0], quats[:, 1:]
@@ -28,7 +29,8 @@ def rotation_matrices(quats: Tensor) -> Tensor:
 
 
 def sh_basis(directions: Tensor) -> Tensor:
-    """Real spherical harmonics up to degree 3 from associated Legendre functions, with the signs that 3DGS uses."""
+    """Real spherical harmonics up to degree 3 from associated Legendre functions, with the signs that 3DGS
+    uses."""
     x, y, z = directions.unbind(-1)
     plane = [(torch.ones_like(x), torch.zeros_like(x))]
     for _ in range(3):
@@ -37,7 +39,8 @@ def sh_basis(directions: Tensor) -> Tensor:
     legendre = {
         (0, 0): torch.ones_like(z), (1, 0): z, (1, 1): -torch.ones_like(z),
         (2, 0): (3 * z**2 - 1) / 2, (2, 1): -3 * z, (2, 2): 3 * torch.ones_like(z),
-        (3, 0): (5 * z**3 - 3 * z) / 2, (3, 1): -1.5 * (5 * z**2 - 1), (3, 2): 15 * z, (3, 3): -15 * torch.ones_like(z),
+        (3, 0): (5 * z**3 - 3 * z) / 2, (3, 1): -1.5 * (5 * z**2 - 1), (3, 2): 15 * z,
+        (3, 3): -15 * torch.ones_like(z),
     }  # fmt: skip
     values = []
     for degree in range(4):
@@ -58,8 +61,8 @@ def dense_render(scene: Scene, **options: Any) -> tuple[Tensor, Tensor, dict[str
 
 
 def _dense_camera(
-    scene: Scene, c: int, sh_degree=None, render_mode="RGB", rasterize_mode="classic", eps2d=0.3, near_plane=0.01,
-    far_plane=1e10, radius_clip=0.0, backgrounds=None, extra=None,
+    scene: Scene, c: int, sh_degree=None, render_mode="RGB", rasterize_mode="classic", eps2d=0.3,
+    near_plane=0.01, far_plane=1e10, radius_clip=0.0, backgrounds=None, extra=None,
 ):  # fmt: skip
     dtype, width, height = scene.means.dtype, scene.width, scene.height
     world, K = scene.viewmats[c], scene.Ks[c]
@@ -77,7 +80,9 @@ def _dense_camera(
     sharp = J @ covariance3d @ J.transpose(-1, -2)
     covariance = sharp + eps2d * torch.eye(2, dtype=dtype)
     conic = torch.linalg.inv(covariance)
-    eigenvalues = torch.linalg.eigvalsh(covariance.detach())  # gsplat takes half their distance for at least 0.1
+    eigenvalues = torch.linalg.eigvalsh(
+        covariance.detach()
+    )  # gsplat takes half their distance for at least 0.1
     largest = eigenvalues.mean(-1) + ((eigenvalues[:, 1] - eigenvalues[:, 0]) / 2).clamp(min=0.1)
     radius = torch.ceil(3 * largest.sqrt())
     u, v = fx * x / z + cx, fy * y / z + cy
@@ -90,7 +95,11 @@ def _dense_camera(
     px = torch.arange(width, dtype=dtype) + 0.5
     py = torch.arange(height, dtype=dtype) + 0.5
     d = torch.stack(
-        [(px - u[:, None])[:, None, :].expand(-1, height, -1), (py - v[:, None])[:, :, None].expand(-1, -1, width)], -1
+        [
+            (px - u[:, None])[:, None, :].expand(-1, height, -1),
+            (py - v[:, None])[:, :, None].expand(-1, -1, width),
+        ],
+        -1,
     )
     sigma = 0.5 * torch.einsum("nhwi,nij,nhwj->nhw", d, conic, d)
     alpha = (opacities[:, None, None] * torch.exp(-sigma)).clamp(max=0.999)
@@ -99,21 +108,27 @@ def _dense_camera(
     def tiles(pixels: Tensor, middle: Tensor) -> Tensor:
         """Whether a pixel lies in a 16-pixel tile that the radius touches, by axis."""
         tile = torch.floor(pixels / 16)
-        return (tile >= torch.floor((middle - radius)[:, None] / 16)) & (tile < torch.ceil((middle + radius)[:, None] / 16))
+        return (tile >= torch.floor((middle - radius)[:, None] / 16)) & (
+            tile < torch.ceil((middle + radius)[:, None] / 16)
+        )
 
     seen = seen & tiles(px, u)[:, None, :] & tiles(py, v)[:, :, None]
 
     order = torch.argsort(z.detach(), stable=True)
     alpha = torch.where(seen, alpha, torch.zeros_like(alpha))[order]
     after = torch.cumprod(1 - alpha, 0)
-    alpha = torch.where(after > 1e-4, alpha, torch.zeros_like(alpha))  # `after` only falls: a pixel that ended stays so
+    alpha = torch.where(
+        after > 1e-4, alpha, torch.zeros_like(alpha)
+    )  # `after` only falls: a pixel that ended stays so
     before = torch.cumprod(torch.cat([torch.ones_like(alpha[:1]), 1 - alpha]), 0)
     weights, through = alpha * before[:-1], before[-1]
 
     colors = scene.colors
     if sh_degree is not None:
         center = torch.linalg.inv(world)[:3, 3]  # as gsplat: it matters for the gradient of viewmats
-        basis = sh_basis(torch.nn.functional.normalize(scene.means - center, dim=-1))[:, : (sh_degree + 1) ** 2]
+        basis = sh_basis(torch.nn.functional.normalize(scene.means - center, dim=-1))[
+            :, : (sh_degree + 1) ** 2
+        ]
         colors = (torch.einsum("nk,nkd->nd", basis, colors[:, : basis.shape[1]]) + 0.5).clamp(min=0)
 
     def draw(values: Tensor) -> Tensor:
@@ -130,7 +145,7 @@ def _dense_camera(
     return torch.cat(parts, -1), alphas, info
 
 
-# ------------------------------------------------------------------------------------------------------- the scenes
+# ------------------------------------------------------------------------------------------------- the scenes
 @dataclass(frozen=True)
 class Scene:
     means: Tensor
@@ -146,7 +161,9 @@ class Scene:
     def leaves(self) -> Scene:
         """The same scene, with every tensor but Ks a leaf that takes gradients."""
         names = [f.name for f in fields(self)][:6]
-        return replace(self, **{name: getattr(self, name).detach().clone().requires_grad_() for name in names})
+        return replace(
+            self, **{name: getattr(self, name).detach().clone().requires_grad_() for name in names}
+        )
 
     def render(self, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
         return rasterize(*(getattr(self, f.name) for f in fields(self)), **options)
@@ -212,24 +229,33 @@ def assert_same(scene: Scene, rtol: float, atol: float, **options: Any) -> None:
         losses = [losses[0] + (weight * a).sum(), losses[1] + (weight * b).sum()]
     losses[0].backward()
     losses[1].backward()
-    pairs = {name: (leaf.grad, theirs.differentiable[name].grad) for name, leaf in mine.differentiable.items()}
+    pairs = {
+        name: (leaf.grad, theirs.differentiable[name].grad) for name, leaf in mine.differentiable.items()
+    }
     pairs |= {key: (mine_options[key].grad, their_options[key].grad) for key in trained}
     for name, (a, b) in pairs.items():
         if b is None:  # depth alone does not see the colours
             assert a is None or not a.any(), name
             continue
-        if name == "viewmats":  # the last row is 0 0 0 1; the camera's place is the inverse's or R^T t: both are right
+        if (
+            name == "viewmats"
+        ):  # the last row is 0 0 0 1; the camera's place is the inverse's or R^T t: both are right
             a, b = a[:, :3], b[:, :3]
         scale = b.abs().max().clamp(min=1e-12)
-        torch.testing.assert_close(a / scale, b / scale, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            a / scale, b / scale, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
-# -------------------------------------------------------------------------------------------- values and gradients
+# --------------------------------------------------------------------------------------- values and gradients
 SHAPES_AND_MODES = [
     ({}, {}),
     ({"cameras": 3, "bases": 16}, {"sh_degree": 3, "backgrounds": (3, 3)}),
     ({"bases": 9}, {"sh_degree": 1, "render_mode": "RGB+D"}),
-    ({"bases": 16, "cameras": 2}, {"sh_degree": 2, "render_mode": "RGB+ED", "extra": (40, 2), "backgrounds": (2, 3)}),
+    (
+        {"bases": 16, "cameras": 2},
+        {"sh_degree": 2, "render_mode": "RGB+ED", "extra": (40, 2), "backgrounds": (2, 3)},
+    ),
     ({"size": 0.02}, {"rasterize_mode": "antialiased", "render_mode": "ED"}),
     ({}, {"render_mode": "D", "extra": (40, 5)}),
     ({"channels": 1}, {"backgrounds": (1, 1)}),
@@ -244,7 +270,9 @@ SHAPES_AND_MODES = [
 def with_tensors(options: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     g = torch.Generator().manual_seed(5)
     return {
-        key: torch.rand(value, generator=g, dtype=torch.float64).to(dtype) if isinstance(value, tuple) else value
+        key: torch.rand(value, generator=g, dtype=torch.float64).to(dtype)
+        if isinstance(value, tuple)
+        else value
         for key, value in options.items()
     }
 
@@ -290,13 +318,15 @@ def test_absgrad_adds_up_the_absolute_gradients_of_the_pixels():
 
     whole = means2d_after(slice(None), slice(None), absgrad=True)
     pixels = [
-        means2d_after(slice(y, y + 1), slice(x, x + 1), absgrad=False).grad for y in range(5) for x in range(9)
+        means2d_after(slice(y, y + 1), slice(x, x + 1), absgrad=False).grad
+        for y in range(5)
+        for x in range(9)
     ]
     torch.testing.assert_close(whole.grad, torch.stack(pixels).sum(0))
     torch.testing.assert_close(whole.absgrad, torch.stack(pixels).abs().sum(0))
 
 
-# ------------------------------------------------------------------------------------------------------- properties
+# ------------------------------------------------------------------------------------------------- properties
 def outputs_and_gradients(scene: Scene, **options: Any) -> list[Tensor]:
     scene = scene.leaves()
     image, alphas, info = scene.render(**options)
@@ -379,7 +409,9 @@ def test_nothing_to_see_leaves_the_background_and_zero_gradients(scene):
 def test_huge_gaussians_cover_everything():
     for size in (1e2, 1e6, 1e12):
         scene = make_scene(count=3, dtype=torch.float32)
-        scene = replace(scene, scales=torch.full((3, 3), size), opacities=torch.full((3,), 0.5), means=0.01 * scene.means)
+        scene = replace(
+            scene, scales=torch.full((3, 3), size), opacities=torch.full((3,), 0.5), means=0.01 * scene.means
+        )
         _, alphas, info = scene.render()
         if (info["radii"] > 0).all():  # beyond float32's range they are culled
             torch.testing.assert_close(alphas, torch.full_like(alphas, 1 - 0.5**3), atol=1e-3, rtol=0)
@@ -395,21 +427,21 @@ def test_expected_depth_of_a_wall_is_its_distance():
     viewmat[2, 3] = 2.0
     K = torch.tensor([[40.0, 0, 16], [0, 40, 12], [0, 0, 1]])
     wall = Scene(
-        torch.stack([x, y, torch.zeros(n)], -1), torch.tensor([1.0, 0, 0, 0]).expand(n, 4), torch.full((n, 3), 0.05),
-        torch.full((n,), 0.9), torch.ones(n, 3), viewmat[None], K[None], 32, 24,
+        torch.stack([x, y, torch.zeros(n)], -1), torch.tensor([1.0, 0, 0, 0]).expand(n, 4),
+        torch.full((n, 3), 0.05), torch.full((n,), 0.9), torch.ones(n, 3), viewmat[None], K[None], 32, 24,
     )  # fmt: skip
     image, alphas, _ = wall.render(render_mode="RGB+ED")
     assert alphas.min() > 0.99
     torch.testing.assert_close(image[..., 3], torch.full((1, 24, 32), 2.0), atol=1e-4, rtol=0)
 
 
-# -------------------------------------------------------------------------------------------------------- contracts
+# -------------------------------------------------------------------------------------------------- contracts
 def test_info_serves_gsplats_densification_strategy():
     gsplat_strategy = pytest.importorskip("gsplat.strategy")
     scene = make_scene(count=30, bases=4, dtype=torch.float32)
     parameters = torch.nn.ParameterDict(
-        {"means": scene.means, "quats": scene.quats, "scales": scene.scales.log(), "opacities": scene.opacities.logit(),
-         "sh": scene.colors}
+        {"means": scene.means, "quats": scene.quats, "scales": scene.scales.log(),
+         "opacities": scene.opacities.logit(), "sh": scene.colors}
     )  # fmt: skip
     optimizers = {name: torch.optim.Adam([parameter]) for name, parameter in parameters.items()}
     for absgrad in (False, True):
@@ -442,7 +474,11 @@ def test_parameters_that_need_no_gradient_get_none():
     [
         ({"quats": torch.zeros(40, 3)}, {}, r"quats has shape \(40, 3\); expected \(40, 4\)"),
         ({"opacities": torch.zeros(40, 1)}, {}, "opacities has shape"),
-        ({"scales": torch.zeros(40, 3, dtype=torch.float64)}, {}, "scales is torch.float64, means is torch.float32"),
+        (
+            {"scales": torch.zeros(40, 3, dtype=torch.float64)},
+            {},
+            "scales is torch.float64, means is torch.float32",
+        ),
         ({"means": torch.zeros(40, 3, dtype=torch.int64)}, {}, "means is torch.int64"),
         ({"colors": torch.zeros(39, 3)}, {}, "colors has shape"),
         ({}, {"sh_degree": 3}, r"expected \(40, K, 3\) with K >= 16 for SH degree 3"),
@@ -483,7 +519,9 @@ def test_gsplat_on_cuda_draws_the_same(shape, options):
     options = with_tensors(options, torch.float32)
     results = []
     for device in ("cpu", "cuda"):
-        moved = replace(scene, **{f.name: getattr(scene, f.name).to(device) for f in fields(scene)[:7]}).leaves()
+        moved = replace(
+            scene, **{f.name: getattr(scene, f.name).to(device) for f in fields(scene)[:7]}
+        ).leaves()
         there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in options.items()}
         image, alphas, info = moved.render(**there)
         outputs = [image, alphas, *([info["extra"]] if "extra" in info else [])]

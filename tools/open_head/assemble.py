@@ -12,12 +12,13 @@ from .parts import Part, boundary_loop, cap_part, carry, clip_part, eyeball_part
 from .source import BaseMesh
 
 METRES = 0.1  # MakeHuman's unit is the decimetre
-# Where the midpoint between the eyeballs goes: where FLAME's mean head has it, so that cameras and poses carry over.
+# Where the midpoint between the eyeballs goes: where FLAME's mean head has it, so that cameras and poses
+# carry over.
 EYES_AT = np.array([0.0, 0.034, 0.031])
 # The bust: what lies inside this upright elliptic cylinder, which ends below in half an ellipsoid.
 BUST_CENTRE, BUST_RADII = np.array([0.0, -0.085, -0.050]), np.array([0.138, 0.125, 0.165])
-# The helpers stand for other teeth than ours: the upper row shows a little more, the lower row bites behind it, and the tongue
-# lies lower and does not reach between the rows (decimetres).
+# The helpers stand for other teeth than ours: the upper row shows a little more, the lower row bites behind
+# it, and the tongue lies lower and does not reach between the rows (decimetres).
 SHIFTS = {
     "teeth_upper": (0.0, -0.042, 0.0),
     "teeth_lower": (0.0, -0.032, -0.034),

@@ -23,14 +23,18 @@ LID_CLEARANCE = 0.0005  # metres between a moved lid and the eyeball
 def expression_fields(head: Head, targets: Targets) -> list[np.ndarray]:
     """(V, 3) displacement in metres of each action of ``ARKIT_ACTIONS``.
 
-    ``jawOpen`` is zero: the jaw joint opens the mouth. The eyeballs take part in no action (gaze is ``eyes_pose``), so
-    ``eyeLook*`` moves the lids alone.
+    ``jawOpen`` is zero: the jaw joint opens the mouth. The eyeballs take part in no action (gaze is
+    ``eyes_pose``), so ``eyeLook*`` moves the lids alone.
     """
     eyeballs = head.vertices_of("eye_left") | head.vertices_of("eye_right")
     fields = {}
     for name in ARKIT_ACTIONS:
         fields[name] = head.field(targets.face_unit(name))
         fields[name][eyeballs] = 0
+        if name.startswith("eye"):
+            # Some of these targets also pull at the hidden inside of the nose, past the midline.
+            outward = head.vertices[:, 0] * (1 if name.endswith("Left") else -1)
+            fields[name] *= np.clip(outward / 0.004, 0, 1)[:, None]
     fields["jawOpen"][:] = 0
     for side in ("Left", "Right"):
         for actions in LID_ACTIONS:
@@ -39,7 +43,8 @@ def expression_fields(head: Head, targets: Targets) -> list[np.ndarray]:
 
 
 def _clear_eyeball(head: Head, fields: list[np.ndarray], eye: str) -> None:
-    """Changes the fields in place so that their sum leaves no skin inside the eyeball that was outside at rest."""
+    """Changes the fields in place so that their sum leaves no skin inside the eyeball that was outside at
+    rest."""
     ball = head.vertices[head.vertices_of(eye)]
     centre = 0.5 * (ball.min(0) + ball.max(0))
     radius = np.linalg.norm(ball - centre, axis=1).max()

@@ -1,7 +1,8 @@
 """Building the parts of the head as linear functions of MakeHuman's base vertices.
 
-Every output vertex is ``operator @ base_vertices + offset``: clipping, the eyeballs' fit and the teeth's splines are all
-linear in the base vertices, so the same operator carries every morph target over to the new mesh. Metres, FLAME axes.
+Every output vertex is ``operator @ base_vertices + offset``: clipping, the eyeballs' fit and the teeth's
+splines are all linear in the base vertices, so the same operator carries every morph target over to the new
+mesh. Metres, FLAME axes.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ EYE_RINGS_DEG = np.array([4.5, PUPIL_DEG, 13.5, 18, IRIS_DEG, 27, 32, 38, 46, 56
 
 
 def eyeball_part(base: np.ndarray, helper: np.ndarray, segments: int = 24) -> Part:
-    """A sphere fitted to MakeHuman's eye helper, its pole on the gaze axis (+z); it stays a sphere in every shape.
+    """A sphere fitted to MakeHuman's eye helper, its pole on the gaze axis (+z); it stays a sphere in every
+    shape.
 
     A displacement field moves the centre by its mean and the radius by its mean radial part.
 
@@ -190,8 +192,8 @@ def eyeball_part(base: np.ndarray, helper: np.ndarray, segments: int = 24) -> Pa
     ring = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta) + 0 * phi], -1)
     directions = np.concatenate([[[0, 0, 1.0]], ring.reshape(-1, 3), [[0, 0, -1.0]]])
 
-    # vertex = mean(helper) + direction * mean_i(outward_i . (helper_i - mean)). The second term mixes x, y and z, which
-    # ``operator`` cannot: `carry` adds it from ``eye``.
+    # vertex = mean(helper) + direction * mean_i(outward_i . (helper_i - mean)). The second term mixes x, y
+    # and z, which ``operator`` cannot: `carry` adds it from ``eye``.
     operator = sparse.csr_matrix(
         (
             np.full(n * len(directions), 1 / n),
@@ -246,7 +248,8 @@ TOOTH_WIDTHS_MM = {
     "upper": (8.5, 6.7, 7.6, 7.0, 6.8, 10.0, 9.4),
     "lower": (5.4, 6.0, 6.9, 7.0, 7.1, 10.8, 10.4),
 }
-# Columns of the base mesh's teeth helpers for x >= 0, from the back to the midline: biting edge, gum, inner side.
+# Columns of the base mesh's teeth helpers for x >= 0, from the back to the midline: biting edge, gum, inner
+# side.
 TEETH_COLUMNS = {
     "upper": {
         "edge": (15080, 15076, 15077, 15078, 15085, 15070, 15071, 15086, 15069),
@@ -259,14 +262,16 @@ TEETH_COLUMNS = {
         "inner": (15026, 15025, 15024, 15023, 15022, 15021, 15020, 15019, 15027),
     },
 }
-# Inside each tooth: places across its width, and how far crown and biting edge are drawn back there (0 none, 1 full).
+# Inside each tooth: places across its width, and how far crown and biting edge are drawn back there (0 none,
+# 1 full).
 ACROSS = np.array([0.0, 0.14, 0.5, 0.86])
 GROOVE = np.array([1.0, 0.25, 0.0, 0.25])
 GROOVE_DEPTH, NOTCH_DEPTH = 0.0085, 0.0075  # decimetres
 
 
 def _mirrored_columns(base: np.ndarray, half: tuple[int, ...], group: np.ndarray) -> np.ndarray:
-    """Column indices from the subject's left back over the midline to the right back, all within ``group``."""
+    """Column indices from the subject's left back over the midline to the right back, all within
+    ``group``."""
     left = np.array(half)
     mirrored = base[left[:-1]] * [-1, 1, 1]
     nearest = [int(group[np.argmin(((base[group] - m) ** 2).sum(1))]) for m in mirrored]
@@ -311,7 +316,8 @@ def teeth_part(base: np.ndarray, group: np.ndarray, row: str) -> Part:
     def mix(e: float, g: float, i: float) -> sparse.csr_matrix:
         return (e * edge_op + g * gum_op + i * inner_op).tocsr()
 
-    # Rings from the inner gum over the biting edge to the outer gum: (edge, gum, inner) shares, groove and notch strength.
+    # Rings from the inner gum over the biting edge to the outer gum: (edge, gum, inner) shares, groove and
+    # notch strength.
     profile = [
         ((-0.20, 0.55, 0.65), 0.0, 0.0),
         ((0.35, 0.00, 0.65), -0.3, 0.0),

@@ -1,4 +1,5 @@
-"""Named sets of faces and vertices: from the parts, from what MakeHuman's targets move, and from places on the face."""
+"""Named sets of faces and vertices: from the parts, from what MakeHuman's targets move, and from places on
+the face."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ LIP_RINGS = 8
 
 
 def _rings_around(faces: np.ndarray, start: np.ndarray, within: np.ndarray, rings: int) -> np.ndarray:
-    """Boolean (F,): faces of ``within`` that all of their vertices reach from ``start`` in at most ``rings`` steps."""
+    """Boolean (F,): faces of ``within`` that all of their vertices reach from ``start`` in at most ``rings``
+    steps."""
     reached = np.zeros(faces.max() + 1, bool)
     reached[faces[start]] = True
     for _ in range(rings):
@@ -52,9 +54,9 @@ def _scalp(v: np.ndarray) -> np.ndarray:
 def regions(head: Head, targets: Targets) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Vertex and face index sets by name.
 
-    Face sets split the mesh where that makes sense (a face of the skin is in at most one of ``scalp``, ``ears``, ``nose``,
-    ``lips``, ``brows``, ``eyelids``, ``neck``, ``face``); unions such as ``skin`` and ``eyes`` come on top. A vertex set
-    holds the vertices of the face set of the same name.
+    Face sets split the mesh where that makes sense (a face of the skin is in at most one of ``scalp``,
+    ``ears``, ``nose``, ``lips``, ``brows``, ``eyelids``, ``neck``, ``face``); unions such as ``skin`` and
+    ``eyes`` come on top. A vertex set holds the vertices of the face set of the same name.
     """
     v, f = head.vertices, head.faces
     island = head.islands

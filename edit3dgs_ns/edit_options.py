@@ -1,0 +1,88 @@
+"""Options of `edit3dgs` besides the pipeline's own: the editor's, what can be refused at once, and the base
+training's rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Optional
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.pipeline import EditPipelineConfig
+
+
+@dataclass
+class EditorConfig:
+    """The diffusion model and how it is used."""
+
+    model: str = "timbrooks/instruct-pix2pix"
+    """InstructPix2Pix to edit with: a hub id, a folder in diffusers' format, or `demo` for the small embedded
+    one."""
+    guidance_scale: Optional[float] = None  # noqa: UP045
+    """Weight of the sentence; the model's own if not given (7.5)."""
+    image_guidance_scale: Optional[float] = None  # noqa: UP045
+    """Weight of the original image; the model's own if not given (1.5)."""
+    steps: Optional[int] = None  # noqa: UP045
+    """Denoising steps from pure noise; the model's own if not given (20). Less noise takes its share of
+    them."""
+    resolution: Optional[int] = None  # noqa: UP045
+    """Longer side in pixels that images are scaled to for the model; the model's own or the images' if not
+    given."""
+    scheduler: Literal["ddim", "shipped"] = "ddim"
+    """DDIM, or the scheduler shipped with the model."""
+    views_per_forward: int = 4
+    """Views denoised together; less needs less memory."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision of the diffusion model: `auto` is float16 on CUDA, else float32."""
+    device: str = "auto"
+    """Device of the diffusion model: `auto` is that of the avatar."""
+    shared_noise: bool = True
+    """All views start from the same noise, so that what the noise decides agrees between them."""
+
+
+def check_options(config: EditPipelineConfig, world_size: int = 1) -> None:
+    """Raise a ValueError or FileNotFoundError for what can be known to be wrong before anything is read."""
+    from edit3dgs_ns.checkpoints import find_checkpoint
+    from edit3dgs_ns.editing.loading import check_model
+
+    if not (config.model.prompt or "").strip():
+        raise ValueError(
+            'edit3dgs needs an instruction: ns-train edit3dgs --prompt "Make him look older" ...'
+        )
+    if world_size > 1:
+        raise ValueError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
+    for name in ("rounds", "edit_every", "views_per_edit"):
+        if getattr(config, name) < 1:
+            raise ValueError(
+                f"--pipeline.{name.replace('_', '-')} {getattr(config, name)}: expected at least 1."
+            )
+    if config.final_steps < 0 or config.base_steps < 0:
+        raise ValueError("--pipeline.final-steps and --pipeline.base-steps cannot be negative.")
+    if not 0 < config.noise_last <= config.noise_first <= 1:
+        raise ValueError(
+            f"--pipeline.noise-first {config.noise_first} --pipeline.noise-last {config.noise_last}: expected "
+            "0 < last <= first <= 1."
+        )
+    check_model(config.editor.model)
+    if config.avatar is not None:
+        find_checkpoint(config.avatar, "--pipeline.avatar", "a run of `ns-train rigged-splatfacto`")
+    elif config.base_steps == 0:
+        raise ValueError(
+            "--pipeline.base-steps 0 without --pipeline.avatar: there would be no avatar to edit."
+        )
+
+
+def base_rates(base_steps: int) -> dict[str, Callable[[int], float]]:
+    """The learning rates of `ns-train rigged-splatfacto`, as functions of the step."""
+    from edit3dgs_ns.method_configs.rigged_splatfacto import avatar_optimizers
+
+    def rate(first: float, last: float) -> Callable[[int], float]:
+        return lambda step: first * math.exp(math.log(last / first) * min(step / max(base_steps, 1), 1.0))
+
+    return {
+        name: rate(
+            c["optimizer"].lr, c["scheduler"].lr_final if c["scheduler"] is not None else c["optimizer"].lr
+        )
+        for name, c in avatar_optimizers(base_steps).items()
+    }

@@ -1,0 +1,154 @@
+"""What an editor is: a batch of views and a sentence in, the edited views out.
+
+A request and its result hold numpy arrays and plain values only, so that they can be pickled, stored and sent
+to another machine. A request is the *whole* batch: an editor may look at all views of it together.
+
+Conventions: images are float32 RGB in [0, 1] on white; `c2w` is camera-to-world with OpenGL axes (x right, y
+    up, looking along -z), metres; `K` is in pixels of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+Progress = Callable[[int, int], None]
+"""`progress(done, total)`: denoising steps done and to do, counted over all views of the batch."""
+
+
+Finished = Callable[[int, np.ndarray], None]
+"""`finished(view, image)`: the view at this position of the request is final, so that it can be kept before
+the others are done."""
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """A batch of views to edit as one.
+
+    Raises:
+        ValueError: a field has the wrong shape, type or range; the message names it.
+    """
+
+    prompt: str
+    """The instruction, for example "Make him look older"."""
+    images: Float[np.ndarray, "views height width 3"]
+    """The views as the avatar renders them now; the diffusion starts from these."""
+    originals: Float[np.ndarray, "views height width 3"]
+    """The same views before any edit; the diffusion is conditioned on these."""
+    c2w: Float[np.ndarray, "views 4 4"] | None = None
+    """Camera-to-world of every view."""
+    K: Float[np.ndarray, "views 3 3"] | None = None
+    """Intrinsics of every view."""
+    timestep: int = 0
+    """Place of the batch on the motion."""
+    view_ids: tuple[int, ...] = ()
+    """A number for every view that stays the same from request to request; 0, 1, ... when not given."""
+    seed: int = 0
+    """Seed of the noise."""
+    shared_noise: bool = True
+    """All views start from the same noise, so that what the noise decides (a hue, a style) agrees between
+    them."""
+    noise: float = 1.0
+    """How far the current images are noised before denoising, as a fraction of the schedule in (0, 1]; 1 is
+    pure noise."""
+    guidance_scale: float | None = None
+    """Weight of the sentence (s_T); None for the editor's own."""
+    image_guidance_scale: float | None = None
+    """Weight of the original image (s_I); None for the editor's own."""
+    steps: int | None = None
+    """Denoising steps for the whole schedule, of which a noise below 1 takes its share; None for the editor's
+    own."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError(
+                'The prompt is empty. Give an instruction, for example --prompt "Make him look older".'
+            )
+        _check_images("images", self.images)
+        _check_images("originals", self.originals)
+        if self.images.shape != self.originals.shape:
+            raise ValueError(
+                f"images {self.images.shape} and originals {self.originals.shape} differ in shape."
+            )
+        views = self.num_views
+        for name, matrix, size in (("c2w", self.c2w, 4), ("K", self.K, 3)):
+            if matrix is not None and matrix.shape != (views, size, size):
+                raise ValueError(f"{name} has shape {matrix.shape}; expected {(views, size, size)}.")
+        if not self.view_ids:
+            object.__setattr__(self, "view_ids", tuple(range(views)))
+        if len(set(self.view_ids)) != views:
+            raise ValueError(f"view_ids {self.view_ids}: expected {views} different numbers.")
+        if not 0.0 < self.noise <= 1.0:
+            raise ValueError(f"noise {self.noise}: expected a fraction of the schedule in (0, 1].")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps {self.steps}: expected at least 1.")
+        for name, scale in (
+            ("guidance_scale", self.guidance_scale),
+            ("image_guidance_scale", self.image_guidance_scale),
+        ):
+            if scale is not None and not (np.isfinite(scale) and scale >= 0):
+                raise ValueError(f"{name} {scale}: expected a number of at least 0.")
+
+    @property
+    def num_views(self) -> int:
+        """Views in the batch."""
+        return self.images.shape[0]
+
+    def view_seed(self, view: int) -> int:
+        """Seed of the noise of the view at position `view`; it depends on the view's id, not on its
+        neighbours."""
+        return self.seed if self.shared_noise else self.seed + self.view_ids[view]
+
+
+@dataclass(frozen=True, eq=False)
+class EditResult:
+    """The edited views, in the order of the request."""
+
+    images: Float[np.ndarray, "views height width 3"]
+    """Edited views in [0, 1], of the size that was asked for."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the editor used: its name, scales, steps, timesteps. JSON values only."""
+    unet_evaluations: int = 0
+    """Evaluations of the UNet, counted per view and guidance branch."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def __post_init__(self) -> None:
+        _check_images("images", self.images)
+
+
+class Editor(Protocol):
+    """Changes images as a sentence says."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name and options of the editor as JSON values: two editors with equal settings give equal
+        results."""
+        ...
+
+    def unknown_instruction(self, prompt: str) -> str | None:
+        """A warning when the editor was never taught this instruction and says so; None when all is well."""
+        ...
+
+    def edit(
+        self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
+    ) -> EditResult:
+        """Edit a batch. An editor whose views depend on each other need not call `finished`."""
+        ...
+
+
+def _check_images(name: str, images: np.ndarray) -> None:
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        shape = getattr(images, "shape", type(images).__name__)
+        raise ValueError(
+            f"{name}: expected an array (views, height, width, 3) with at least one view, found {shape}."
+        )
+    if images.dtype != np.float32:
+        raise ValueError(f"{name}: expected float32 in [0, 1], found {images.dtype}.")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ValueError(f"{name}: expected values in [0, 1], found {low:.3g} to {high:.3g}.")

@@ -1,0 +1,257 @@
+"""The edited images on disk: one PNG and one JSON record per edited view, never half-written.
+
+    <folder>/manifest.json                    the settings that all edits in this folder share
+    <folder>/00003_00120.png                  round 3, training image 120
+    <folder>/00003_00120.json                 its record; it is written last, and without it there is no edit
+
+Files appear under their names complete: they are written beside, flushed to the disk, and renamed. File names
+    are made from numbers only, and records are looked up by those names: nothing in a record is ever used as
+    a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_TEMPORARY = ".part"
+_RECORD = re.compile(r"(\d{5,9})_(\d{5,9})\.json")
+_PICTURE = re.compile(r"(\d{5,9})_(\d{5,9})\.png")
+
+
+@dataclass(frozen=True, order=True)
+class EditKey:
+    """An edited view: the round and the index of the training image."""
+
+    round: int
+    view: int
+
+    @property
+    def stem(self) -> str:
+        """File name without its ending."""
+        return f"{self.round:05d}_{self.view:05d}"
+
+
+class EditStore:
+    """Edits made with one set of settings.
+
+    Opening it removes what a killed writer left behind.
+
+    Args:
+        folder: where it is; made if it is not there.
+        settings: JSON values that all edits share: prompt, editor, seed, ...
+
+    Raises:
+        ValueError: the folder holds edits made with other settings; the message names the first that differ.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+        self.folder = Path(folder)
+        self.settings = json.loads(json.dumps(dict(settings)))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_manifest()
+        self._sweep()
+        self._records = self._read_records()
+
+    @classmethod
+    def for_settings(cls, root: Path, settings: Mapping[str, Any]) -> EditStore:
+        """The store for these settings among several in `root`: a folder of its own, named by their hash."""
+        return cls(Path(root) / settings_hash(settings), settings)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, key: EditKey) -> bool:
+        return key in self._records
+
+    def edits(self) -> list[EditKey]:
+        """All edits, by round and view."""
+        return sorted(self._records)
+
+    def record(self, key: EditKey) -> dict[str, Any]:
+        """What was said when the edit was put in."""
+        return dict(self._records[key])
+
+    def latest(self, before_round: int | None = None) -> dict[int, EditKey]:
+        """The newest edit of every view, of the rounds before `before_round`."""
+        return {key.view: key for key in self.edits() if before_round is None or key.round < before_round}
+
+    def put(
+        self,
+        key: EditKey,
+        image: Float[np.ndarray, "height width 3"],
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store an edited view; once this returns it survives a crash.
+
+        Args:
+            image: in [0, 1]; stored with 8 bits.
+            record: JSON values to keep with it.
+        """
+        if image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"Edit {key.stem}: expected an image (height, width, 3), found {image.shape}.")
+        buffer = io.BytesIO()
+        Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG")
+        data = buffer.getvalue()
+        entry = {
+            **dict(record or {}),
+            "round": key.round,
+            "view": key.view,
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        write_atomically(self._path(key, "png"), data)
+        write_atomically(self._path(key, "json"), _to_json(entry))
+        self._records[key] = entry
+
+    def get(self, key: EditKey) -> UInt8[np.ndarray, "height width 3"]:
+        """The edited view.
+
+        Raises:
+            KeyError: it is not in the store.
+        """
+        if key not in self._records:
+            raise KeyError(f"{self.folder} holds no edit {key.stem}.")
+        with Image.open(self._path(key, "png")) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def copy_from(self, other: EditStore) -> int:
+        """Take over all edits of a store with the same settings that are not here yet.
+
+        Returns:
+            How many were taken.
+
+        Raises:
+            ValueError: the settings differ.
+        """
+        if other.settings != self.settings:
+            raise ValueError(
+                f"{other.folder} holds edits made with other settings than {self.folder}: "
+                f"{_first_difference(other.settings, self.settings)}."
+            )
+        new = [key for key in sorted(other._records) if key not in self]
+        for key in new:
+            for ending in ("png", "json"):
+                write_atomically(self._path(key, ending), other._path(key, ending).read_bytes())
+            self._records[key] = other.record(key)
+        return len(new)
+
+    def _path(self, key: EditKey, ending: str) -> Path:
+        if key.round < 0 or key.view < 0:
+            raise ValueError(f"{key}: expected numbers of at least 0.")
+        return self.folder / f"{key.stem}.{ending}"
+
+    def _check_manifest(self) -> None:
+        path = self.folder / _MANIFEST
+        if not path.is_file():
+            write_atomically(
+                path, _to_json({"hash": settings_hash(self.settings), "settings": self.settings})
+            )
+            return
+        stored = _read_object(path).get("settings", {})
+        if stored != self.settings:
+            raise ValueError(
+                f"{self.folder} holds edits made with other settings: {_first_difference(stored, self.settings)}. "
+                "Use the same settings, another folder, or delete it."
+            )
+
+    def _sweep(self) -> None:
+        """Remove what a killed write left: unfinished files, and pictures whose record was never written."""
+        for path in self.folder.glob(f"*{_TEMPORARY}"):
+            path.unlink()
+        for path in self.folder.glob("*.png"):
+            if _PICTURE.fullmatch(path.name) and not path.with_suffix(".json").exists():
+                path.unlink()
+
+    def _read_records(self) -> dict[EditKey, dict[str, Any]]:
+        records = {}
+        for path in sorted(self.folder.glob("*.json")):
+            match = _RECORD.fullmatch(path.name)
+            if match is None:
+                continue
+            key = EditKey(int(match[1]), int(match[2]))
+            entry = self._intact(path)
+            if entry is not None:
+                records[key] = entry
+        return records
+
+    def _intact(self, record: Path) -> dict[str, Any] | None:
+        """The record, if it can be read and its picture is the one it was written for. A damaged edit is made
+        anew: say so."""
+        try:
+            entry = _read_object(record)
+            data = record.with_suffix(".png").read_bytes()
+        except (OSError, ValueError) as error:
+            logger.warning("The stored edit %s is damaged and will be made again: %s", record, error)
+            return None
+        if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+            logger.warning(
+                "The stored edit %s is damaged and will be made again: the picture was changed.",
+                record.with_suffix(".png"),
+            )
+            return None
+        return entry
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """A short name for a set of settings, the same whatever their order."""
+    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that under its name there is, whenever the machine stops, the old content or the
+    new."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Not all systems can open a folder (Windows cannot); there the rename is still
+    atomic."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+    return content
+
+
+def _first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    for name in sorted({*one, *other}):
+        if one.get(name) != other.get(name):
+            return f"{name} was {one.get(name)!r} and is now {other.get(name)!r}"
+    return "nothing differs"

@@ -1,0 +1,82 @@
+"""Figures that compare images: PSNR, SSIM, and where an edit changed the picture.
+
+All images are float32 RGB in [0, 1], on white, as (views, height, width, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How close renders are to the truth, averaged over images."""
+
+    psnr: float
+    """Peak signal-to-noise ratio in dB, white background included (as GaussianAvatars reports it)."""
+    ssim: float
+    """Structural similarity (Wang et al. 2004), 11 x 11 Gaussian window of sigma 1.5."""
+
+
+def image_quality(
+    pairs: Iterable[tuple[Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width 3"]]],
+) -> Quality:
+    """Average PSNR and SSIM over (render, truth) pairs; each image counts the same.
+
+    Raises:
+        ValueError: there is no pair, or the two images of one differ in size.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+    scores = []
+    for number, (render, truth) in enumerate(pairs):
+        if render.shape != truth.shape:
+            raise ValueError(f"image {number}: the render is {render.shape}, the truth {truth.shape}.")
+        a, b = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in (render, truth))
+        similarity = ssim(a, b, data_range=1.0)
+        assert isinstance(similarity, torch.Tensor)
+        scores.append((psnr(render, truth), float(similarity)))
+    if not scores:
+        raise ValueError("There are no images to compare.")
+    mean = np.mean(scores, axis=0)
+    return Quality(psnr=float(mean[0]), ssim=float(mean[1]))
+
+
+def psnr(render: Float[np.ndarray, "*image"], truth: Float[np.ndarray, "*image"]) -> float:
+    """Peak signal-to-noise ratio in dB, 10 log10(1 / MSE); infinite for equal images."""
+    error = float(np.mean((render.astype(np.float64) - truth.astype(np.float64)) ** 2))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+@dataclass(frozen=True)
+class Change:
+    """Mean absolute difference of two images (0 to 1), apart for the head and for what is around it."""
+
+    on_head: float
+    on_background: float
+
+
+def mean_change(
+    before: Float[np.ndarray, "views height width 3"],
+    after: Float[np.ndarray, "views height width 3"],
+    head: Bool[np.ndarray, "views height width"],
+) -> Change:
+    """How much an edit changed the pixels of the head and of the background, over all views together.
+
+    Args:
+        head: true where a pixel shows the head.
+
+    Raises:
+        ValueError: the shapes disagree, or no pixel shows the head or none the background.
+    """
+    if not before.shape == after.shape == (*head.shape, 3):
+        raise ValueError(f"Shapes differ: before {before.shape}, after {after.shape}, head {head.shape}.")
+    if head.all() or not head.any():
+        raise ValueError("The mask has to have both head and background; it is the same everywhere.")
+    difference = np.abs(after.astype(np.float64) - before.astype(np.float64)).mean(axis=-1)
+    return Change(on_head=float(difference[head].mean()), on_background=float(difference[~head].mean()))

@@ -1,0 +1,164 @@
+"""The before/after sheet, from which one judges an edit: rows are avatars, columns views and expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+
+INK = (32, 33, 36)
+FAINT = (110, 114, 120)
+PAPER = (255, 255, 255)
+_GAP = 8
+_MARGIN = 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One view or expression, with one image per row."""
+
+    caption: str
+    images: Sequence[Float[np.ndarray, "height width 3"]]
+    """One per row, top to bottom, in [0, 1]; all of one size."""
+    group: str = ""
+    """A heading that neighbouring columns share."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Heading of a row: a bold line and a fainter one under it."""
+
+    title: str
+    detail: str = ""
+
+
+def draw_sheet(columns: Sequence[Column], rows: Sequence[Row], cell_width: int = 256) -> Image.Image:
+    """Lay the images out on white with captions.
+
+    Args:
+        cell_width: width of each image on the sheet in pixels; the height follows from the images.
+
+    Raises:
+        ValueError: no columns, a column without an image for each row, or images of different sizes.
+    """
+    _check(columns, rows)
+    height, width = columns[0].images[0].shape[:2]
+    cell = (cell_width, round(cell_width * height / width))
+    title_font, text_font = _font(round(cell_width / 13)), _font(round(cell_width / 16))
+    label_width = _label_width(rows, title_font, text_font, limit=round(cell_width * 0.72))
+    line = round(cell_width / 16 * 1.5)
+    top = _MARGIN + (line + 6 if any(column.group for column in columns) else 0)
+    sheet_width = 2 * _MARGIN + label_width + len(columns) * (cell[0] + _GAP) - _GAP
+    sheet_height = top + len(rows) * (cell[1] + _GAP) + line + _MARGIN
+    sheet = Image.new("RGB", (sheet_width, sheet_height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    left = _MARGIN + label_width
+    for r, row in enumerate(rows):
+        middle = top + r * (cell[1] + _GAP) + cell[1] // 2
+        _draw_label(draw, row, middle, label_width - _MARGIN, title_font, text_font)
+    for c, column in enumerate(columns):
+        x = left + c * (cell[0] + _GAP)
+        for r, image in enumerate(column.images):
+            sheet.paste(_picture(image, cell), (x, top + r * (cell[1] + _GAP)))
+        bottom = top + len(rows) * (cell[1] + _GAP)
+        draw.text((x + cell[0] // 2, bottom), column.caption, fill=FAINT, font=text_font, anchor="ma")
+    _draw_groups(draw, columns, left, cell[0], text_font)
+    return sheet
+
+
+def draw_header(titles: Sequence[str], width: int) -> Float[np.ndarray, "height width 3"]:
+    """A white strip with one centred title over each `width` pixels, for the top of a video."""
+    font = _font(max(10, round(width / 18)))
+    strip = Image.new("RGB", (width * len(titles), round(font.size * 1.9)), PAPER)
+    draw = ImageDraw.Draw(strip)
+    for number, title in enumerate(titles):
+        centre = (number * width + width // 2, strip.height // 2)
+        draw.text(centre, title, fill=INK, font=font, anchor="mm")
+    return np.asarray(strip, dtype=np.float32) / 255
+
+
+def _check(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    if not columns or not rows:
+        raise ValueError(f"A sheet needs columns and rows; found {len(columns)} and {len(rows)}.")
+    shapes = {image.shape for column in columns for image in column.images}
+    if len(shapes) != 1:
+        raise ValueError(f"All images of a sheet have one size; found {sorted(shapes)}.")
+    for column in columns:
+        if len(column.images) != len(rows):
+            raise ValueError(
+                f"Column {column.caption!r} has {len(column.images)} images for {len(rows)} rows."
+            )
+
+
+def _picture(image: Float[np.ndarray, "height width 3"], size: tuple[int, int]) -> Image.Image:
+    picture = Image.fromarray(to_uint8(image))
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def to_uint8(image: Float[np.ndarray, "height width 3"]) -> np.ndarray:
+    """[0, 1] to 0..255, rounded; values outside are clipped."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Pillow carries this font itself: the sheet looks the same on every machine.
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
+
+
+def _label_width(
+    rows: Sequence[Row], title: ImageFont.FreeTypeFont, text: ImageFont.FreeTypeFont, limit: int
+) -> int:
+    """Room that the row headings take: no more than `limit` unless a single word is wider."""
+    widths = [title.getlength(row.title) for row in rows]
+    widths += [text.getlength(line) for row in rows for line in _wrap(row.detail, text, limit)]
+    return round(max(widths)) + _MARGIN
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    row: Row,
+    middle: int,
+    width: int,
+    title: ImageFont.FreeTypeFont,
+    text: ImageFont.FreeTypeFont,
+) -> None:
+    lines = _wrap(row.detail, text, width)
+    step = round(text.size * 1.35)
+    y = middle - (round(title.size * 1.35) + step * len(lines)) // 2
+    draw.text((_MARGIN, y), row.title, fill=INK, font=title)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, y + round(title.size * 1.45) + number * step), line, fill=FAINT, font=text)
+
+
+def _draw_groups(
+    draw: ImageDraw.ImageDraw, columns: Sequence[Column], left: int, width: int, font: ImageFont.FreeTypeFont
+) -> None:
+    """A heading with a thin line over each run of columns of one group."""
+    start = 0
+    while start < len(columns):
+        end = start
+        while end + 1 < len(columns) and columns[end + 1].group == columns[start].group:
+            end += 1
+        if columns[start].group:
+            x0, x1 = left + start * (width + _GAP), left + end * (width + _GAP) + width
+            y = _MARGIN + round(font.size * 1.2)
+            draw.text(((x0 + x1) // 2, _MARGIN - 4), columns[start].group, fill=INK, font=font, anchor="ma")
+            draw.line([(x0 + 4, y), (x1 - 4, y)], fill=(210, 212, 216), width=1)
+        start = end + 1
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break text between words into lines of at most `width` pixels (a longer word stands alone)."""
+    lines: list[str] = []
+    for word in text.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines

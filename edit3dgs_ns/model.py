@@ -1,0 +1,361 @@
+"""`rigged-splatfacto`: Gaussians bound to the triangles of a FLAME head, as a Nerfstudio model.
+
+A Splatfacto model whose Gaussians live in triangle-local coordinates and are posed for the time of the camera. It stays a
+`SplatfactoModel` because `ns-export`, the viewer's background and its export tab look for one; `means`, `scales` and `quats` are
+therefore Gaussians in world coordinates, at the time last shown. The trained, local parameters are in `gauss_params`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Type  # noqa: UP035  (tyro reads these at run time)
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, num_sh_bases
+from torch import Tensor, nn
+
+from edit3dgs_ns.lpips import LazyLpips
+from edit3dgs_ns.model_setup import check_avatar_state, initial_gaussians, refuse_unsupported, tracked_head
+from edit3dgs_ns.splats import losses
+from edit3dgs_ns.splats.binding import WorldGaussians, local_to_world, triangle_frames
+from edit3dgs_ns.splats.views import viewmats_from_c2w
+
+GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+
+
+@dataclass
+class RiggedSplatfactoModelConfig(SplatfactoModelConfig):
+    """Gaussians bound to a FLAME head (GaussianAvatars)."""
+
+    _target: Type = field(default_factory=lambda: RiggedSplatfactoModel)  # noqa: UP006
+    """target class to instantiate"""
+    background_color: Literal["random", "black", "white"] = "white"
+    """Background of training images and renders; captures are put on white."""
+    num_downscales: int = 0
+    """Not used: training is at full resolution from the first step."""
+    initial_opacity: float = 0.1
+    """Opacity of the Gaussians that training starts from, one on each face."""
+    sh_degree_interval: int = 1000
+    """Every so many steps one more degree of spherical harmonics is trained, up to sh_degree."""
+    warmup_length: int = 500
+    """Steps before the first densification."""
+    refine_every: int = 250
+    """Steps between densifications."""
+    stop_split_at: int = 3000
+    """Last step with densification."""
+    reset_alpha_every: int = 1_000_000
+    """Densifications between two resets of all opacities; practically never by default: it costs a short
+    training more than it gains."""
+    densify_grad_thresh: float = 2e-4
+    """Gaussians whose mean image gradient is above this grow."""
+    use_absgrad: bool = False
+    """Sum absolute instead of signed image gradients for densification (needs a threshold about four times as high)."""
+    densify_size_thresh: float = 0.003
+    """Growing Gaussians larger than this (metres) are split, smaller ones are cloned."""
+    cull_alpha_thresh: float = 0.005
+    """Gaussians less opaque than this are pruned, unless they are the last of their face."""
+    cull_scale_thresh: float = 0.1
+    """Gaussians larger than this (metres) are pruned, once opacities have been reset."""
+    stop_screen_size_at: int = 0
+    """Until this step, Gaussians that are large on the screen are split or pruned as well; 0 is never."""
+    max_gaussians: int = 40_000
+    """Growth stops at this number."""
+    position_loss_weight: float = 0.01
+    """Weight of the loss on the distance of a visible Gaussian from its triangle's centre."""
+    position_threshold: float = 1.0
+    """Distance, in sizes of the triangle, that is free of this loss."""
+    scale_loss_weight: float = 1.0
+    """Weight of the loss on the scale of a visible Gaussian."""
+    scale_threshold: float = 0.6
+    """Scale, in sizes of the triangle, that is free of this loss."""
+    fine_tune_motion: bool = True
+    """Train the expression and pose of every training timestep as well (their learning rates are optimizers of their own)."""
+
+
+class RiggedSplatfactoModel(SplatfactoModel):
+    """Gaussians that follow a head. Needs the metadata of `nersemble-data`: "flame_motion" and, optionally, "flame_model_path"."""
+
+    config: RiggedSplatfactoModelConfig
+    binding: Tensor
+    """(N,) the face of every Gaussian."""
+    sh_degree_reached: Tensor
+    """() the degree of spherical harmonics in use; saved, so that an avatar trained on from step 0 keeps all of its degrees."""
+
+    # -- set-up -------------------------------------------------------------------------------------------------------
+
+    def populate_modules(self) -> None:
+        """Builds head, Gaussians, metrics and densification. Does not call Splatfacto's, which downloads LPIPS and needs CUDA."""
+        refuse_unsupported(self.config)
+        self.head = tracked_head(self.kwargs.get("metadata") or {})
+        num_faces = len(self.head.faces)
+        self.gauss_params = nn.ParameterDict(initial_gaussians(num_faces, self.config))
+        self.register_buffer("binding", torch.arange(num_faces))
+        self.register_buffer("sh_degree_reached", torch.zeros((), dtype=torch.long))
+        self.step = 0
+        self.time_without_camera_time = 0.0
+        self.crop_box: OrientedBox | None = None
+        self.background_color = torch.ones(3)
+        self.camera_optimizer = self.config.camera_optimizer.setup(
+            num_cameras=self.num_train_data, device="cpu"
+        )
+        self.info: dict[str, Any] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._lpips = LazyLpips()
+        self._shown: WorldGaussians | None = None
+        self.strategy = self._make_strategy()
+        self._start_strategy()
+
+    def _make_strategy(self) -> Any:
+        from edit3dgs_ns.splats.strategy import BoundStrategy
+
+        config = self.config
+        return BoundStrategy(
+            prune_opa=config.cull_alpha_thresh,
+            grow_grad2d=config.densify_grad_thresh,
+            grow_scale3d=config.densify_size_thresh,
+            grow_scale2d=config.split_screen_size,
+            prune_scale3d=config.cull_scale_thresh,
+            prune_scale2d=config.cull_screen_size,
+            refine_scale2d_stop_iter=config.stop_screen_size_at,
+            refine_start_iter=config.warmup_length,
+            refine_stop_iter=config.stop_split_at,
+            reset_every=config.reset_alpha_every * config.refine_every,
+            refine_every=config.refine_every,
+            absgrad=config.use_absgrad,
+            max_gaussians=config.max_gaussians,
+        )
+
+    def _start_strategy(self) -> None:
+        with torch.no_grad():
+            sizes = triangle_frames(self.head.canonical_vertices(), self.head.faces).size
+        self.strategy_state = self.strategy.initialize_state(binding=self.binding, face_sizes=sizes)
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by optimizer: the Gaussians', and `flame_expr`, `flame_translation`, `flame_pose` (all joints)."""
+        groups = {name: [self.gauss_params[name]] for name in GAUSSIAN_PARAMETERS}
+        if self.config.fine_tune_motion:
+            pose = self.head.pose
+            groups["flame_expr"] = [pose["expr"]]
+            groups["flame_translation"] = [pose["translation"]]
+            groups["flame_pose"] = [pose[name] for name in ("rotation", "neck_pose", "jaw_pose", "eyes_pose")]
+        return groups
+
+    def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
+        """Loads an avatar with any number of Gaussians and timesteps.
+
+        Parameters keep their identity (`param.data` is resized), so that optimizers built before stay attached to what is rendered.
+
+        Raises:
+            ValueError: the state is none of a rigged avatar, or one of another head model.
+        """
+        check_avatar_state(dict, self.head)
+        for name, tensor in self.state_dict(keep_vars=True).items():
+            if name in dict and tensor.shape != dict[name].shape:
+                tensor.data = torch.empty(dict[name].shape, dtype=tensor.dtype, device=tensor.device)
+                tensor.grad = None
+        result = super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
+        self.head.forget_shape()
+        self._shown = None
+        self._start_strategy()
+        return result
+
+    def update_to_step(self, step: int) -> None:
+        """Called with the step of the checkpoint that is loaded."""
+        self.step = step
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def step_cb(self, optimizers: Optimizers, step: int) -> None:
+        """Before each training step."""
+        self.step = step
+        self.optimizers = optimizers.optimizers
+        degree = min(step // self.config.sh_degree_interval, self.config.sh_degree)
+        self.sh_degree_reached.clamp_(min=degree)
+
+    def step_post_backward(self, step: int) -> None:
+        """After each training step: densification, which may replace all Gaussian parameters."""
+        assert step == self.step
+        gaussian_optimizers = {name: self.optimizers[name] for name in GAUSSIAN_PARAMETERS}
+        self.strategy.step_post_backward(
+            params=self.gauss_params,
+            optimizers=gaussian_optimizers,
+            state=self.strategy_state,
+            step=step,
+            info=self.info,
+        )
+        self.binding = self.strategy_state["binding"]
+        self._shown = None
+
+    def get_loss_dict(
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Any = None
+    ) -> dict[str, Tensor]:
+        """Image loss and, in training, the two binding losses over the Gaussians that were visible (GaussianAvatars, eq. 5)."""
+        rendered, target = _views(outputs["rgb"]), _views(self.get_gt_img(batch["image"]))
+        result = {"main_loss": losses.image_loss(rendered, target, self.config.ssim_lambda)}
+        if self.training:
+            visible = (self.info["radii"] > 0).any(dim=0)
+            means, scales = self.gauss_params["means"][visible], self.gauss_params["scales"][visible]
+            config = self.config
+            result["position_loss"] = config.position_loss_weight * losses.distance_loss(
+                means, config.position_threshold
+            )
+            result["scale_loss"] = config.scale_loss_weight * losses.scale_loss(
+                scales, config.scale_threshold
+            )
+        return result
+
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """PSNR of the batch and the number of Gaussians."""
+        with torch.no_grad():
+            value = losses.psnr(_views(outputs["rgb"]), _views(self.get_gt_img(batch["image"])))
+        return {"psnr": value, "gaussian_count": self.num_points}
+
+    def get_gt_img(self, image: Tensor) -> Tensor:
+        """Images as float32 in [0, 1] on the model's device."""
+        image = image.to(self.device)
+        return image.float() / 255 if image.dtype == torch.uint8 else image
+
+    # -- rendering ----------------------------------------------------------------------------------------------------
+
+    def gaussians_at(self, time: float | None) -> WorldGaussians:
+        """All Gaussians in world coordinates at a place on the motion, t in [0, 1]; None: at the start. Differentiable."""
+        frames = self.head.frames_at(self.time_without_camera_time if time is None else time)
+        params = self.gauss_params
+        return local_to_world(params["means"], params["quats"], params["scales"], self.binding, frames)
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Any]:  # type: ignore[override]
+        """Renders cameras that share one time.
+
+        Returns:
+            rgb (height, width, 3) and accumulation (height, width, 1) in [0, 1], and outside training depth (height, width, 1) in
+            metres. In training with a leading axis: (views, height, width, ...).
+
+        Raises:
+            ValueError: the cameras differ in time or size.
+        """
+        camera = camera.reshape((1,)) if camera.ndim == 0 else camera
+        width, height = _shared_size(camera)
+        gaussians = self.gaussians_at(_shared_time(camera))
+        keep = None
+        if not self.training:
+            self._shown = gaussians
+            keep = self._inside_crop(gaussians)
+        background = torch.ones(3, device=self.device) if self.training else self._get_background_color()
+        render, alpha = self._rasterize(camera, gaussians, keep, width, height, background)
+        if self.training:
+            self.strategy.step_pre_backward(
+                self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
+            )
+            return {"rgb": render, "accumulation": alpha, "background": background}
+        depth = torch.where(alpha > 0, render[..., 3:4], render[..., 3:4].max())
+        outputs = {"rgb": render[..., :3].clamp(0, 1), "depth": depth, "accumulation": alpha}
+        if len(camera) == 1:
+            outputs = {name: image[0] for name, image in outputs.items()}
+        return outputs
+
+    def _rasterize(
+        self,
+        camera: Cameras,
+        gaussians: WorldGaussians,
+        keep: Bool[Tensor, " gaussians"] | None,
+        width: int,
+        height: int,
+        background: Float[Tensor, " 3"],
+    ) -> tuple[Tensor, Tensor]:
+        from edit3dgs_ns.splats.rasterize import rasterize
+
+        kept = slice(None) if keep is None else keep
+        params = self.gauss_params
+        degree = int(self.sh_degree_reached)
+        count = num_sh_bases(degree)
+        colors = torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
+        render, alpha, self.info = rasterize(
+            gaussians.means[kept],
+            gaussians.quats[kept],
+            gaussians.scales[kept],
+            torch.sigmoid(params["opacities"][:, 0])[kept],
+            colors[kept],
+            viewmats_from_c2w(camera.camera_to_worlds.to(self.device)),
+            camera.get_intrinsics_matrices().to(self.device),
+            width,
+            height,
+            sh_degree=degree,
+            backgrounds=background.expand(len(camera), 3),
+            render_mode="RGB" if self.training else "RGB+ED",
+            rasterize_mode=self.config.rasterize_mode,
+            absgrad=self.config.use_absgrad and self.training,
+        )
+        return render, alpha
+
+    def _inside_crop(self, gaussians: WorldGaussians) -> Bool[Tensor, " gaussians"] | None:
+        return None if self.crop_box is None else self.crop_box.within(gaussians.means).squeeze()
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR and SSIM, and LPIPS if its weights are on this machine (never downloaded); truth and render side by side."""
+        target, rendered = self.get_gt_img(batch["image"]), outputs["rgb"]
+        a, b = (image.permute(2, 0, 1)[None] for image in (target, rendered))
+        metrics = {
+            "psnr": float(losses.psnr(rendered, target)),
+            "ssim": float(losses.ssim(rendered[None], target[None])),
+        }
+        perceptual = self._lpips(a, b)
+        if perceptual is not None:
+            metrics["lpips"] = perceptual
+        return metrics, {"img": torch.cat([target, rendered], dim=1)}
+
+    # -- what Nerfstudio's viewer and exporter read -------------------------------------------------------------------
+
+    @property
+    def num_points(self) -> int:
+        """Number of Gaussians."""
+        return len(self.gauss_params["means"])
+
+    @property
+    def means(self) -> Float[Tensor, "gaussians 3"]:
+        """World coordinates, metres, at the time last shown."""
+        return self._shown_gaussians().means
+
+    @property
+    def quats(self) -> Float[Tensor, "gaussians 4"]:
+        """World rotations, wxyz, at the time last shown."""
+        return self._shown_gaussians().quats
+
+    @property
+    def scales(self) -> Float[Tensor, "gaussians 3"]:
+        """Log scales in metres, at the time last shown."""
+        return torch.log(self._shown_gaussians().scales)
+
+    def _shown_gaussians(self) -> WorldGaussians:
+        if self._shown is None or len(self._shown.means) != self.num_points:
+            with torch.no_grad():
+                self._shown = self.gaussians_at(None)
+        return self._shown
+
+
+def _views(image: Tensor) -> Float[Tensor, "views height width 3"]:
+    return image if image.ndim == 4 else image[None]
+
+
+def _shared_time(camera: Cameras) -> float | None:
+    if camera.times is None:
+        return None
+    times = camera.times.flatten()
+    if float(times.max() - times.min()) > 1e-6:
+        raise ValueError(f"Cameras rendered together must share one time, found {times.tolist()}.")
+    return float(times[0])
+
+
+def _shared_size(camera: Cameras) -> tuple[int, int]:
+    sizes = {(int(w), int(h)) for w, h in zip(camera.width.flatten(), camera.height.flatten(), strict=True)}
+    if len(sizes) != 1:
+        raise ValueError(f"Cameras rendered together must share one image size, found {sorted(sizes)}.")
+    return sizes.pop()

@@ -1,0 +1,41 @@
+"""A tiny editor for every test of the editing package."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tiny_editor import save_tiny_editor
+
+
+@pytest.fixture(scope="session")
+def tiny_editor_folder(tmp_path_factory) -> Path:
+    """A folder with a random model that predicts noise, on DDIM."""
+    return save_tiny_editor(tmp_path_factory.mktemp("epsilon"))
+
+
+@pytest.fixture(scope="session")
+def make_tiny_editor(tmp_path_factory):
+    """Saves other random models: make_tiny_editor(prediction_type=..., scheduler=..., settings=...)."""
+    return lambda **options: save_tiny_editor(tmp_path_factory.mktemp("editor"), **options)
+
+
+@pytest.fixture
+def make_request():
+    """Requests with random images."""
+    from edit3dgs_ns.editing.editor import EditRequest
+
+    def make(views: int = 3, height: int = 32, width: int = 32, **options) -> EditRequest:
+        generator = np.random.default_rng(7)
+        images, originals = generator.random((2, views, height, width, 3), dtype=np.float32)
+        return EditRequest(
+            **(
+                {"prompt": "make him look older", "images": images, "originals": originals, "steps": 5}
+                | options
+            )
+        )
+
+    return make

@@ -1,0 +1,144 @@
+"""tools/train_demo_editor.py on toys: exact starting points, stopping and going on, the whole way to a loaded pipeline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TOOLS = Path(__file__).parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+import train_demo_editor as tool  # noqa: E402
+from demo_editor import data, evaluate, models, unet, vae  # noqa: E402
+from demo_editor.passthrough import PatchBasis  # noqa: E402
+from demo_editor.settings import Settings, Workspace  # noqa: E402
+from demo_editor.state import Average, Clock, load_state, save_state  # noqa: E402
+from demo_editor.team import Team  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Workspace:
+    """A work folder with a few rendered toys."""
+    root = tmp_path_factory.mktemp("work")
+    tool.main(["data", "--tiny", "--work", str(root), "--scenes", "16", "--heldout", "4", "--minutes", "1"])
+    return Workspace(root)
+
+
+def run(stage: str, work: Workspace, *more: str) -> None:
+    tool.main([stage, "--tiny", "--work", str(work.root), "--out", str(work.root / "out"), "--processes", "1", *more])
+
+
+def test_scenes_are_whole_and_rendered_once(work):
+    paths = data.shards(work.train_shards)
+    assert len(paths) == 4 and data.load_images(paths).shape == (16, 7, 32, 32, 3)
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert data.write_shards(work.train_shards, 0, 16, Settings.tiny(), 1.0) == 0
+    assert before == [path.stat().st_mtime_ns for path in data.shards(work.train_shards)]
+
+
+def test_heldout_seeds_are_apart(work):
+    seeds = [np.load(path)["seeds"] for folder in (work.train_shards, work.heldout_shards) for path in data.shards(folder)]
+    assert len(np.unique(np.concatenate(seeds))) == 20
+    assert max(seeds[0]) < data.HELDOUT_SEED <= min(seeds[-1])
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings.tiny()], ids=["shipped", "tiny"])
+def test_encoder_is_exactly_the_projection(settings):
+    rng = np.random.default_rng(0)
+    pictures = np.clip(rng.normal(0, 0.5, (3, 64, 64, 3)).cumsum(axis=1) * 0.2, -1, 1)
+    basis = PatchBasis.fit(pictures, settings.latent_channels, settings.vae_factor)
+    network = models.make_vae(settings, basis)
+    batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        latents = network.encode(batch).latent_dist.mode()
+    np.testing.assert_allclose(latents, basis.encode(batch), atol=2e-3)
+    assert float(latents.var()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings.tiny()], ids=["shipped", "tiny"])
+def test_untrained_unet_returns_the_image_condition(settings, tmp_path):
+    tokenizer = models.write_tokenizer(tmp_path, ["make", "older"], settings.max_tokens)
+    editor = unet.Editor(tokenizer, settings).eval()
+    tokens = tokenizer(["make older"], padding="max_length", return_tensors="pt").input_ids
+    noise, condition = torch.randn(2, 1, settings.latent_channels, settings.latent_size, settings.latent_size).unbind(0)
+    with torch.no_grad():
+        for timestep in (0, 999):
+            output = editor(noise, condition, torch.tensor([timestep]), tokens)
+            assert float((output - condition).abs().max()) < 0.02
+
+
+def test_tokenizer_makes_words_whole_and_can_spell_anything(tmp_path):
+    tokenizer = models.write_tokenizer(tmp_path, ["older", "old", "make"], 12)
+    assert tokenizer.tokenize("Make older old") == ["make</w>", "older</w>", "old</w>"]
+    assert tokenizer.decode(tokenizer("zebra é!").input_ids, skip_special_tokens=True).replace(" ", "") == "zebraé!"
+
+
+def test_state_survives_and_goes_on(work):
+    """Two runs with budgets of 2 and 4 seconds spend 4 seconds together, on the same weights."""
+    run("vae", work, "--minutes", str(2 / 60))
+    first = load_state(work.vae_state)
+    run("vae", work, "--minutes", str(4 / 60))
+    second = load_state(work.vae_state)
+    assert 0 < first["step"] < second["step"]
+    assert 2 <= first["spent"] < 4 <= second["spent"] < 8
+    run("vae", work, "--minutes", str(4 / 60))
+    assert load_state(work.vae_state)["step"] == second["step"]
+
+
+def test_whole_way_to_a_pipeline(work):
+    run("vae", work, "--minutes", str(6 / 60))
+    run("unet", work, "--minutes", str(8 / 60))
+    run("decoder", work, "--minutes", str(1 / 60))
+    run("export", work)
+    pipeline, info = evaluate.load_pipeline(work.root / "out")
+    scenes = data.load_images(data.shards(work.heldout_shards))
+    scores = evaluate.evaluate(pipeline, info, scenes, work.root / "sheet.png")
+    assert [score.edit for score in scores] == list(info["instructions"])
+    assert all(np.isfinite([score.gain, score.background_error]).all() for score in scores)
+    assert evaluate.table(scores).row_count == 7 and (work.root / "sheet.png").exists()
+
+
+def test_two_processes_train_one_model(work):
+    state = load_state(work.unet_state)
+    spent = state["spent"] + 3 if state else 3
+    tool.main(["unet", "--tiny", "--work", str(work.root), "--minutes", str(spent / 60), "--processes", "2"])
+    assert load_state(work.unet_state)["spent"] >= spent
+
+
+def test_unknown_state_names_the_stage(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`vae` stage"):
+        vae.load_vae(Workspace(tmp_path), Settings.tiny())
+    with pytest.raises(FileNotFoundError, match="`data` stage"):
+        vae.load_basis(Workspace(tmp_path), Settings.tiny())
+
+
+def test_state_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state(path, {"a": torch.ones(2)})
+    save_state(path, {"a": torch.zeros(2)})
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"] and load_state(path)["a"].sum() == 0
+
+
+def test_average_follows_the_weights():
+    layer = torch.nn.Linear(2, 2)
+    average = Average(layer, 0.9)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    for _ in range(200):
+        average.update(layer)
+    assert torch.allclose(average.shadow["weight"], torch.ones(2, 2), atol=1e-3)
+
+
+def test_clock_counts_earlier_runs():
+    clock = Clock(minutes=1.0, spent=30.0)
+    assert 0.5 <= clock.progress < 0.51 and not clock.save_due()
+
+
+def test_team_of_one_changes_no_gradient():
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.grad = torch.full((2, 2), 3.0)
+    assert Team(1, 6).average_gradients(layer.parameters(), 5.0) == 5.0 and layer.weight.grad.sum() == 12

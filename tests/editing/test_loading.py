@@ -1,0 +1,132 @@
+"""Finding weights: folders, hub ids, the embedded editor, and what is said when they are not there."""
+
+import json
+import shutil
+
+import pytest
+
+from edit3dgs_ns.editing import loading
+from edit3dgs_ns.editing.loading import find_model, load_editor
+
+
+def test_folder_settings_become_the_defaults(make_tiny_editor):
+    settings = {
+        "resolution": 64,
+        "guidance_scale": 3,
+        "image_guidance_scale": 1.2,
+        "steps": 7,
+        "instructions": {"older": ["Make him look older", "age her"], "green_skin": ["turn the skin green"]},
+        "about": "a test",
+    }
+    editor = load_editor(make_tiny_editor(settings=settings))
+    defaults = editor.defaults
+    assert (defaults.resolution, defaults.guidance_scale, defaults.image_guidance_scale, defaults.steps) == (
+        64,
+        3.0,
+        1.2,
+        7,
+    )
+    assert editor.unknown_instruction("  make HIM look older. ") is None
+    warning = editor.unknown_instruction("give him a hat")
+    assert (
+        warning is not None
+        and "green_skin" in warning
+        and "Make him look older" in warning
+        and "give him a hat" in warning
+    )
+
+
+def test_a_model_without_a_list_takes_any_sentence(tiny_editor_folder):
+    assert load_editor(tiny_editor_folder).unknown_instruction("give him a hat") is None
+
+
+def test_options_override(make_tiny_editor):
+    editor = load_editor(
+        make_tiny_editor(settings={"resolution": 64}), resolution=48, dtype="bfloat16", views_per_forward=2
+    )
+    assert (
+        editor.defaults.resolution == 48
+        and editor.settings["dtype"] == "bfloat16"
+        and editor.views_per_forward == 2
+    )
+
+
+@pytest.mark.parametrize(
+    "gone", ["model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+)
+def test_a_missing_part_is_named(tiny_editor_folder, tmp_path, gone):
+    folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
+    shutil.rmtree(folder / gone) if (folder / gone).is_dir() else (folder / gone).unlink()
+    with pytest.raises(FileNotFoundError, match=gone) as error:
+        load_editor(folder)
+    assert "demo" in str(error.value) and "--pipeline.editor.model" in str(error.value)
+
+
+def test_pickled_weights_are_not_read(tiny_editor_folder, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "unet" / "diffusion_pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        load_editor(folder)
+
+
+def test_code_from_elsewhere_is_refused(tiny_editor_folder, tmp_path):
+    folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["unet"] = ["os", "system"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="only diffusers and transformers"):
+        load_editor(folder)
+
+
+def test_damaged_weights_say_which_model(tiny_editor_folder, tmp_path):
+    folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises((ValueError, FileNotFoundError), match="model"):
+        load_editor(folder)
+
+
+def test_a_plain_diffusion_model_is_no_editor(tiny_editor_folder, make_request):
+    editor = load_editor(tiny_editor_folder)
+    from diffusers import UNet2DConditionModel
+
+    from edit3dgs_ns.editing.instruct_pix2pix import InstructPix2Pix
+
+    config = dict(editor.unet.config) | {"in_channels": 4}
+    plain = UNet2DConditionModel.from_config(config)
+    with pytest.raises(ValueError, match="no InstructPix2Pix"):
+        InstructPix2Pix(plain, editor.vae, editor.text_encoder, editor.tokenizer, editor.scheduler)
+
+
+def test_offline_without_the_weights(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError) as error:
+        load_editor("timbrooks/instruct-pix2pix")
+    for part in ("timbrooks/instruct-pix2pix", "HF_HUB_OFFLINE", "--pipeline.editor.model demo"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["no/such/folder/here", "/nowhere/at/all", "justaword", "./editor"])
+def test_neither_folder_nor_hub_id(text):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_model(text)
+
+
+def test_demo_is_the_embedded_folder(tiny_editor_folder, monkeypatch):
+    monkeypatch.setattr(loading, "DEMO_FOLDER", tiny_editor_folder)
+    assert find_model("demo") == tiny_editor_folder
+    assert load_editor("demo").settings["model"] == "demo"
+
+
+def test_bad_settings_name_the_file(make_tiny_editor):
+    with pytest.raises(ValueError, match=r"edit3dgs\.json"):
+        load_editor(make_tiny_editor(settings={"steps": "many"}))

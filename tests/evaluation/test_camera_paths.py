@@ -1,0 +1,52 @@
+"""Camera paths stay at their distance, keep looking at the target, and swing as far as asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edit3dgs_ns.evaluation.camera_paths import focus_point, rotation_about, sway
+
+TARGET = np.array([0.1, -0.05, 0.02])
+
+
+def looking_at(position: np.ndarray) -> np.ndarray:
+    back = (position - TARGET) / np.linalg.norm(position - TARGET)
+    right = np.cross([0.0, 1.0, 0.0], back)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, np.cross(back, right), back], axis=1)
+    pose[:3, 3] = position
+    return pose
+
+
+def test_sway() -> None:
+    start = looking_at(TARGET + np.array([0.0, 0.0, 1.2]))
+    poses = sway(start, TARGET, count=40, angle=0.4, lift=0.1)
+    offsets = poses[:, :3, 3] - TARGET
+    assert np.allclose(poses[0], start) and np.allclose(poses[20], start)
+    assert np.allclose(np.linalg.norm(offsets, axis=1), 1.2)
+    # The optical axis (-z) points from the camera to the target.
+    assert np.allclose(-poses[:, :3, 2], -offsets / 1.2)
+    assert np.allclose(poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), np.eye(3))
+    azimuth = np.arctan2(offsets[:, 0], offsets[:, 2])
+    assert azimuth.max() == pytest.approx(0.4) and azimuth.min() == pytest.approx(-0.4)
+    elevation = np.arcsin(offsets[:, 1] / 1.2)
+    assert np.abs(elevation).max() == pytest.approx(0.1, abs=1e-2)
+
+
+def test_rotation_about_keeps_its_axis_and_turns_by_its_angle() -> None:
+    axis = np.array([1.0, 2.0, -0.5])
+    rotation = rotation_about(axis, 0.7)
+    assert np.allclose(rotation @ axis, axis)
+    assert np.trace(rotation) == pytest.approx(1 + 2 * np.cos(0.7))
+    assert np.allclose(rotation_about(np.array([0.0, 1.0, 0.0]), np.pi / 2) @ [0, 0, 1], [1, 0, 0])
+
+
+def test_focus_point() -> None:
+    poses = np.stack(
+        [looking_at(TARGET + np.array(p)) for p in ([1.0, 0, 0.3], [0, 0.5, 1.0], [-1, 0.2, 0.4])]
+    )
+    assert np.allclose(focus_point(poses), TARGET)
+    with pytest.raises(ValueError, match="same way"):
+        focus_point(poses[:1])

@@ -1,0 +1,466 @@
+"""`ns-train edit3dgs` on a tiny capture with a tiny random diffusion model: what it edits, keeps, resumes and
+refuses."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tiny_capture import write_tiny_capture
+from tiny_editor import save_tiny_editor
+
+from edit3dgs_ns.editing.editor import EditResult
+
+PROMPT = "Make him look older"
+KNOWN = {"instructions": {"older": [PROMPT]}, "steps": 3, "guidance_scale": 2.0, "image_guidance_scale": 1.0}
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory) -> Path:
+    """Three training views of each of four timesteps, 40 pixels."""
+    return write_tiny_capture(
+        tmp_path_factory.mktemp("capture"), size=40, cameras=4, timesteps=2, samples=1
+    ).union
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory) -> Path:
+    return save_tiny_editor(tmp_path_factory.mktemp("editor"), settings=KNOWN)
+
+
+def _train(config):
+    """What `ns-train` does with a config, in this process."""
+    from nerfstudio.scripts.train import _set_random_seed
+    from nerfstudio.utils import writer
+
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    _set_random_seed(config.machine.seed)
+    config.set_timestamp()
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def avatar(capture, tmp_path_factory) -> Path:
+    """The run folder of an avatar trained for a few steps."""
+    from edit3dgs_ns.method_configs.rigged_splatfacto import rigged_splatfacto
+
+    config = copy.deepcopy(rigged_splatfacto.config)
+    config.output_dir, config.timestamp = tmp_path_factory.mktemp("avatar"), "run"
+    config.max_num_iterations, config.machine.device_type = 8, "cpu"
+    config.pipeline.datamanager.dataparser.data = capture
+    return _train(config).base_dir
+
+
+@pytest.fixture(scope="module")
+def make_config(capture, editor, avatar, tmp_path_factory):
+    """Configs of short runs; options by their name below `pipeline` or `pipeline.editor`."""
+    from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
+
+    numbers = itertools.count()
+    output_dir = tmp_path_factory.mktemp("edits")
+
+    def make(prompt: str | None = PROMPT, data: Path = capture, load_dir: Path | None = None, **options):
+        config = copy.deepcopy(edit3dgs.config)
+        config.output_dir, config.timestamp, config.load_dir = output_dir, f"run{next(numbers)}", load_dir
+        config.machine.device_type = "cpu"
+        pipeline = config.pipeline
+        pipeline.model.prompt = prompt
+        pipeline.datamanager.dataparser.data = data
+        pipeline.avatar, pipeline.editor.model = avatar, str(editor)
+        pipeline.rounds, pipeline.edit_every, pipeline.final_steps, pipeline.views_per_edit = 3, 2, 2, 2
+        for name, value in options.items():
+            target = pipeline.editor if hasattr(pipeline.editor, name) else pipeline
+            setattr(target, name, value)
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def edited(make_config):
+    """The trainer of a whole run."""
+    return _train(make_config())
+
+
+def _store(run: Path):
+    """The one store in a run's folder."""
+    from edit3dgs_ns.editing.store import EditStore
+
+    (folder,) = (run / "edits").iterdir()
+    return EditStore(folder, json.loads((folder / "manifest.json").read_text())["settings"])
+
+
+def _history(run: Path) -> dict:
+    return json.loads((run / "edit_history.json").read_text())
+
+
+def _checkpoint(run: Path) -> dict:
+    (path,) = (run / "nerfstudio_models").glob("*.ckpt")
+    return torch.load(path, weights_only=True)
+
+
+def test_edits_are_made_stored_shown_and_trained_on(edited, avatar):
+    trainer = edited
+    run, pipeline = trainer.base_dir, trainer.pipeline
+    store, history = _store(run), _history(run)
+    assert len(store) == 6 and history["edited_images"] == 6
+    assert (history["rounds"], history["rounds_planned"], history["finished"], history["prompt"]) == (
+        3,
+        3,
+        True,
+        PROMPT,
+    )
+    assert trainer._start_step + trainer.config.max_num_iterations == pipeline.total_steps == 3 * 2 + 2
+
+    # What is trained on now is what is in the store, and nothing else.
+    replaced = pipeline.datamanager.replaced_indices()
+    assert replaced == sorted({key.view for key in store.edits()})
+    assert {i for step in range(50) for i in pipeline.datamanager.batch_indices(step)} == set(replaced)
+    for view, key in store.latest().items():
+        np.testing.assert_array_equal(pipeline.datamanager.train_image(view).numpy(), store.get(key))
+
+    # A batch shares a timestep, and noise falls.
+    timesteps = pipeline.datamanager.train_dataset.metadata["timesteps"]
+    assert all(len({int(timesteps[view]) for view in b["views"]}) == 1 for b in history["batches"])
+    assert [b["noise"] for b in history["batches"]] == pytest.approx([0.98, 0.64, 0.3])
+    assert len(list((run / "edit_grids").glob("*.png"))) == 3
+
+    # The rig and the number of Gaussians are the avatar's; the colours are not.
+    before, after = _checkpoint(avatar)["pipeline"], _checkpoint(run)["pipeline"]
+    for name in before:
+        if name.startswith("_model.head.") or name == "_model.binding":
+            assert torch.equal(before[name], after[name]), name
+    assert not torch.equal(
+        before["_model.gauss_params.features_dc"], after["_model.gauss_params.features_dc"]
+    )
+    assert not any(word in name for name in after for word in ("unet", "vae", "text_encoder"))
+
+
+class _GreenEditor:
+    """An editor whose result is known: everything but the white background turns green."""
+
+    settings: ClassVar[dict] = {"editor": "green"}
+
+    def unknown_instruction(self, prompt):
+        return None
+
+    def edit(self, request, progress=None, finished=None):
+        return EditResult(
+            images=(request.originals * np.array([0.3, 1.0, 0.3], np.float32) ** _head(request.originals))
+        )
+
+
+def _head(images: np.ndarray) -> np.ndarray:
+    return (images.min(axis=-1, keepdims=True) < 0.97).astype(np.float32)
+
+
+def test_the_avatar_takes_on_the_edit_in_views_that_were_never_edited(make_config, monkeypatch):
+    from edit3dgs_ns.pipeline import EditPipeline
+
+    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: _GreenEditor())
+    config = make_config(rounds=2, edit_every=20, final_steps=10)
+    config.optimizers["features_dc"]["optimizer"].lr = 0.05
+    trainer = _train(config)
+    rounds, datamanager = trainer.pipeline._rounds, trainer.pipeline.datamanager
+    unseen = next(v for v in range(len(datamanager.train_dataset)) if v not in datamanager.replaced_indices())
+    original = datamanager.original_image(unseen).numpy() / 255
+    head = _head(original)[..., 0] > 0
+    red, green, blue = rounds.render(unseen)[head].mean(axis=0)
+    assert green > 1.3 * red and green > 1.3 * blue
+    assert original[head].mean(axis=0)[0] > original[head].mean(axis=0)[1]
+
+
+def test_requests_carry_the_whole_batch(make_config, monkeypatch):
+    from edit3dgs_ns.editing.instruct_pix2pix import InstructPix2Pix
+
+    requests = []
+    edit = InstructPix2Pix.edit
+
+    def record(self, request, *args, **kwargs):
+        requests.append(request)
+        return edit(self, request, *args, **kwargs)
+
+    monkeypatch.setattr(InstructPix2Pix, "edit", record)
+    trainer = _train(make_config(rounds=2))
+    datamanager = trainer.pipeline.datamanager
+    assert [r.num_views for r in requests] == [2, 2]
+    for request in requests:
+        for position, view in enumerate(request.view_ids):
+            original = datamanager.original_image(view).numpy() / 255
+            np.testing.assert_allclose(request.originals[position], original, atol=1e-6)
+            camera = datamanager.train_dataset.cameras[view]
+            np.testing.assert_allclose(request.c2w[position, :3], camera.camera_to_worlds.numpy(), atol=1e-6)
+            np.testing.assert_allclose(request.K[position, 0, 0], float(camera.fx), rtol=1e-5)
+        assert np.abs(request.images - request.originals).max() > 0.01
+
+
+def test_without_an_avatar_one_is_trained_first(make_config):
+    trainer = _train(make_config(avatar=None, base_steps=3, rounds=1))
+    history = _history(trainer.base_dir)
+    assert history["base_steps"] == 3 and history["batches"][0]["step"] == 3
+    assert trainer.step + 1 == 3 + 2 + 2
+    pose = trainer.pipeline.model.head.pose
+    assert not any(parameter.requires_grad for parameter in pose.values())
+
+
+class _PulledPlug(BaseException):
+    """Stands in for a crash: nobody catches it."""
+
+
+def test_a_run_that_crashed_in_mid_round_goes_on_and_edits_nothing_twice(make_config, edited, monkeypatch):
+    from edit3dgs_ns.editing.store import EditStore
+
+    put, made = EditStore.put, []
+
+    def put_until(limit):
+        def replacement(self, key, image, record=None):
+            if len(made) == limit:
+                raise _PulledPlug
+            put(self, key, image, record)
+            made.append(key)
+
+        return replacement
+
+    monkeypatch.setattr(EditStore, "put", put_until(3))
+    config = make_config(views_per_forward=1)
+    with pytest.raises(_PulledPlug):
+        _train(config)
+    crashed = config.get_base_dir()
+    assert len(_store(crashed)) == 3
+    monkeypatch.setattr(EditStore, "put", put_until(None))
+    resumed = _train(make_config(views_per_forward=1, load_dir=crashed / "nerfstudio_models"))
+    assert len(made) == len(set(made)) == 6
+    store, expected = _store(resumed.base_dir), _store(edited.base_dir)
+    assert store.edits() == expected.edits()
+    for key in expected.edits():
+        difference = np.abs(store.get(key).astype(int) - expected.get(key).astype(int))
+        assert difference.mean() < 1.0, f"{key} came out differently after the crash"
+    assert _history(resumed.base_dir)["rounds"] == 3 and _history(resumed.base_dir)["finished"]
+    assert resumed.step == edited.step
+
+
+def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch):
+    from edit3dgs_ns.editing.store import EditStore
+
+    put, made = EditStore.put, []
+
+    def stop(self, key, image, record=None):
+        if made:
+            raise _PulledPlug
+        put(self, key, image, record)
+        made.append(key)
+
+    monkeypatch.setattr(EditStore, "put", stop)
+    config = make_config(views_per_forward=1, avatar=None, base_steps=1)
+    with pytest.raises(_PulledPlug):
+        _train(config)
+    monkeypatch.undo()
+    resumed = _train(make_config(avatar=None, base_steps=1, load_dir=config.get_base_dir()))
+    assert len(_store(resumed.base_dir)) == 6
+    first = made[0]
+    np.testing.assert_array_equal(
+        _store(config.get_base_dir()).get(first), _store(resumed.base_dir).get(first)
+    )
+
+
+def test_a_damaged_edit_is_made_again_on_resume(make_config, edited, tmp_path):
+    run = shutil.copytree(edited.base_dir, tmp_path / "run")
+    victim = next((run / "edits").glob("*/00000_*.png"))
+    victim.write_bytes(b"")
+    resumed = _train(make_config(load_dir=run))
+    assert len(_store(resumed.base_dir)) == 6
+    assert (resumed.base_dir / "edits" / victim.parent.name / victim.name).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": None}, "--prompt"),
+        ({"prompt": "  "}, "--prompt"),
+        ({"model": "/no/such/model"}, r"(?s)/no/such/model.*--pipeline.editor.model demo"),
+        ({"avatar": Path("/no/such/run")}, r"--pipeline.avatar /no/such/run"),
+        ({"avatar": None, "base_steps": 0}, "base-steps"),
+        ({"rounds": 0}, "--pipeline.rounds"),
+        ({"noise_first": 0.2}, "noise-first"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_read(make_config, options, message, monkeypatch):
+    from edit3dgs_ns.dataparsers.nersemble import NersembleDataParser
+
+    config = make_config(**options)
+    monkeypatch.setattr(NersembleDataParser, "__init__", lambda *a, **k: pytest.fail("the data was read"))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        config.pipeline.setup(device="cpu", test_mode="val")
+
+
+def test_no_weights_and_no_network(make_config, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=r"(?s)timbrooks/instruct-pix2pix.*HF_HUB_OFFLINE.*demo"):
+        make_config(model="timbrooks/instruct-pix2pix").pipeline.setup(device="cpu", test_mode="val")
+
+
+def test_an_avatar_of_another_capture_is_refused(make_config, tmp_path):
+    other = write_tiny_capture(tmp_path / "other", size=16, cameras=3, timesteps=1, samples=1).union
+    with pytest.raises(
+        ValueError, match=r"(?s)--pipeline.avatar .*timesteps of the motion: 6 in the avatar, 3 in the data"
+    ):
+        make_config(data=other).pipeline.setup(device="cpu", test_mode="val")
+
+
+def test_an_avatar_of_another_head_is_refused(avatar, make_config, tmp_path):
+    content = _checkpoint(avatar)
+    shape = content["pipeline"]["_model.head.shape"]
+    run = tmp_path / "someone_else"
+    for change, message in (
+        ({"_model.head.shape": shape + 1}, "another person"),
+        ({"_model.head.static_offset": torch.zeros(7, 3)}, "vertices of the head: 7 in the avatar"),
+        ({"_model.head.shape": shape[:-1]}, "shape coefficients"),
+    ):
+        (run / "nerfstudio_models").mkdir(parents=True, exist_ok=True)
+        torch.save(
+            content | {"pipeline": content["pipeline"] | change},
+            run / "nerfstudio_models" / "step-000000001.ckpt",
+        )
+        with pytest.raises(ValueError, match=message):
+            make_config(avatar=run).pipeline.setup(device="cpu", test_mode="val")
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(make_config, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = tmp_path / "step-000000001.ckpt"
+    torch.save({"pipeline": {"x": Trap()}}, path)
+    with pytest.raises(ValueError, match="more than tensors"):
+        make_config(avatar=path).pipeline.setup(device="cpu", test_mode="val")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_run_folder_config_and_checkpoint_folder_all_name_an_avatar(avatar):
+    from edit3dgs_ns.checkpoints import find_checkpoint
+
+    places = [
+        avatar,
+        avatar / "config.yml",
+        avatar / "nerfstudio_models",
+        next((avatar / "nerfstudio_models").iterdir()),
+    ]
+    assert len({find_checkpoint(place, "--pipeline.avatar", "a run") for place in places}) == 1
+
+
+def test_resuming_something_else_is_refused(make_config, edited, avatar):
+    with pytest.raises(ValueError, match=r"--pipeline\.avatar instead of --load-dir"):
+        _train(make_config(load_dir=avatar / "nerfstudio_models"))
+    with pytest.raises(ValueError, match="prompt"):
+        _train(make_config(prompt="turn her skin green", load_dir=edited.base_dir))
+    with pytest.raises(FileNotFoundError, match="--load-dir"):
+        _train(make_config(load_dir=edited.base_dir / "edits"))
+
+
+def test_an_unknown_instruction_gets_a_warning_that_lists_the_known(make_config, capsys):
+    make_config(prompt="give him a hat").pipeline.setup(device="cpu", test_mode="val")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "give him a hat" in printed and PROMPT in printed
+
+
+def test_public_attributes_are_cheap_and_the_diffusion_model_is_not_among_them(make_config):
+    pipeline = make_config().pipeline.setup(device="cpu", test_mode="val")
+    for name in dir(pipeline):
+        if not name.startswith("_"):
+            value = getattr(pipeline, name)
+            assert type(value).__name__ != "InstructPix2Pix"
+    assert not any("unet" in name for name, _ in pipeline.named_modules())
+
+
+def test_the_edited_run_opens_for_evaluation_without_the_diffusion_model(edited, monkeypatch):
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    from edit3dgs_ns.editing import loading
+
+    trainer = edited
+    monkeypatch.setattr(loading, "load_editor", lambda *a, **k: pytest.fail("the diffusion model was loaded"))
+    config, pipeline, _, _ = eval_setup(trainer.base_dir / "config.yml", test_mode="test")
+    assert config.method_name == "edit3dgs" and pipeline._editor is None
+    expected = trainer.pipeline.model.gauss_params["means"]
+    torch.testing.assert_close(pipeline.model.gauss_params["means"], expected)
+    metrics = pipeline.get_average_eval_image_metrics()
+    assert np.isfinite(metrics["psnr"])
+
+
+@pytest.mark.slow
+def test_ns_train_after_kill_9_in_mid_round(capture, editor, avatar, tmp_path):
+    """The real command, really killed: every edit that was finished is still there and is not made again."""
+    command = [
+        *(str(Path(sys.executable).with_name("ns-train")), "edit3dgs", "--prompt", PROMPT),
+        *("--output-dir", str(tmp_path), "--machine.device-type", "cpu"),
+        *(
+            "--pipeline.avatar",
+            str(avatar),
+            "--pipeline.editor.model",
+            str(editor),
+            "--pipeline.editor.steps",
+            "40",
+        ),
+        *("--pipeline.editor.views-per-forward", "1", "--pipeline.rounds", "2", "--pipeline.edit-every", "1"),
+        *("--pipeline.final-steps", "0", "--pipeline.views-per-edit", "3"),
+    ]
+    data = ["nersemble-data", "--data", str(capture)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, "--timestamp", "killed", *data],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    (run,) = [tmp_path / "unnamed" / "edit3dgs" / "killed"]
+    deadline = time.monotonic() + 900
+    while (
+        time.monotonic() < deadline and process.poll() is None and not list(run.glob("edits/*/00000_*.json"))
+    ):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {
+        path.name: path.read_bytes()
+        for path in run.glob("edits/*/*.png")
+        if path.with_suffix(".json").exists()
+    }
+    assert before, "the run ended before its first edit"
+    result = subprocess.run(
+        [*command, "--timestamp", "resumed", "--load-dir", str(run / "nerfstudio_models"), *data],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    store = _store(run.with_name("resumed"))
+    assert len(store) == 6 and _history(run.with_name("resumed"))["finished"]
+    after = {path.name: path.read_bytes() for path in store.folder.glob("*.png")}
+    assert all(after[name] == content for name, content in before.items())

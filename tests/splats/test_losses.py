@@ -1,0 +1,74 @@
+"""SSIM against an independent implementation, its gradient against finite differences; the binding losses by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pytorch_msssim import ssim as independent_ssim
+
+from edit3dgs_ns.splats import losses
+from edit3dgs_ns.splats.views import viewmats_from_c2w
+
+
+def _pair(views: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(views, height, width, 3, generator=generator)
+    return a, (a + 0.2 * torch.randn(a.shape, generator=generator)).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("views", "height", "width"), [(1, 32, 32), (3, 20, 41), (1, 11, 12)])
+def test_ssim_matches_an_independent_implementation(views: int, height: int, width: int) -> None:
+    a, b = _pair(views, height, width)
+    expected = independent_ssim(
+        a.permute(0, 3, 1, 2).double(), b.permute(0, 3, 1, 2).double(), data_range=1.0
+    )
+    # That package's window is rounded to float32.
+    assert losses.ssim_reference(a.double(), b.double()).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert losses.ssim(a, b).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("views", "height", "width"), [(2, 24, 17), (1, 11, 11)])
+def test_ssim_kernel_gradient_matches_the_reference(views: int, height: int, width: int) -> None:
+    a, b = _pair(views, height, width)
+    a.requires_grad_()
+    (found,) = torch.autograd.grad(3 * losses.ssim(a, b), a)
+    exact = a.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(3 * losses.ssim_reference(exact, b.double()), exact)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+def test_ssim_reference_gradcheck() -> None:
+    a, b = _pair(1, 12, 13)
+    assert torch.autograd.gradcheck(
+        losses.ssim_reference, (a.double().requires_grad_(), b.double()), atol=1e-6
+    )
+
+
+def test_image_loss_is_zero_for_equal_images_and_mixes_its_terms() -> None:
+    a, b = _pair(2, 16, 16)
+    assert losses.image_loss(a, a, 0.2).item() == pytest.approx(0, abs=1e-6)
+    expected = 0.8 * (a - b).abs().mean() + 0.2 * (1 - losses.ssim(a, b))
+    assert losses.image_loss(a, b, 0.2).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_tiny_images_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="11 x 11"):
+        losses.ssim(*_pair(1, 8, 30))
+
+
+def test_binding_losses_by_hand() -> None:
+    means = torch.tensor([[0.5, 0, 0], [0, 3.0, 4.0]])  # distances 0.5 and 5
+    assert losses.distance_loss(means, 1.0).item() == pytest.approx((0 + 4) / 2)
+    scales = torch.log(torch.tensor([[0.1, 0.5, 0.6], [0.6, 3.6, 4.6]]))
+    assert losses.scale_loss(scales, 0.6).item() == pytest.approx((0 + 5) / 2, rel=1e-4)
+    nothing = torch.zeros(0, 3, requires_grad=True)
+    assert losses.distance_loss(nothing, 1.0).item() == 0 == losses.scale_loss(nothing, 0.6).item()
+
+
+def test_viewmats_put_points_in_front_of_opencv_cameras() -> None:
+    c2w = torch.eye(4)[None].clone()
+    c2w[0, :3, 3] = torch.tensor([1.0, 2.0, 3.0])
+    camera_from_world = viewmats_from_c2w(c2w)[0]
+    ahead_right_up = torch.tensor([1.1, 2.2, 2.5, 1.0])  # OpenGL: looks along -z
+    torch.testing.assert_close(camera_from_world @ ahead_right_up, torch.tensor([0.1, -0.2, 0.5, 1.0]))
+    torch.testing.assert_close(viewmats_from_c2w(c2w[:, :3]), viewmats_from_c2w(c2w))

@@ -1,0 +1,90 @@
+"""The `edit3dgs` command: user errors become one message, bugs keep their traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edit3dgs_ns import cli
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, body: Callable[[], int]) -> int:
+    """Run `edit3dgs doctor` with `body` in the doctor's place."""
+    from edit3dgs_ns import doctor
+
+    monkeypatch.setattr(doctor, "main", lambda as_json: body())
+    return cli.run(["doctor"])
+
+
+def raise_as_ours(message: str, kind: str = "ValueError") -> Callable[[], int]:
+    """A function of a module of this package, with a `raise` in it."""
+    namespace = {"__name__": "edit3dgs_ns.somewhere", "message": message}
+    exec(f"def body():\n    raise {kind}(message)", namespace)
+    return namespace["body"]  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", ["ValueError", "FileNotFoundError", "FileExistsError"])
+def test_user_error_is_one_message_and_code_2(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = run_with(monkeypatch, raise_as_ours("--data: no folder [there]", kind))
+    shown = capfd.readouterr()
+    assert code == cli.USER_ERROR_EXIT_CODE
+    assert "--data: no folder [there]" in shown.err
+    assert "Traceback" not in shown.err + shown.out
+
+
+def test_error_of_another_library_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> int:
+        return os.stat("/no/such/file").st_size
+
+    with pytest.raises(FileNotFoundError):
+        run_with(monkeypatch, body)
+
+
+def test_accidental_value_error_in_our_own_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    namespace = {"__name__": "edit3dgs_ns.somewhere"}
+    exec("def body():\n    return int('x')", namespace)
+    with pytest.raises(ValueError, match="invalid literal"):
+        run_with(monkeypatch, namespace["body"])  # type: ignore[arg-type]
+
+
+def test_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = run_with(monkeypatch, raise_as_ours("", "KeyboardInterrupt"))
+    assert code == cli.INTERRUPTED_EXIT_CODE
+    assert "goes on" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["capture", "demo", "doctor"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.run([command, "--help"])
+    assert stop.value.code == 0
+    assert f"edit3dgs {command}" in capsys.readouterr().out
+
+
+def test_exit_code_of_the_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_with(monkeypatch, lambda: 1) == 1
+    assert run_with(monkeypatch, lambda: 0) == 0
+
+
+def test_capture_writes_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import edit3dgs_ns.capture
+
+    asked: dict[str, object] = {}
+
+    def fake(out: Path, **options: object) -> Path:
+        asked.update(options, out=out)
+        return out / "UNION"
+
+    monkeypatch.setattr(edit3dgs_ns.capture, "write_capture", fake, raising=False)
+    words = ["capture", str(tmp_path), "--seed", "3", "--resolution", "64", "48", "--cameras", "4"]
+    assert cli.run([*words, "--frames", "5"]) == 0
+    assert asked["out"] == tmp_path
+    assert (asked["seed"], asked["cameras"], asked["frames"]) == (3, 4, 5)
+    assert (asked["width"], asked["height"]) == (64, 48)

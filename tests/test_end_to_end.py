@@ -1,0 +1,82 @@
+"""The whole way in small: capture, avatar, edit with a (random) diffusion model, renders; through the demo's code."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+from edit3dgs_ns.capture.settings import CaptureSettings
+from edit3dgs_ns.demo import DemoSettings, run_demo
+from tests.tiny_editor import save_tiny_editor
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("end_to_end") / "demo"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> DemoSettings:
+    editor = save_tiny_editor(tmp_path_factory.mktemp("end_to_end_editor"))
+    tiny = replace(DemoSettings.tiny(), editor=str(editor))
+    return replace(tiny, capture=CaptureSettings(width=48, height=48, cameras=4, frames=3, samples=2))
+
+
+@pytest.fixture(scope="module")
+def finished(settings: DemoSettings, out: Path) -> Path:
+    assert run_demo(settings, out) == 0
+    return out
+
+
+def test_report(finished: Path, settings: DemoSettings) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert shape_of(report) == {
+        "base": {"novel_view": {"psnr", "ssim"}, "self_reenactment": {"psnr", "ssim"}},
+        "edit": {"prompt", "rounds", "edited_images", "change_on_head", "change_on_background"},
+        "seconds": {"capture", "base", "edit", "render"},
+    }
+    assert report["edit"]["prompt"] == settings.prompt
+    assert report["edit"]["rounds"] == settings.edit.rounds
+    assert report["edit"]["edited_images"] == settings.edit.rounds * settings.edit.views_per_edit
+    for task in report["base"].values():
+        assert 5 < task["psnr"] < 60 and 0 < task["ssim"] < 1
+    assert report["edit"]["change_on_head"] > 0
+    assert all(math.isfinite(value) and value > 0 for value in report["seconds"].values())
+
+
+def test_sheet(finished: Path) -> None:
+    with Image.open(finished / "before_after.png") as sheet:
+        sheet.load()
+        assert sheet.mode == "RGB"
+        assert sheet.width > 4 * 48 and sheet.height > 2 * 48
+
+
+def test_video(finished: Path, settings: DemoSettings) -> None:
+    with av.open(str(finished / "reenactment.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == round(settings.render.video_seconds * settings.render.fps)
+    assert frames[0].width == 2 * 48 and frames[0].height > 48
+
+
+def test_a_second_run_reuses_everything(finished: Path, settings: DemoSettings) -> None:
+    def stamps() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+
+    before = stamps()
+    assert run_demo(settings, finished) == 0
+    assert stamps() == before
+
+
+def shape_of(report: dict) -> dict:
+    """Nested keys; the innermost level as a set."""
+    if not any(isinstance(value, dict) for value in report.values()):
+        return set(report)  # type: ignore[return-value]
+    return {key: shape_of(value) for key, value in report.items()}

@@ -1,0 +1,69 @@
+"""Stage `export`: the folder in diffusers' format, half precision, beside it edit3dgs.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+
+from .models import make_scheduler
+from .settings import EDIT_ORDER, Settings, Workspace
+from .unet import load_editor
+from .vae import load_vae
+
+MAX_MEGABYTES = 25.0
+ABOUT = (
+    "A small InstructPix2Pix trained by tools/train_demo_editor.py on ray-traced pictures of the open head (CC0). It knows the edits "
+    "below on heads like those of `edit3dgs capture`, and nothing else: for photographs and free instructions use "
+    "timbrooks/instruct-pix2pix."
+)
+
+
+def build_pipeline(work: Workspace, settings: Settings) -> StableDiffusionInstructPix2PixPipeline:
+    """The pipeline of the current state of a work folder, in float32."""
+    tokenizer, editor = load_editor(work, settings)
+    return StableDiffusionInstructPix2PixPipeline(
+        vae=load_vae(work, settings), text_encoder=editor.text, tokenizer=tokenizer, unet=editor.unet, scheduler=make_scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def export(
+    work: Workspace, settings: Settings, out: Path, guidance: float, image_guidance: float, steps: int
+) -> float:
+    """Write the folder (replacing an older one at once) and return its size in megabytes.
+
+    Raises:
+        ValueError: the folder would be larger than MAX_MEGABYTES.
+    """
+    from edit3dgs_ns.capture.edits import EDITS
+
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    build_pipeline(work, settings).to(dtype=torch.float16).save_pretrained(partial, safe_serialization=True)
+    info = {
+        "about": ABOUT,
+        "resolution": settings.resolution,
+        "guidance_scale": guidance,
+        "image_guidance_scale": image_guidance,
+        "steps": steps,
+        "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER},
+    }
+    (partial / "edit3dgs.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6
+    if size > MAX_MEGABYTES:
+        shutil.rmtree(partial)
+        raise ValueError(
+            f"The editor has {size:.1f} MB, more than {MAX_MEGABYTES} MB: make the sizes in Settings smaller."
+        )
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
+    return size

@@ -1,0 +1,231 @@
+"""Stage `unet`: trains UNet and text encoder on latents of the rendered pairs."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .data import load_images, shards
+from .models import instruction_words, make_scheduler, make_text_encoder, make_unet, write_tokenizer
+from .optimizer import Optimizer
+from .passthrough import PatchBasis
+from .settings import EDIT_ORDER, Settings, Workspace
+from .state import Average, Clock, load_state, save_state
+from .team import Team
+from .vae import learning_rate, load_basis, to_tensor
+
+MUON_RATE, ADAM_RATE = 0.006, 1e-3
+DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.04, 0.03, 0.03
+"""Shares of samples without instruction, without image condition, without both: for classifier-free guidance."""
+STALE = 0.35
+"""Share of samples whose noised latents are not those of the true edit but of a mixture with the unedited picture: an
+avatar's render in the middle of an edit. The target stays the true edit."""
+SOFTENED = 0.3
+"""Share of samples whose image condition was blurred and made noisy, as renders of a splat avatar are."""
+REFRESH_SECONDS = 150.0
+COARSE_SHARE = 0.62
+"""Share of the time budget that is spent on pictures of half the size, four times as fast: what is hair, what is skin,
+and which word asks for which colour does not depend on the size."""
+
+
+class Editor(nn.Module):
+    """UNet and text encoder, trained together."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, settings: Settings) -> None:
+        super().__init__()
+        self.unet: UNet2DConditionModel = make_unet(settings)
+        self.text: CLIPTextModel = make_text_encoder(tokenizer, settings)
+
+    def forward(self, noisy: Tensor, condition: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+        """Predicted clean latents (B, C, h, w)."""
+        words = self.text(tokens).last_hidden_state
+        return self.unet(torch.cat([noisy, condition], dim=1), timestep, words).sample
+
+
+def soften(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Slight blur (sigma 0.4 to 1.1 pixels) and noise, (B, 3, H, W) in [-1, 1]."""
+    sigma = 0.4 + 0.7 * torch.rand((), generator=generator)
+    x = torch.arange(-3, 4).float()
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).repeat(3, 1, 1)
+    blurred = F.conv2d(F.pad(images, (3, 3, 3, 3), mode="replicate"), kernel[:, :, :, None], groups=3)
+    blurred = F.conv2d(blurred, kernel[:, :, None, :], groups=3)
+    return (
+        blurred + 0.03 * torch.rand((), generator=generator) * torch.randn(images.shape, generator=generator)
+    ).clamp(-1, 1)
+
+
+@torch.no_grad()
+def encode_shards(paths: list[Path], basis: PatchBasis, shrink: int = 1) -> np.ndarray:
+    """Latents of rendered shards, float16 (scenes, 8, C, h, w): original, six edits, softened original; odd scenes mirrored.
+
+    Args:
+        shrink: the pictures are made smaller by this factor first.
+    """
+    scenes = []
+    for path in paths:
+        generator = torch.Generator().manual_seed(int(path.stem))
+        for index, scene in enumerate(load_images([path])):
+            pictures = F.avg_pool2d(to_tensor(scene), shrink)
+            pictures = torch.cat([pictures, soften(pictures[:1], generator)])
+            scenes.append(basis.encode(pictures.flip(-1) if index % 2 else pictures).half())
+    return torch.stack(scenes).numpy()
+
+
+def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:
+    """Token ids (wordings, length) per edit in EDIT_ORDER, and last those of the empty text."""
+    from edit3dgs_ns.capture.edits import EDITS
+
+    def ids(texts: list[str]) -> Tensor:
+        return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+    out = []
+    for key in EDIT_ORDER:
+        texts = list(EDITS[key].instructions)
+        out.append(ids(texts + [text.rstrip(".?!") + "." for text in texts]))
+    return [*out, ids([""])]
+
+
+@dataclass
+class Batch:
+    """One training batch; see `draw`."""
+
+    noisy: Tensor
+    condition: Tensor
+    timestep: Tensor
+    tokens: Tensor
+    target: Tensor
+
+
+def draw(
+    latents: np.ndarray, tokens: list[Tensor], alphas: Tensor, rng: np.random.Generator, size: int
+) -> Batch:
+    """A random batch: scene, edit, wording, noise level, and what is withheld.
+
+    Args:
+        alphas: cumulative products of the noise schedule.
+        size: samples.
+    """
+    scene, edit = rng.integers(len(latents), size=size), rng.integers(len(EDIT_ORDER), size=size)
+    softened = np.where(rng.random(size) < SOFTENED, 7, 0)
+
+    def pick(which: np.ndarray) -> Tensor:
+        return torch.from_numpy(latents[scene, which].astype(np.float32))
+
+    target, original, condition = pick(edit + 1), pick(np.zeros(size, int)), pick(softened)
+    stale = torch.from_numpy((rng.random(size) * (rng.random(size) < STALE)).astype(np.float32))[
+        :, None, None, None
+    ]
+    start = torch.lerp(target, original, stale)
+    # Even a trace of the edited picture in the noise gives the edit away: the instruction is read at the very top only,
+    # and there the sampler's first step decides.
+    lowest = np.select([(level := rng.random(size)) < 0.4, level < 0.7], [985, 650], 0)
+    timestep = rng.integers(lowest, 1000)
+    alpha = alphas[torch.from_numpy(timestep)][:, None, None, None]
+    noise = torch.from_numpy(rng.standard_normal(target.shape, np.float32))
+    chosen = [tokens[e][rng.integers(len(tokens[e]))] for e in edit]
+    fate = rng.random(size)
+    for i in range(size):
+        if fate[i] < DROP_TEXT + DROP_BOTH:
+            chosen[i] = tokens[-1][0]
+        if DROP_TEXT <= fate[i] < DROP_TEXT + DROP_BOTH + DROP_IMAGE:
+            condition[i] = 0.0
+    return Batch(
+        alpha.sqrt() * start + (1 - alpha).sqrt() * noise,
+        condition,
+        torch.from_numpy(timestep),
+        torch.stack(chosen),
+        target,
+    )
+
+
+def train_unet(work: Workspace, settings: Settings, minutes: float, team: Team) -> None:
+    """Train until the budget (counted over all runs) is spent; scenes rendered meanwhile join in."""
+    torch.manual_seed(0)
+    basis = load_basis(work, settings)
+    tokenizer = write_tokenizer(work.root / "tokenizer", instruction_words(), settings.max_tokens)
+    tokens = tokenize_instructions(tokenizer)
+    editor = Editor(tokenizer, settings)
+    editor.unet.to(memory_format=torch.channels_last)
+    # Plain matrix products: twice as fast as the fused kernel's backward on a CPU.
+    editor.unet.set_attn_processor(AttnProcessor())
+    last_shortcut = f"up_blocks.{len(settings.unet_channels) - 1}.resnets.1.conv_shortcut"
+    # The last shortcut carries the image condition (models.start_as_copy): it belongs to the outermost layers.
+    optimizer = Optimizer(editor, outer=("conv_in.", "conv_out.", "embedding", last_shortcut))
+    average, step, spent, samples = Average(editor, 0.998), 0, 0.0, 0
+    if state := load_state(work.unet_state):
+        editor.load_state_dict(state["editor"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.load_state_dict(state["average"])
+        step, spent, samples = state["step"], state["spent"], state.get("samples", 0)
+    clock = Clock(minutes, spent)
+    torch.manual_seed(1000 * step + team.rank)
+
+    def save() -> None:
+        save_state(work.unet_state, {
+            "editor": editor.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state_dict(),
+            "step": step,
+                "samples": samples, "spent": clock.spent,
+        })  # fmt: skip
+
+    paths = shards(work.train_shards)
+    coarse = spent < COARSE_SHARE * clock.budget
+    known, latents = len(paths), encode_shards(paths, basis, 1 + coarse)
+    spent = team.agree(clock.spent)
+    weight = torch.from_numpy(basis.weight)[:, None, None]
+    alphas = make_scheduler().alphas_cumprod
+    rng, refreshed = np.random.default_rng([2, step, team.rank]), spent
+    losses: list[float] = []
+    while spent < clock.budget:
+        if coarse and spent >= COARSE_SHARE * clock.budget:
+            paths = shards(work.train_shards)
+            coarse, known, latents = False, len(paths), encode_shards(paths, basis)
+        if spent - refreshed > REFRESH_SECONDS and len(paths := shards(work.train_shards)) > known:
+            latents = np.concatenate([latents, encode_shards(paths[known:], basis, 1 + coarse)])
+            known, refreshed = len(paths), spent
+        batch = draw(latents, tokens, alphas, rng, settings.unet_batch * (3 if coarse else 1))
+        rate = learning_rate(step, spent / clock.budget)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = editor(batch.noisy, batch.condition, batch.timestep, batch.tokens)
+        loss = (weight * (output.float() - batch.target).square()).mean()
+        loss.backward()
+        spent = team.average_gradients(editor.parameters(), clock.spent)
+        torch.nn.utils.clip_grad_norm_(editor.parameters(), 1.0)
+        optimizer.step(rate * MUON_RATE, rate * ADAM_RATE)
+        average.update(editor)
+        samples += team.size * len(batch.target)
+        losses.append(loss.item())
+        step += 1
+        if step % 25 == 0 and team.rank == 0:
+            message = f"unet: step {step} {clock.spent:.0f}s loss {np.mean(losses[-25:]):.5f} median {np.median(losses[-25:]):.5f}"
+            print(f"{message} samples {samples} of {len(latents)} scenes", flush=True)
+        if team.rank == 0 and clock.save_due():
+            save()
+    if team.rank == 0:
+        save()
+        print(
+            f"unet: {step} steps, {samples} samples, {clock.spent:.0f} s",
+            flush=True,
+        )
+
+
+def load_editor(work: Workspace, settings: Settings) -> tuple[CLIPTokenizer, Editor]:
+    """The averaged UNet and text encoder of a run, in evaluation mode."""
+    state = load_state(work.unet_state)
+    if not state:
+        raise FileNotFoundError(f"{work.unet_state}: no trained UNet. Run the `unet` stage first.")
+    tokenizer = write_tokenizer(work.root / "tokenizer", instruction_words(), settings.max_tokens)
+    editor = Editor(tokenizer, settings)
+    average = Average(copy.deepcopy(editor), 0.0)
+    average.load_state_dict(state["average"])
+    average.copy_to(editor)
+    return tokenizer, editor.eval()
