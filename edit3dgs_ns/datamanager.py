@@ -276,7 +276,7 @@ class ImageCache:
     def __getitem__(self, index: int) -> UInt8[Tensor, "height width 3"]:
         image = self._images.get(index)
         if image is None:
-            image = torch.from_numpy(np.ascontiguousarray(self._read(index)))
+            image = torch.from_numpy(np.array(self._read(index)))
             if image.numel() <= self._free:
                 self._free -= image.numel()
                 self._images[index] = image

@@ -51,7 +51,7 @@ class RiggedSplatfactoModelConfig(SplatfactoModelConfig):
     reset_alpha_every: int = 1_000_000
     """Densifications between two resets of all opacities; practically never by default: it costs a short
     training more than it gains."""
-    densify_grad_thresh: float = 2e-4
+    densify_grad_thresh: float = 1e-4
     """Gaussians whose mean image gradient is above this grow."""
     use_absgrad: bool = False
     """Sum absolute instead of signed image gradients for densification (needs a threshold about four times as high)."""

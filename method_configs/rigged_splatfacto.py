@@ -15,6 +15,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from edit3dgs_ns.checkpoints import ResumableTrainer
 from edit3dgs_ns.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.model import RiggedSplatfactoModelConfig
 from edit3dgs_ns.schedulers import ExponentialSchedulerConfig
@@ -51,6 +52,7 @@ def avatar_optimizers(steps: int) -> dict[str, dict[str, Any]]:
 
 rigged_splatfacto = MethodSpecification(
     config=AvatarTrainerConfig(
+        _target=ResumableTrainer,
         method_name="rigged-splatfacto",
         max_num_iterations=STEPS,
         steps_per_save=1000,

@@ -54,6 +54,9 @@ def export(
         "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER},
     }
     (partial / "edit3dgs.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    for path in partial.rglob("*"):
+        # safetensors writes for the owner alone.
+        path.chmod(0o755 if path.is_dir() else 0o644)
     size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6
     if size > MAX_MEGABYTES:
         shutil.rmtree(partial)
