@@ -1,16 +1,16 @@
-"""Makes the embedded demo editor (edit3dgs_ns/editing/demo_editor): a small InstructPix2Pix for the synthetic heads.
+"""Makes the embedded demo editor (edit3dgs_ns/editing/demo_editor): a small InstructPix2Pix for synthetic heads.
 
-    python tools/train_demo_editor.py data --scenes 2000         # may run twice at the same time, and while the rest trains
-    python tools/train_demo_editor.py vae --minutes 20
-    python tools/train_demo_editor.py unet --minutes 60
-    python tools/train_demo_editor.py decoder --minutes 5         # optional: the decoder learns to forgive the UNet
+    python tools/train_demo_editor.py all           # every stage below: under three hours on two cores
+    python tools/train_demo_editor.py data          # may run several times at once, and while the rest trains
+    python tools/train_demo_editor.py vae
+    python tools/train_demo_editor.py unet
+    python tools/train_demo_editor.py decoder       # optional: the decoder learns to forgive the UNet
     python tools/train_demo_editor.py export
-    python tools/train_demo_editor.py evaluate                    # the table alone, on the embedded editor
-    python tools/train_demo_editor.py all                         # everything above, at most three hours on two cores
+    python tools/train_demo_editor.py evaluate      # the table alone, on the embedded editor
 
-Every stage can be stopped (Ctrl-C, kill) and goes on where it was when the same command is given again: rendered scenes
-and encoded latents appear whole or not at all, training states are saved every two minutes. Budgets count the time of
-all runs of a stage together. What is in the work folder can be deleted afterwards.
+Every stage can be stopped (Ctrl-C, kill) and goes on where it was when the same command is given again: rendered
+scenes appear whole or not at all, training states are saved every two minutes. Budgets (--minutes) count the time
+of all runs of a stage together. The work folder can be deleted afterwards.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=EMBEDDED, help="the exported editor's folder")
     parser.add_argument("--minutes", type=float, help=f"time budget of the stage; default {MINUTES}")
     parser.add_argument(
-        "--scenes", type=int, default=2000, help="training scenes to render (seven pictures each)"
+        "--scenes", type=int, default=1200, help="training scenes to render (seven pictures each)"
     )
-    parser.add_argument("--heldout", type=int, default=48, help="held-out scenes to render and evaluate on")
+    parser.add_argument("--heldout", type=int, default=32, help="held-out scenes to render and evaluate on")
     parser.add_argument(
         "--guidance", type=float, default=1.0, help="recommended text guidance, written at export"
     )

@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from edit3dgs_ns import capture
@@ -26,7 +31,9 @@ def info() -> dict:
 
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionInstructPix2PixPipeline:
-    loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32, local_files_only=True)
+    loaded = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+        FOLDER, torch_dtype=torch.float32, local_files_only=True
+    )
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
@@ -44,7 +51,9 @@ def scene() -> dict[str, np.ndarray]:
 
 
 def edit(pipeline, info, picture: np.ndarray, prompts: list[str], **changes) -> np.ndarray:
-    options = {key: info[key] for key in ("guidance_scale", "image_guidance_scale")} | {"num_inference_steps": info["steps"]}
+    options = {key: info[key] for key in ("guidance_scale", "image_guidance_scale")} | {
+        "num_inference_steps": info["steps"]
+    }
     batch = torch.from_numpy(np.stack([picture] * len(prompts))).permute(0, 3, 1, 2)
     generator = torch.Generator().manual_seed(0)
     return pipeline(prompts, image=batch, generator=generator, output_type="np", **options | changes).images
@@ -110,6 +119,12 @@ def test_edits_of_an_unseen_person_come_closer_to_the_truth(pipeline, info, scen
 def test_guidance_with_three_branches_works_too(pipeline, info, scene):
     """The editing loop may use classifier-free guidance: the dropped conditions were trained."""
     result = edit(
-        pipeline, info, scene["original"], ["Turn her skin green"], guidance_scale=1.5, image_guidance_scale=1.1, num_inference_steps=4
+        pipeline,
+        info,
+        scene["original"],
+        ["Turn her skin green"],
+        guidance_scale=1.5,
+        image_guidance_scale=1.1,
+        num_inference_steps=4,
     )[0]
     assert psnr(result, scene["green_skin"]) > psnr(scene["original"], scene["green_skin"])

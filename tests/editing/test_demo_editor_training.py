@@ -29,7 +29,19 @@ def work(tmp_path_factory) -> Workspace:
 
 
 def run(stage: str, work: Workspace, *more: str) -> None:
-    tool.main([stage, "--tiny", "--work", str(work.root), "--out", str(work.root / "out"), "--processes", "1", *more])
+    tool.main(
+        [
+            stage,
+            "--tiny",
+            "--work",
+            str(work.root),
+            "--out",
+            str(work.root / "out"),
+            "--processes",
+            "1",
+            *more,
+        ]
+    )
 
 
 def test_scenes_are_whole_and_rendered_once(work):
@@ -41,7 +53,11 @@ def test_scenes_are_whole_and_rendered_once(work):
 
 
 def test_heldout_seeds_are_apart(work):
-    seeds = [np.load(path)["seeds"] for folder in (work.train_shards, work.heldout_shards) for path in data.shards(folder)]
+    seeds = [
+        np.load(path)["seeds"]
+        for folder in (work.train_shards, work.heldout_shards)
+        for path in data.shards(folder)
+    ]
     assert len(np.unique(np.concatenate(seeds))) == 20
     assert max(seeds[0]) < data.HELDOUT_SEED <= min(seeds[-1])
 
@@ -64,7 +80,9 @@ def test_untrained_unet_returns_the_image_condition(settings, tmp_path):
     tokenizer = models.write_tokenizer(tmp_path, ["make", "older"], settings.max_tokens)
     editor = unet.Editor(tokenizer, settings).eval()
     tokens = tokenizer(["make older"], padding="max_length", return_tensors="pt").input_ids
-    noise, condition = torch.randn(2, 1, settings.latent_channels, settings.latent_size, settings.latent_size).unbind(0)
+    noise, condition = torch.randn(
+        2, 1, settings.latent_channels, settings.latent_size, settings.latent_size
+    ).unbind(0)
     with torch.no_grad():
         for timestep in (0, 999):
             output = editor(noise, condition, torch.tensor([timestep]), tokens)
@@ -74,7 +92,10 @@ def test_untrained_unet_returns_the_image_condition(settings, tmp_path):
 def test_tokenizer_makes_words_whole_and_can_spell_anything(tmp_path):
     tokenizer = models.write_tokenizer(tmp_path, ["older", "old", "make"], 12)
     assert tokenizer.tokenize("Make older old") == ["make</w>", "older</w>", "old</w>"]
-    assert tokenizer.decode(tokenizer("zebra é!").input_ids, skip_special_tokens=True).replace(" ", "") == "zebraé!"
+    assert (
+        tokenizer.decode(tokenizer("zebra é!").input_ids, skip_special_tokens=True).replace(" ", "")
+        == "zebraé!"
+    )
 
 
 def test_state_survives_and_goes_on(work):

@@ -1,8 +1,8 @@
-"""Training pairs: one scene is an original and its six edited versions, the geometry, camera and light the same.
+"""Training pairs: one scene is an original and its six edited versions, with the same geometry, camera and light.
 
 A shard is an npz with `images` uint8 (scenes, 7, H, W, 3) and `seeds` int64; scene seeds are consecutive, and
-held-out scenes come from a range of their own, so their identities are never trained on. Several processes may
-render at once: a shard is claimed by creating a lock file and appears by an atomic rename.
+held-out scenes come from a range of their own, so their identities are never trained on. Several processes
+may render at once: a shard is claimed by creating a lock file and appears by an atomic rename.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _soft(inside: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def write_shards(folder: Path, first_seed: int, scenes: int, settings: Settings, minutes: float) -> int:
-    """Render the missing shards of a folder until `scenes` exist or the time is over; returns the scenes rendered here."""
+    """Render the missing shards until `scenes` exist or the time is over; returns the scenes rendered here."""
     folder.mkdir(parents=True, exist_ok=True)
     deadline, done, size = time.monotonic() + 60.0 * minutes, 0, settings.scenes_per_shard
     for index in range(-(-scenes // size)):

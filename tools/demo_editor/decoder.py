@@ -1,7 +1,7 @@
-"""Stage `decoder`: fine-tunes the VAE's decoder on what the trained UNet predicts; the latents stay as they are.
+"""Stage `decoder`: fine-tunes the VAE's decoder on what the trained UNet predicts; the latents stay.
 
-One prediction from pure noise is what the sampler ends at, nearly, for deterministic pairs; half of each batch are true
-latents, so that unedited pictures still come back unchanged.
+For deterministic pairs one prediction from pure noise is nearly what the sampler ends at; half of each batch are
+true latents, so that unedited pictures still come back unchanged.
 """
 
 from __future__ import annotations

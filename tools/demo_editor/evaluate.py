@@ -1,4 +1,4 @@
-"""Stage `evaluate`: edits held-out identities with the real sampler and compares with the true edited renders."""
+"""Stage `evaluate`: edits held-out identities with the real sampler, compares with the true edited renders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from .settings import EDIT_ORDER
 
 BACKGROUND = 0.999
-"""A pixel belongs to the white background when the true pictures before and after the edit are at least this bright."""
+"""A pixel belongs to the white background when all true pictures of the scene are at least this bright there."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from .vae import load_vae
 
 MAX_MEGABYTES = 25.0
 ABOUT = (
-    "A small InstructPix2Pix trained by tools/train_demo_editor.py on ray-traced pictures of the open head (CC0). It knows the edits "
-    "below on heads like those of `edit3dgs capture`, and nothing else: for photographs and free instructions use "
-    "timbrooks/instruct-pix2pix."
+    "A small InstructPix2Pix trained by tools/train_demo_editor.py on ray-traced pictures of the open head (CC0). "
+    "It knows the edits below on heads like those of `edit3dgs capture`, and nothing else: for photographs and "
+    "free instructions use timbrooks/instruct-pix2pix."
 )
 
 
@@ -27,9 +27,15 @@ def build_pipeline(work: Workspace, settings: Settings) -> StableDiffusionInstru
     """The pipeline of the current state of a work folder, in float32."""
     tokenizer, editor = load_editor(work, settings)
     return StableDiffusionInstructPix2PixPipeline(
-        vae=load_vae(work, settings), text_encoder=editor.text, tokenizer=tokenizer, unet=editor.unet, scheduler=make_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=load_vae(work, settings),
+        text_encoder=editor.text,
+        tokenizer=tokenizer,
+        unet=editor.unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def export(

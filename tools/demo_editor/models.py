@@ -1,14 +1,15 @@
 """The demo editor's parts in diffusers' own classes: tokenizer, text encoder, VAE, UNet, scheduler.
 
-The UNet predicts the clean edited latents ("sample" prediction). Training pairs are nearly deterministic, so that
-prediction is the same function at every noise level, and every training sample teaches all of them. For the same
-reason `start_as_copy` lets the untrained UNet return the image condition exactly: it only has to learn the change.
+The UNet predicts the clean edited latents ("sample" prediction). Training pairs are nearly deterministic, so
+that prediction is the same function at every noise level, and every training sample teaches all of them. For the
+same reason `start_as_copy` lets the untrained UNet return the image condition: it only learns the change.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,16 +21,21 @@ from transformers.models.clip.tokenization_clip import bytes_to_unicode
 from .passthrough import PatchBasis, place_pairs, write_encoder
 from .settings import Settings
 
-COMMON_WORDS = """a an the and or of to in on at with without into from for as like it its is are be been was were this that these
-those he she they him her them his hers their person people man woman boy girl child face head skin hair lips mouth eye eyes nose
-ear ears brow brows eyebrows eyelids cheek cheeks chin neck beard teeth tongue make turn give put paint dye color colour change let
-add remove wear wearing look looks looking more less very much bit slightly strongly please what if had has have would could should
-red green blue yellow orange purple pink white black brown grey gray blond blonde golden gold silver bronze copper metal stone marble
-wood statue sculpture bust vampire zombie elf alien clown robot ghost monster old older young younger elderly age aged years wrinkles
-pale dark light bright makeup make-up lipstick eye shadow mascara blush portrait photo picture painting drawing cartoon style
-smile smiling angry happy sad surprised tan tanned freckles scar tattoo glasses hat bald long short curly straight
-i you we me my your our not no one two ten twenty forty fifty by up down out over under all some any both same different
-style van gogh comic hero joker hulk avatar king queen soldier winter summer night day sun snow fire water""".split()
+COMMON_WORDS = """
+a an the and or of to in on at with without into from for as like it its is are be been was were this
+that these those he she they him her them his hers their person people man woman boy girl child face head
+skin hair lips mouth eye eyes nose ear ears brow brows eyebrows eyelids cheek cheeks chin neck beard
+teeth tongue make turn give put paint dye color colour change let add remove wear wearing look looks
+looking more less very much bit slightly strongly please what if had has have would could should red
+green blue yellow orange purple pink white black brown grey gray blond blonde golden gold silver bronze
+copper metal stone marble wood statue sculpture bust vampire zombie elf alien clown robot ghost monster
+old older young younger elderly age aged years wrinkles pale dark light bright makeup make-up lipstick
+shadow mascara blush portrait photo picture painting drawing cartoon style smile smiling angry happy sad
+surprised tan tanned freckles scar tattoo glasses hat bald long short curly straight i you we me my your
+our not no one two ten twenty forty fifty by up down out over under all some any both same different van
+gogh comic hero joker hulk avatar king queen soldier winter summer night day sun snow fire water
+"""
+"""Words the tokenizer holds whole besides those of the instructions."""
 
 
 def instruction_words() -> list[str]:
@@ -42,7 +48,7 @@ def instruction_words() -> list[str]:
         for text in edit.instructions
         for word in text.lower().strip("?.!").split()
     ]
-    return sorted({piece for word in [*words, *COMMON_WORDS] for piece in word.split("-") if piece})
+    return sorted({piece for word in [*words, *COMMON_WORDS.split()] for piece in word.split("-") if piece})
 
 
 def write_tokenizer(folder: Path, words: list[str], max_tokens: int) -> CLIPTokenizer:
@@ -68,7 +74,7 @@ def _learn_merges(words: list[str]) -> list[tuple[str, str]]:
     split = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while True:
-        pairs = Counter(pair for pieces in split for pair in zip(pieces, pieces[1:], strict=False))
+        pairs = Counter(pair for pieces in split for pair in pairwise(pieces))
         if not pairs:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -91,11 +97,18 @@ def make_text_encoder(tokenizer: CLIPTokenizer, settings: Settings) -> CLIPTextM
     width = settings.text_width
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, projection_dim=width,
-            num_hidden_layers=settings.text_layers, num_attention_heads=4, max_position_embeddings=settings.max_tokens,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            projection_dim=width,
+            num_hidden_layers=settings.text_layers,
+            num_attention_heads=4,
+            max_position_embeddings=settings.max_tokens,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
 
 
 def make_vae(settings: Settings, basis: PatchBasis) -> AutoencoderKL:
@@ -149,8 +162,8 @@ def make_unet(settings: Settings) -> UNet2DConditionModel:
 def start_as_copy(unet: UNet2DConditionModel, tamer: float = 64.0) -> None:
     """Set the weights so that the output is the image condition, whatever noise, time and text are.
 
-    All residual branches start at zero. The condition travels as pairs (`passthrough.py`) through conv_in, the outermost
-    skip connection and the last shortcut.
+    All residual branches start at zero. The condition travels as pairs (`passthrough.py`) through conv_in, the
+    outermost skip connection and the last shortcut.
     """
     for module in unet.modules():
         if module.__class__.__name__ == "ResnetBlock2D":
@@ -177,8 +190,16 @@ def start_as_copy(unet: UNet2DConditionModel, tamer: float = 64.0) -> None:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """DDIM with zero terminal SNR (Lin et al., "Common diffusion noise schedules and sample steps are flawed", 2024)."""
+    """DDIM with zero terminal SNR (Lin et al., "Common diffusion noise schedules ... are flawed", 2024)."""
     return DDIMScheduler(
-        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=True, steps_offset=0, prediction_type="sample", timestep_spacing="trailing", rescale_betas_zero_snr=True,
-    )  # fmt: skip
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        rescale_betas_zero_snr=True,
+        prediction_type="sample",
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        steps_offset=0,
+        clip_sample=False,
+    )

@@ -25,10 +25,10 @@ from .vae import learning_rate, load_basis, to_tensor
 
 MUON_RATE, ADAM_RATE = 0.006, 1e-3
 DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.04, 0.03, 0.03
-"""Shares of samples without instruction, without image condition, without both: for classifier-free guidance."""
+"""Shares of samples without instruction, without image, without both: for classifier-free guidance."""
 STALE = 0.35
-"""Share of samples whose noised latents are not those of the true edit but of a mixture with the unedited picture: an
-avatar's render in the middle of an edit. The target stays the true edit."""
+"""Share of samples whose noised latents are not those of the true edit but of a mixture with the unedited
+picture: an avatar's render in the middle of an edit. The target stays the true edit."""
 SOFTENED = 0.3
 """Share of samples whose image condition was blurred and made noisy, as renders of a splat avatar are."""
 REFRESH_SECONDS = 150.0
@@ -66,7 +66,9 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def encode_shards(paths: list[Path], basis: PatchBasis, shrink: int = 1) -> np.ndarray:
-    """Latents of rendered shards, float16 (scenes, 8, C, h, w): original, six edits, softened original; odd scenes mirrored.
+    """Latents of rendered shards, float16 (scenes, 8, C, h, w): original, six edits, softened original.
+
+    Every other scene is mirrored.
 
     Args:
         shrink: the pictures are made smaller by this factor first.
@@ -138,8 +140,8 @@ def draw(
         :, None, None, None
     ]
     start = torch.lerp(target, original, stale)
-    # Even a trace of the edited picture in the noise gives the edit away: the instruction is read at the very top only,
-    # and there the sampler's first step decides.
+    # Even a trace of the edited picture in the noise gives the edit away: the instruction is read at the very top
+    # only, and there the sampler's first step decides.
     lowest = np.select([(level := rng.random(size)) < 0.4, level < 0.7], [985, 650], 0)
     timestep = rng.integers(lowest, 1000)
     alpha = alphas[torch.from_numpy(timestep)][:, None, None, None]
@@ -184,11 +186,17 @@ def train_unet(work: Workspace, settings: Settings, minutes: float, team: Team) 
     torch.manual_seed(1000 * step + team.rank)
 
     def save() -> None:
-        save_state(work.unet_state, {
-            "editor": editor.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state_dict(),
-            "step": step,
-                "samples": samples, "spent": clock.spent,
-        })  # fmt: skip
+        save_state(
+            work.unet_state,
+            {
+                "editor": editor.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average.state_dict(),
+                "step": step,
+                "samples": samples,
+                "spent": clock.spent,
+            },
+        )
 
     paths = shards(work.train_shards)
     coarse = spent < COARSE_SHARE * clock.budget
@@ -221,16 +229,14 @@ def train_unet(work: Workspace, settings: Settings, minutes: float, team: Team) 
         losses.append(loss.item())
         step += 1
         if step % 25 == 0 and team.rank == 0:
-            message = f"unet: step {step} {clock.spent:.0f}s loss {np.mean(losses[-25:]):.5f} median {np.median(losses[-25:]):.5f}"
-            print(f"{message} samples {samples} of {len(latents)} scenes", flush=True)
+            recent = f"loss {np.mean(losses[-25:]):.4f} median {np.median(losses[-25:]):.4f}"
+            seen = f"{samples} samples of {len(latents)} scenes"
+            print(f"unet: step {step} {spent:.0f}s {recent} {seen}", flush=True)
         if team.rank == 0 and clock.save_due():
             save()
     if team.rank == 0:
         save()
-        print(
-            f"unet: {step} steps, {samples} samples, {clock.spent:.0f} s",
-            flush=True,
-        )
+        print(f"unet: {step} steps, {samples} samples, {spent:.0f} s", flush=True)
 
 
 def load_editor(work: Workspace, settings: Settings) -> tuple[CLIPTokenizer, Editor]:
