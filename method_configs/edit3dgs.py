@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from edit3dgs_ns.checkpoints import ResumableTrainer
 from edit3dgs_ns.datamanager import AvatarDatamanagerConfig
+from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.model import RiggedSplatfactoModelConfig
 from edit3dgs_ns.pipeline import EditPipelineConfig
 from edit3dgs_ns.trainer import AvatarTrainerConfig

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig, find_capture
 
+from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig, find_capture
 from tests.tiny_capture import SEQUENCES, UNION, TinyCapture
 
 

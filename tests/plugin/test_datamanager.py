@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from PIL import Image
 
 from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDatamanagerConfig, ImageCache
+from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from tests.tiny_capture import UNION, TinyCapture
 
 

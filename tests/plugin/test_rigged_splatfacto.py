@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from edit3dgs_ns.method_configs.rigged_splatfacto import rigged_splatfacto
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 
+from edit3dgs_ns.method_configs.rigged_splatfacto import rigged_splatfacto
 from edit3dgs_ns.model import GAUSSIAN_PARAMETERS, RiggedSplatfactoModel
 from tests.tiny_capture import TinyCapture
 
