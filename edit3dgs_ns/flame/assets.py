@@ -20,7 +20,7 @@ MODEL_PATH_VARIABLE = "FLAME_MODEL_PATH"
 OPEN_HEAD_PATH = Path(__file__).parent / "data" / "open_head.npz"
 FLAME_MASKS_NAME = "FLAME_masks.pkl"
 FLAME_NUM_SHAPE = 300
-"""FLAME stores its shape directions first and its expression directions after them (DESIGN section 3)."""
+"""FLAME stores its shape directions first and its expression directions after them (Li et al., SIGGRAPH Asia 2017)."""
 
 
 @dataclass(frozen=True)

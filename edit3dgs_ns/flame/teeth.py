@@ -1,4 +1,4 @@
-"""The teeth that GaussianAvatars adds to FLAME (DESIGN section 3): 120 vertices in 8 rows of 15, 168 faces.
+"""The teeth that GaussianAvatars adds to FLAME: 120 vertices in 8 rows of 15, 168 faces.
 
 FLAME has no teeth. Two curved plates are built from the outer rings of the lips, so that their shape
 directions follow the lips'; the upper one hangs on the neck joint (the skull), the lower one on the jaw. The
@@ -137,7 +137,7 @@ def _resampled(rows: np.ndarray, assets: FlameAssets) -> np.ndarray:
 
 
 def _row_positions(upper: np.ndarray, lower: np.ndarray) -> dict[str, np.ndarray]:
-    """Positions of the eight rows (DESIGN section 3), from the two lip rings."""
+    """Positions of the eight rows from the two lip rings."""
     gap = float(np.linalg.norm(upper - lower, axis=1).mean())
     middle = 0.5 * (upper + lower)
     middle[:, 1] = middle[:, 1].mean()

@@ -14,7 +14,7 @@ from edit3dgs_ns.flame.regions import region_faces, with_flame_masks
 
 
 def flame_table(num_vertices=30, seed=0):
-    """FLAME's keys and shapes (DESIGN section 3), fewer vertices."""
+    """FLAME's keys and shapes, fewer vertices."""
     rng = np.random.default_rng(seed)
     regressor = rng.random((5, num_vertices)) * (rng.random((5, num_vertices)) > 0.5)
     return {
