@@ -1,7 +1,7 @@
 """FlameMotion: the parameters of a head model over time, and their files.
 
-Reads and writes GaussianAvatars' ``flame_param.npz`` (one file, T frames) and VHAP's per-frame files. Poses are axis-angle in radians; translations in metres. Between two frames, rotations follow the
-shortest great arc.
+Reads and writes GaussianAvatars' ``flame_param.npz`` (one file, T frames) and VHAP's per-frame files. Poses
+are axis-angle in radians; translations in metres. Between two frames, rotations follow the shortest great arc.
 """
 
 from __future__ import annotations
