@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "tools")]
 
 EMBEDDED = ROOT / "edit3dgs_ns" / "editing" / "demo_editor"
 STAGES = ("data", "vae", "unet", "decoder", "export", "evaluate", "all")
-MINUTES = {"data": 60.0, "vae": 20.0, "unet": 60.0, "decoder": 5.0}
+MINUTES = {"data": 40.0, "vae": 20.0, "unet": 110.0, "decoder": 5.0}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -40,7 +40,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=EMBEDDED, help="the exported editor's folder")
     parser.add_argument("--minutes", type=float, help=f"time budget of the stage; default {MINUTES}")
     parser.add_argument(
-        "--scenes", type=int, default=1200, help="training scenes to render (seven pictures each)"
+        "--scenes", type=int, default=600, help="training scenes to render (seven pictures each)"
     )
     parser.add_argument("--heldout", type=int, default=32, help="held-out scenes to render and evaluate on")
     parser.add_argument(

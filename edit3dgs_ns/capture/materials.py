@@ -52,7 +52,7 @@ def paint_skin(s: SkinSurface, a: Appearance) -> Paint:
     albedo = tone * np.exp(-blood - spots - tired) * (1.0 + grain)
     if a.wrinkles > 0:
         albedo = albedo * np.exp(
-            0.24 * a.wrinkles * np.minimum(s.crease, 0.25)[:, None] * np.array([0.7, 1.0, 1.05])
+            0.5 * a.wrinkles * np.minimum(s.crease, 0.25)[:, None] * np.array([0.8, 1.0, 1.05])
         )
     if a.socket_strength > 0:
         albedo = _blend(albedo, to_linear(a.socket), 0.85 * a.socket_strength * s.socket)

@@ -45,13 +45,13 @@ def _forehead(x: np.ndarray, y: np.ndarray, bend: np.ndarray) -> np.ndarray:
     ):
         line = level + 0.0035 * np.cos(x / 0.016 + k) * 0.5 + 0.0022 * bend
         strength = smoothstep(reach, 0.55 * reach, x) * (0.75 + 0.35 * bend)
-        total += 0.75 * depth * strength * _valley(y - line, 0.0017)
+        total += 0.9 * depth * strength * _valley(y - line, 0.0021)
     return total
 
 
 def _frown(x: np.ndarray, y: np.ndarray, bend: np.ndarray) -> np.ndarray:
     window = smoothstep(0.006, 0.014, y) * smoothstep(0.034, 0.026, y)
-    return 0.75 * window * _valley(x - 0.0065 - 0.10 * (y - 0.018) - 0.0008 * bend, 0.0014)
+    return 0.9 * window * _valley(x - 0.0065 - 0.10 * (y - 0.018) - 0.0008 * bend, 0.0019)
 
 
 def _crows_feet(x: np.ndarray, y: np.ndarray, bend: np.ndarray, landmarks: Landmarks) -> np.ndarray:
@@ -64,7 +64,7 @@ def _crows_feet(x: np.ndarray, y: np.ndarray, bend: np.ndarray, landmarks: Landm
     )
     folded = (angle / 0.36 + 0.45 * bend) % 1.0
     distance = (folded - 0.5) * 0.36 * radius
-    return 0.62 * window * _valley(distance, 0.0010)
+    return 0.75 * window * _valley(distance, 0.0013)
 
 
 def _bags(x: np.ndarray, y: np.ndarray, landmarks: Landmarks) -> np.ndarray:
@@ -74,7 +74,7 @@ def _bags(x: np.ndarray, y: np.ndarray, landmarks: Landmarks) -> np.ndarray:
     arc = -0.0185 + 0.0055 * dx**2
     fine = -0.0125 + 0.0055 * dx**2
     bulge = np.exp(-(((y - arc - 0.0042) / 0.0028) ** 2))
-    return window * (1.0 * _valley(y - arc, 0.0019) + 0.45 * _valley(y - fine, 0.0011) + 0.7 * bulge)
+    return window * (1.2 * _valley(y - arc, 0.0023) + 0.45 * _valley(y - fine, 0.0013) + 0.7 * bulge)
 
 
 def _folds(landmarks: Landmarks) -> tuple[tuple[np.ndarray, float, float], ...]:
@@ -96,7 +96,7 @@ def _folds(landmarks: Landmarks) -> tuple[tuple[np.ndarray, float, float], ...]:
         ]
     )
     neck = np.array([[0.0, -0.105], [0.030, -0.100], [0.060, -0.085]])
-    return (nasolabial, 0.0030, 1.5), (marionette, 0.0022, 0.9), (neck, 0.0025, 0.6)
+    return (nasolabial, 0.0034, 1.5), (marionette, 0.0027, 1.2), (neck, 0.0028, 0.7)
 
 
 def _crease(

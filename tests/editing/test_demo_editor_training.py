@@ -163,3 +163,36 @@ def test_team_of_one_changes_no_gradient():
     layer = torch.nn.Linear(2, 2)
     layer.weight.grad = torch.full((2, 2), 3.0)
     assert Team(1, 6).average_gradients(layer.parameters(), 5.0) == 5.0 and layer.weight.grad.sum() == 12
+
+
+def test_crops_hold_the_skin_and_lie_inside():
+    masks = np.zeros((3, 16, 16), bool)
+    masks[0, 7:10, 6:9] = True
+    masks[1, :2, 14:] = True
+    for seed in range(20):
+        corners = unet.crop_corners(masks, 12, np.random.default_rng(seed))
+        assert corners.min() >= 0 and corners.max() <= 16 - 12
+        for mask, (y, x) in zip(masks[:2], corners[:2], strict=True):
+            assert mask[y : y + 12, x : x + 12].sum() == mask.sum()
+    assert (unet.crop_corners(masks, 16, np.random.default_rng(0)) == 0).all()
+
+
+def test_a_crop_shows_target_condition_and_skin_of_the_same_place(work):
+    """A latent that holds its own row and column comes out of `draw` in step with the others."""
+    size = 16
+    place = np.stack(np.mgrid[:size, :size]).astype(np.float16)
+    latents = np.broadcast_to(place, (5, 8, 2, size, size)).copy()
+    skin = place[0][None].repeat(5, 0) >= 8
+    tokens = [torch.zeros(1, 4, dtype=torch.long)] * 7
+    batch = unet.draw(latents, skin, tokens, torch.ones(1000), np.random.default_rng(0), 6, 8)
+    assert batch.target.shape == (6, 2, 8, 8)
+    assert torch.equal(batch.noisy, batch.target)
+    assert torch.equal(batch.skin, batch.target[:, 0] >= 8)
+    given = batch.condition.flatten(1).any(dim=1)
+    assert torch.equal(batch.condition[given], batch.target[given]) and given.any()
+
+
+def test_phases_follow_each_other_to_the_end_of_the_budget():
+    seen = [unet.phase_at(share) for share in np.linspace(0, 1, 101)]
+    assert seen == sorted(seen) and set(seen) == set(range(len(unet.PHASES)))
+    assert unet.PHASES[-1].crop == 1.0 and unet.PHASES[-1].shrink == 1

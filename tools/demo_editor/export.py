@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -51,8 +52,10 @@ def export(
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     build_pipeline(work, settings).to(dtype=torch.float16).save_pretrained(partial, safe_serialization=True)
+    weights = (partial / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     info = {
         "about": ABOUT,
+        "version": hashlib.sha256(weights).hexdigest()[:12],
         "resolution": settings.resolution,
         "guidance_scale": guidance,
         "image_guidance_scale": image_guidance,

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -31,12 +32,47 @@ STALE = 0.35
 picture: an avatar's render in the middle of an edit. The target stays the true edit."""
 SOFTENED = 0.3
 """Share of samples whose image condition was blurred and made noisy, as renders of a splat avatar are."""
-EDIT_SHARES = (0.4, 0.08, 0.12, 0.14, 0.13, 0.13)
+EDIT_SHARES = (0.7, 0.05, 0.06, 0.07, 0.06, 0.06)
 """Shares of the samples by edit, in EDIT_ORDER: wrinkles are fine detail and take most practice, one flat colour little."""
+OLDER_WEIGHT = 4.0
+"""How much more the edit "older" counts: its hair changes so much that by the size of the change alone its lines would not."""
+SKIN_WEIGHT = 5.0
+"""How much more an error on the skin counts than one elsewhere: the glitter of hair, which nobody misses, is most of
+the squared error, and the lines of a face, which everybody sees, are little of it."""
 REFRESH_SECONDS = 150.0
-COARSE_SHARE = 0.62
-"""Share of the time budget that is spent on pictures of half the size, four times as fast: what is hair, what is skin,
-and which word asks for which colour does not depend on the size."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training.
+
+    Attributes:
+        until: share of the time budget at which it ends.
+        shrink: the pictures are made smaller by this factor.
+        crop: side of the crops, as a share of the picture's side.
+        batch: samples per batch, in units of `Settings.unet_batch`.
+    """
+
+    until: float
+    shrink: int = 1
+    crop: float = 1.0
+    batch: float = 1.0
+
+
+PHASES = (
+    Phase(0.40, shrink=2, batch=3.0),
+    Phase(0.60, crop=0.625, batch=1.5),
+    Phase(0.84, crop=0.375, batch=4.0),
+    Phase(1.0),
+)
+"""Small pictures first, four times as fast: what is hair, what is skin, and which word asks for which colour does not
+depend on the size. Then crops around the head, and around the face, where the lines are; last the whole picture, as
+the editor will see it."""
+
+
+def phase_at(progress: float) -> int:
+    """Index into PHASES at a share of the budget in [0, 1]."""
+    return next((i for i, phase in enumerate(PHASES) if progress < phase.until), len(PHASES) - 1)
 
 
 class Editor(nn.Module):
@@ -107,7 +143,33 @@ def edit_importance(latents: np.ndarray, weight: Tensor) -> Tensor:
     some = torch.from_numpy(latents[:100].astype(np.float32))
     change = (weight * (some[:, 1:7] - some[:, :1]).square()).mean(dim=(0, 2, 3, 4))
     importance = change**-0.5
+    importance[EDIT_ORDER.index("older")] *= OLDER_WEIGHT
     return importance / importance.mean()
+
+
+def skin_mask(latents: np.ndarray, weight: Tensor) -> Bool[np.ndarray, "scenes h w"]:
+    """Where the edit that paints the skin green changes a scene."""
+    green = 1 + EDIT_ORDER.index("green_skin")
+    change = (latents[:, green].astype(np.float32) - latents[:, 0]) ** 2
+    return (weight.numpy() * change).mean(axis=1) > 0.15
+
+
+def crop_corners(
+    masks: Bool[np.ndarray, "batch h w"], side: int, rng: np.random.Generator
+) -> Int64[np.ndarray, "batch 2"]:
+    """Top left corners of square crops about the masks' centres, moved at random by up to a sixth of the side."""
+    size = np.array(masks.shape[1:])
+    corners = []
+    for mask in masks:
+        places = np.argwhere(mask)
+        centre = places.mean(axis=0) if len(places) else size / 2
+        if len(places):
+            # The neck is skin too: the face is the upper part.
+            top, bottom = places[:, 0].min(), places[:, 0].max() + 1
+            centre[0] = top + max(0.4 * (bottom - top), min(side, bottom - top) / 2)
+        corner = centre - side / 2 + side / 6 * rng.uniform(-1.0, 1.0, 2)
+        corners.append(np.clip(np.rint(corner), 0, size - side))
+    return np.array(corners, np.int64)
 
 
 @dataclass
@@ -120,22 +182,34 @@ class Batch:
     tokens: Tensor
     target: Tensor
     edit: Tensor
+    skin: Tensor
 
 
 def draw(
-    latents: np.ndarray, tokens: list[Tensor], alphas: Tensor, rng: np.random.Generator, size: int
+    latents: np.ndarray,
+    skin: Bool[np.ndarray, "scenes h w"],
+    tokens: list[Tensor],
+    alphas: Tensor,
+    rng: np.random.Generator,
+    size: int,
+    side: int,
 ) -> Batch:
     """A random batch: scene, edit, wording, noise level, and what is withheld.
 
     Args:
         alphas: cumulative products of the noise schedule.
         size: samples.
+        side: of the crops, in latents; the latents' own side for whole pictures.
     """
     scene, edit = rng.integers(len(latents), size=size), rng.choice(len(EDIT_ORDER), size, p=EDIT_SHARES)
     softened = np.where(rng.random(size) < SOFTENED, 7, 0)
+    corners = crop_corners(skin[scene], side, rng)
+
+    def cut(maps: np.ndarray) -> np.ndarray:
+        return np.stack([m[..., y : y + side, x : x + side] for m, (y, x) in zip(maps, corners, strict=True)])
 
     def pick(which: np.ndarray) -> Tensor:
-        return torch.from_numpy(latents[scene, which].astype(np.float32))
+        return torch.from_numpy(cut(latents[scene, which]).astype(np.float32))
 
     target, original, condition = pick(edit + 1), pick(np.zeros(size, int)), pick(softened)
     stale = torch.from_numpy((rng.random(size) * (rng.random(size) < STALE)).astype(np.float32))[
@@ -162,6 +236,7 @@ def draw(
         torch.stack(chosen),
         target,
         torch.from_numpy(edit),
+        torch.from_numpy(cut(skin[scene])),
     )
 
 
@@ -200,27 +275,36 @@ def train_unet(work: Workspace, settings: Settings, minutes: float, team: Team) 
             },
         )
 
-    paths = shards(work.train_shards)
-    coarse = spent < COARSE_SHARE * clock.budget
-    known, latents = len(paths), encode_shards(paths, basis, 1 + coarse)
-    spent = team.agree(clock.spent)
     weight = torch.from_numpy(basis.weight)[:, None, None]
+    paths = shards(work.train_shards)
+    now = phase_at(spent / clock.budget)
+    known, latents = len(paths), encode_shards(paths, basis, PHASES[now].shrink)
+    skin = skin_mask(latents, weight)
+    spent = team.agree(clock.spent)
     importance = edit_importance(latents, weight)
     alphas = make_scheduler().alphas_cumprod
     rng, refreshed = np.random.default_rng([2, step, team.rank]), spent
     losses: list[float] = []
     while spent < clock.budget:
-        if coarse and spent >= COARSE_SHARE * clock.budget:
-            paths = shards(work.train_shards)
-            coarse, known, latents = False, len(paths), encode_shards(paths, basis)
+        if (phase := phase_at(spent / clock.budget)) != now:
+            if PHASES[phase].shrink != PHASES[now].shrink:
+                paths = shards(work.train_shards)
+                known, latents = len(paths), encode_shards(paths, basis, PHASES[phase].shrink)
+                skin = skin_mask(latents, weight)
+            now = phase
         if spent - refreshed > REFRESH_SECONDS and len(paths := shards(work.train_shards)) > known:
-            latents = np.concatenate([latents, encode_shards(paths[known:], basis, 1 + coarse)])
+            latents = np.concatenate([latents, encode_shards(paths[known:], basis, PHASES[now].shrink)])
+            skin = skin_mask(latents, weight)
             known, refreshed = len(paths), spent
-        batch = draw(latents, tokens, alphas, rng, settings.unet_batch * (3 if coarse else 1))
+        # A multiple of four: the UNet halves the latents twice.
+        side = max(4, round(PHASES[now].crop * latents.shape[-1] / 4) * 4)
+        batch_size = round(settings.unet_batch * PHASES[now].batch)
+        batch = draw(latents, skin, tokens, alphas, rng, batch_size, side)
         rate = learning_rate(step, spent / clock.budget)
         with torch.autocast("cpu", torch.bfloat16):
             output = editor(batch.noisy, batch.condition, batch.timestep, batch.tokens)
-        errors = (weight * (output.float() - batch.target).square()).mean(dim=(1, 2, 3))
+        errors = (weight * (output.float() - batch.target).square()).mean(dim=1)
+        errors = (errors * (1.0 + (SKIN_WEIGHT - 1.0) * batch.skin)).mean(dim=(1, 2))
         loss = (importance[batch.edit] * errors).mean()
         loss.backward()
         spent = team.average_gradients(editor.parameters(), clock.spent)
