@@ -2,6 +2,7 @@
 # make demo    edits a head from a sentence on this machine and shows the result in outputs/demo/
 # make test    the tests
 # make lint    ruff and mypy
+# make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
 #
 # Another Python: make setup PYTHON=python3.11
 
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.set-up
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint clean-demo
+.PHONY: setup demo test lint bench clean-demo
 
 setup: $(STAMP)
 
@@ -37,6 +38,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY))
 
 clean-demo:
 	rm -rf outputs/demo

@@ -91,6 +91,12 @@ def local_to_world(
         binding: the face of each Gaussian.
         frames: where the faces are; one timestep, or several in leading axes, which then lead the result too.
     """
+    if means.device.type == "cpu" and frames.size.ndim == 1 and means.dtype == frames.size.dtype:
+        from edit3dgs_ns.splats.cpu_binding import carry  # numba: loaded where used
+
+        return WorldGaussians(
+            *carry(means, quats, scales, binding, frames.centre, frames.rotation, frames.quats, frames.size)
+        )
     size = frames.size[..., binding]
     rotation = frames.rotation[..., binding, :, :]
     turned = (rotation @ means[..., None])[..., 0]
@@ -152,6 +158,17 @@ def rotmat_to_quat(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
     largest = rows.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
     chosen = torch.take_along_dim(rows, largest[..., None, None], dim=-2)[..., 0, :]
     return F.normalize(chosen, dim=-1)
+
+
+def quat_to_rotmat(quats: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    """Quaternions wxyz of any length but 0 to rotation matrices."""
+    w, x, y, z = F.normalize(quats, dim=-1).unbind(dim=-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
 
 
 def _length(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:

@@ -8,6 +8,7 @@ taken over fixed parts in a fixed order. float32 and float64 are compiled separa
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,76 +90,85 @@ class _Colors(torch.autograd.Function):
         return (*(torch.from_numpy(x) for x in (v_coefficients, v_means, v_centers.sum(0))), None, None)
 
 
-def _bin(radii, means2d, depths, conics, opacities, colors, width, height) -> dict[str, np.ndarray]:
-    """Sort and tile: see `cpu_binning`."""
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """`np.empty` that begins with a cache line."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The visible Gaussians of each camera by depth, and which of them each tile draws: see `cpu_binning`."""
+
+    order: np.ndarray
+    """(C, N) indices of Gaussians, front to back."""
+    visible: np.ndarray
+    """(C,) how many entries of `order` count."""
+    records: np.ndarray
+    """(C, N, 16 or more) what is drawn, in that order."""
+    first_slot: np.ndarray
+    """(C, N + 1) a Gaussian's pairs, numbered Gaussian by Gaussian."""
+    tile_start: np.ndarray
+    """(C * tiles + 1,) a tile's pairs, numbered tile by tile."""
+    pairs: np.ndarray
+    """(pairs,) by tile: rank of the Gaussian and the rows of the tile that it reaches."""
+    slots: np.ndarray
+    """(pairs,) by tile: number of the pair in `first_slot`'s order."""
+
+
+def bin_gaussians(
+    means2d: np.ndarray,
+    conics: np.ndarray,
+    opacities: np.ndarray,
+    colors: np.ndarray,
+    radii: np.ndarray,
+    depths: np.ndarray,
+    width: int,
+    height: int,
+) -> Bins:
+    """Sort by depth and list per tile. Shapes as for `blend`."""
     cameras, count = radii.shape
     dtype = means2d.dtype
     wide = dtype == np.float64
     keys = depths.view(np.int64 if wide else np.int32)
-    order = np.empty((cameras, count), np.int32)
+    order, ranks = np.empty((cameras, count), np.int32), np.empty((cameras, count), np.int32)
     visible = np.empty(cameras, np.int64)
-    binning.depth_order(keys, radii, order, visible, 64 if wide else 32)
+    binning.depth_order(keys, radii, order, ranks, visible, 64 if wide else 32)
+
+    length = -(-(binning.RECORD + max(colors.shape[2], tiles.FUSED)) // 16) * 16
+    records = _aligned((cameras, count, length), dtype)
+    bands_of, pairs_of = np.empty((cameras, count), np.int32), np.empty((cameras, count), np.int32)
+    first_span, first_slot = (np.empty((cameras, count + 1), np.int64) for _ in range(2))
+    binning.fill_records(ranks, radii, means2d, conics, opacities, colors, width, height, records, bands_of)
+    spans = np.empty((binning.scan_bands(visible, bands_of, first_span), 2), np.int32)
     tile_count = -(-width // binning.TILE_WIDTH) * -(-height // binning.TILE_HEIGHT)
-    records = np.empty((cameras, count, binning.RECORD + max(colors.shape[2], tiles.FUSED)), dtype)
-    ellipses = np.empty((cameras, count, 4), dtype)
-    pairs_of = np.empty((cameras, count), np.int32)
     histogram = np.empty((cameras, binning.CHUNKS, tile_count), np.int64)
-    binning.count_pairs(
-        order,
-        visible,
-        radii,
-        means2d,
-        conics,
-        opacities,
-        colors,
-        width,
-        height,
-        records,
-        ellipses,
-        pairs_of,
-        histogram,
-    )
-    first_slot = np.empty((cameras, count + 1), np.int64)
+    binning.find_spans(visible, records, first_span, width, spans, pairs_of, histogram)
     tile_start = np.empty(cameras * tile_count + 1, np.int64)
-    pairs = binning.scan_pairs(visible, pairs_of, histogram, first_slot, tile_start)
-    pair_rank, pair_slot = np.empty(pairs, np.int32), np.empty(pairs, np.int64)
-    binning.scatter_pairs(
-        order, visible, radii, records, ellipses, width, height, first_slot, histogram, pair_rank, pair_slot
-    )
-    return {
-        "order": order, "visible": visible, "records": records, "first_slot": first_slot,
-        "tile_start": tile_start, "pair_rank": pair_rank, "pair_slot": pair_slot,
-    }  # fmt: skip
+    total = binning.scan_pairs(visible, pairs_of, histogram, first_slot, tile_start)
+    pairs, slots = np.empty(total, np.int64), np.empty(total, np.int64)
+    binning.scatter_pairs(visible, records, first_span, spans, width, first_slot, histogram, pairs, slots)
+    return Bins(order, visible, records, first_slot, tile_start, pairs, slots)
 
 
 class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        means2d,
-        conics,
-        opacities,
-        colors,
-        backgrounds,
-        radii,
-        depths,
-        width,
-        height,
-        absolute,
-        absgrad,
-    ):
-        bins = _bin(
-            _array(radii), _array(means2d), _array(depths), _array(conics), _array(opacities), _array(colors),
+        ctx: Any, means2d, conics, opacities, colors, backgrounds, radii, depths, width, height, absolute, absgrad
+    ):  # fmt: skip
+        bins = bin_gaussians(
+            _array(means2d), _array(conics), _array(opacities), _array(colors), _array(radii), _array(depths),
             width, height,
         )  # fmt: skip
         cameras, _, channels = colors.shape
-        dtype = bins["records"].dtype
+        dtype = bins.records.dtype
         image = np.empty((cameras, height, width, channels), dtype)
         transmittance = np.empty((cameras, height, width), dtype)
-        tile_end = np.empty(len(bins["tile_start"]) - 1, np.int64)
-        ctx.backgrounds = _array(backgrounds)
+        tile_end = np.empty(len(bins.tile_start) - 1, np.int64)
         tiles.blend_forward(
-            bins["records"], bins["tile_start"], bins["pair_rank"], ctx.backgrounds, width, height,
+            bins.records, bins.tile_start, bins.pairs, _array(backgrounds), width, height,
             image, transmittance, tile_end,
         )  # fmt: skip
         ctx.bins, ctx.size, ctx.tile_end, ctx.transmittance = bins, (width, height), tile_end, transmittance
@@ -172,19 +182,17 @@ class _Blend(torch.autograd.Function):
         bins = ctx.bins
         image = _array(ctx.saved_tensors[0])
         dtype, channels = image.dtype, image.shape[3]
-        shape = bins["order"].shape
-        stored = bins["records"].shape[2] - binning.RECORD
-        sums = np.empty((len(bins["pair_rank"]), tiles.SUMS + stored), dtype)
+        shape = bins.order.shape
         v_image = _array(v_image)
+        sums = np.empty((len(bins.pairs), max(tiles.SUMS + channels, tiles.STORED)), dtype)
         tiles.blend_backward(
-            bins["records"], bins["tile_start"], ctx.tile_end, bins["pair_rank"], bins["pair_slot"],
-            ctx.backgrounds, *ctx.size, image, ctx.transmittance, v_image, _array(v_alpha),
-            ctx.absolute, sums,
+            bins.records, bins.tile_start, ctx.tile_end, bins.pairs, bins.slots, *ctx.size,
+            image, ctx.transmittance, v_image, _array(v_alpha), ctx.absolute, sums,
         )  # fmt: skip
         v_means2d, v_absolute, v_conics = (np.zeros((*shape, size), dtype) for size in (2, 2, 3))
         v_opacities, v_colors = np.zeros(shape, dtype), np.zeros((*shape, channels), dtype)
         tiles.gather_gradients(
-            bins["order"], bins["visible"], bins["records"], bins["first_slot"], sums,
+            bins.order, bins.visible, bins.records, bins.first_slot, sums,
             v_means2d, v_absolute, v_conics, v_opacities, v_colors,
         )  # fmt: skip
         if ctx.absgrad is not None:

@@ -16,24 +16,36 @@ The backward pass runs front to back too, repeating the forward pass. With v the
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
-from edit3dgs_ns.splats.cpu_binning import RECORD, TILE_HEIGHT, TILE_WIDTH
+from edit3dgs_ns.splats.cpu_binning import (
+    A_16,
+    B_8,
+    C_16,
+    OPACITY,
+    PAIR_SHIFT,
+    RECORD,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    X,
+    Y,
+)
 from edit3dgs_ns.splats.jit import kernel
 from edit3dgs_ns.splats.simd import (
     LANES,
     absolute,
     any_positive,
+    cache_line_start,
+    element,
     exp_of_minus_8,
     lane_numbers,
-    larger,
     load,
+    prefetch,
     smaller,
     splat,
     store,
+    store_totals,
     total,
     where_less,
 )
@@ -46,18 +58,15 @@ SUMS = 8
 FUSED = 3
 """Channels of the main loop; records hold at least as many."""
 
+STORED = 12
+"""Numbers of the sums that are written at once: SUMS + FUSED, and one to spare."""
+
 PIXELS = TILE_HEIGHT * TILE_WIDTH
+_AHEAD = 12
+"""Pairs between asking for a record and using it: records lie in memory by depth, a tile reads a few here and there. Without
+this, waiting for them takes two thirds of the time."""
 _CHECK_EVERY = 16
 """Pairs between two looks at whether the whole tile has ended."""
-
-
-@kernel()
-def _rows(record, tile_top):
-    """First and last + 1 row of the tile that the Gaussian can reach."""
-    dt = record.dtype.type
-    first = max(record[6] - dt(tile_top), dt(0))
-    last = min(record[7] - dt(tile_top), dt(TILE_HEIGHT - 1))
-    return math.ceil(first), math.floor(last) + 1
 
 
 @kernel()
@@ -72,198 +81,241 @@ def _spread(job, jobs):
 
 
 @kernel()
-def _open_pixels(live, top, left, width, height):
-    """T = 1 inside the image; ended from the start outside."""
-    dt = live.dtype.type
-    for row in range(TILE_HEIGHT):
-        for i in range(TILE_WIDTH):
-            live[row * TILE_WIDTH + i] = dt(1) if top + row < height and left + i < width else dt(-1)
+def _tile(job, width, height):
+    """Camera, first row and first column of a tile."""
+    columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
+    tiles = columns * ((height + TILE_HEIGHT - 1) // TILE_HEIGHT)
+    c = job // tiles
+    tile = job - c * tiles
+    return c, tile // columns * TILE_HEIGHT, tile % columns * TILE_WIDTH
 
 
 @kernel()
-def _all_ended(live):
-    for i in range(0, PIXELS, LANES):  # noqa: SIM110 (Numba knows no all())
-        if any_positive(load(live, i)):
+def _open_pixels(scratch, live, top, left, width, height):
+    """T = 1 inside the image; ended from the start outside."""
+    dt = scratch.dtype.type
+    for row in range(TILE_HEIGHT):
+        for i in range(TILE_WIDTH):
+            scratch[live + row * TILE_WIDTH + i] = (
+                dt(1) if top + row < height and left + i < width else dt(-1)
+            )
+
+
+@kernel()
+def _all_ended(scratch, live):
+    for i in range(live, live + PIXELS, LANES):  # noqa: SIM110 (Numba knows no all())
+        if any_positive(load(scratch, i)):
             return False
     return True
 
 
-@kernel(parallel=True)
-def blend_forward(records, tile_start, pair_rank, backgrounds, width, height, image, transmittance, tile_end):
-    """Fill image (C, H, W, D), transmittance (C, H, W) and tile_end (C * tiles): past the last pair that was
-    drawn."""
-    cameras = records.shape[0]
-    channels = image.shape[3]
-    stored = records.shape[2] - RECORD
-    columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
-    tiles = columns * ((height + TILE_HEIGHT - 1) // TILE_HEIGHT)
-    dt = records.dtype.type
-    for shuffled in prange(cameras * tiles):
-        job = _spread(shuffled, cameras * tiles)
-        c = job // tiles
-        tile = job - c * tiles
-        top = tile // columns * TILE_HEIGHT
-        left = tile % columns * TILE_WIDTH
-        live = np.empty(PIXELS, records.dtype)
-        weights = np.empty(PIXELS, records.dtype)
-        color = np.zeros(stored * PIXELS, records.dtype)
-        _open_pixels(live, top, left, width, height)
-        zero, ceiling = splat(dt(0)), splat(dt(0.999))
-        cut, least = splat(dt(1 / 255)), splat(dt(1e-4))
-        px = lane_numbers(dt(0)) + splat(dt(left) + dt(0.5))
-        end = tile_start[job]
-        for pair in range(tile_start[job], tile_start[job + 1]):
-            record = records[c, pair_rank[pair]]
-            first, last = _rows(record, top)
-            dx = px - splat(record[0])
-            # sigma / 8, as the exponential wants it: (A dx^2 + C dy^2) / 16 + B dx dy / 8.
-            across = splat(dt(1 / 16) * record[2]) * dx * dx
-            tilt, down = dt(1 / 8) * record[3], dt(1 / 16) * record[4]
-            opacity = splat(record[5])
-            r, g, b = splat(record[RECORD]), splat(record[RECORD + 1]), splat(record[RECORD + 2])
-            drawn = zero
-            for row in range(first, last):
-                dy = dt(top + row) + dt(0.5) - record[1]
-                at = row * TILE_WIDTH
-                T = load(live, at)
-                alpha = opacity * exp_of_minus_8(across + (splat(tilt * dy) * dx + splat(down * dy * dy)))
-                alpha = smaller(alpha, ceiling)
-                alpha = where_less(alpha, cut, zero, alpha)
-                rest = T - T * alpha
-                weight = where_less(least, rest, T * alpha, zero)
-                drawn = larger(drawn, weight)
-                store(live, at, where_less(least, rest, rest, zero - absolute(T)))
-                store(color, at, load(color, at) + weight * r)
-                store(color, at + PIXELS, load(color, at + PIXELS) + weight * g)
-                store(color, at + 2 * PIXELS, load(color, at + 2 * PIXELS) + weight * b)
-                if stored > FUSED:
-                    store(weights, at, weight)
-            for k in range(FUSED, stored):
-                value = splat(record[RECORD + k])
-                for row in range(first, last):
-                    at = row * TILE_WIDTH
-                    to = k * PIXELS + at
-                    store(color, to, load(color, to) + load(weights, at) * value)
-            if any_positive(drawn):
-                end = pair + 1
-            if (pair - tile_start[job]) % _CHECK_EVERY == _CHECK_EVERY - 1 and _all_ended(live):
-                break
-        tile_end[job] = end
-        for row in range(min(TILE_HEIGHT, height - top)):
-            for i in range(min(TILE_WIDTH, width - left)):
-                at = row * TILE_WIDTH + i
-                through = abs(live[at])
-                transmittance[c, top + row, left + i] = through
-                for k in range(channels):
-                    image[c, top + row, left + i, k] = color[k * PIXELS + at] + through * backgrounds[c, k]
+@kernel()
+def _record(pairs, place, flat, first_record, length):
+    """Of a pair: where its record begins, and the first and last + 1 row of the tile that it reaches."""
+    ahead = element(pairs, min(place + _AHEAD, pairs.shape[0] - 1))
+    prefetch(flat, (first_record + (ahead >> PAIR_SHIFT)) * length)
+    pair = element(pairs, place)
+    return (first_record + (pair >> PAIR_SHIFT)) * length, pair >> 3 & 7, (pair & 7) + 1
 
 
 @kernel()
-def _read_gradients(image, transmittance, v_image, v_alpha, c, top, left, v, behind):
+def _invariants(flat, record, px):
+    """Of one Gaussian in one tile: what sigma / 8 = across + dy (tilt + down dy) is made of; its opacity and three colours."""
+    dx = px - splat(element(flat, record + X))
+    across = splat(element(flat, record + A_16)) * dx * dx
+    tilt, down = splat(element(flat, record + B_8)) * dx, splat(element(flat, record + C_16))
+    opacity = splat(element(flat, record + OPACITY))
+    r, g, b = (
+        splat(element(flat, record + RECORD)),
+        splat(element(flat, record + RECORD + 1)),
+        splat(element(flat, record + RECORD + 2)),
+    )
+    return dx, across, tilt, down, opacity, r, g, b
+
+
+@kernel()
+def _write_tile(scratch, live, color, backgrounds, c, top, left, image, transmittance):
+    """Put a tile's colours, over the background, and what is left of the light into the image."""
+    _, height, width, channels = image.shape
+    wide = min(TILE_WIDTH, width - left)
+    for row in range(min(TILE_HEIGHT, height - top)):
+        at = live + row * TILE_WIDTH
+        for i in range(wide):
+            scratch[at + i] = abs(scratch[at + i])
+            transmittance[c, top + row, left + i] = scratch[at + i]
+        for k in range(channels):
+            of = color + k * PIXELS + row * TILE_WIDTH
+            for i in range(wide):
+                image[c, top + row, left + i, k] = scratch[of + i] + scratch[at + i] * backgrounds[c, k]
+
+
+@kernel()
+def _write_background(backgrounds, c, top, left, image, transmittance):
+    """Fill a tile that shows no Gaussian."""
+    _, height, width, channels = image.shape
+    for row in range(top, min(top + TILE_HEIGHT, height)):
+        for column in range(left, min(left + TILE_WIDTH, width)):
+            transmittance[c, row, column] = 1
+            for k in range(channels):
+                image[c, row, column, k] = backgrounds[c, k]
+
+
+@kernel(parallel=True)
+def blend_forward(records, tile_start, pairs, backgrounds, width, height, image, transmittance, tile_end):
+    """Fill image (C, H, W, D), transmittance (C, H, W) and tile_end (C * tiles): past the last pair that was
+    drawn."""
+    _, gaussians, length = records.shape
+    flat = records.reshape(-1)
+    channels = image.shape[3]
+    stored = max(channels, FUSED)
+    jobs = tile_end.shape[0]
+    dt = records.dtype.type
+    for shuffled in prange(jobs):
+        job = _spread(shuffled, jobs)
+        c, top, left = _tile(job, width, height)
+        if tile_start[job] == tile_start[job + 1]:
+            tile_end[job] = tile_start[job]
+            _write_background(backgrounds, c, top, left, image, transmittance)
+            continue
+        first_record = c * gaussians
+        scratch = np.zeros((2 + stored) * PIXELS + LANES, records.dtype)
+        live = cache_line_start(scratch)
+        weights, color = live + PIXELS, live + 2 * PIXELS
+        _open_pixels(scratch, live, top, left, width, height)
+        zero, one, ceiling = splat(dt(0)), splat(dt(1)), splat(dt(0.999))
+        cut, least = splat(dt(1 / 255)), splat(dt(1e-4))
+        px = lane_numbers(dt(0)) + splat(dt(left) + dt(0.5))
+        end = tile_start[job + 1]
+        for place in range(tile_start[job], tile_start[job + 1]):
+            record, first, last = _record(pairs, place, flat, first_record, length)
+            _, across, tilt, down, opacity, r, g, b = _invariants(flat, record, px)
+            dy = splat(dt(top + first) + dt(0.5) - element(flat, record + Y))
+            for at in range(first * TILE_WIDTH, last * TILE_WIDTH, TILE_WIDTH):
+                faded = opacity * exp_of_minus_8(across + dy * (tilt + down * dy))
+                T = load(scratch, live + at)
+                alpha = smaller(faded, ceiling)
+                alpha = where_less(alpha, cut, zero, alpha)
+                rest = T - T * alpha
+                weight = where_less(least, rest, T * alpha, zero)
+                store(scratch, live + at, where_less(least, rest, rest, zero - absolute(T)))
+                to = color + at
+                store(scratch, to, load(scratch, to) + weight * r)
+                store(scratch, to + PIXELS, load(scratch, to + PIXELS) + weight * g)
+                store(scratch, to + 2 * PIXELS, load(scratch, to + 2 * PIXELS) + weight * b)
+                dy += one
+                if stored > FUSED:
+                    store(scratch, weights + at, weight)
+            for k in range(FUSED, stored):
+                value = splat(element(flat, record + RECORD + k))
+                for at in range(first * TILE_WIDTH, last * TILE_WIDTH, TILE_WIDTH):
+                    to = color + k * PIXELS + at
+                    store(scratch, to, load(scratch, to) + load(scratch, weights + at) * value)
+            if (place - tile_start[job]) % _CHECK_EVERY == _CHECK_EVERY - 1 and _all_ended(scratch, live):
+                end = place + 1
+                break
+        tile_end[job] = end
+        _write_tile(scratch, live, color, backgrounds, c, top, left, image, transmittance)
+
+
+@kernel()
+def _read_gradients(image, transmittance, v_image, v_alpha, c, top, left, scratch, v, behind):
     """Lay out a tile of the image's gradient by channel, and start `behind` with all of the colour."""
     _, height, width, channels = image.shape
-    dt = v.dtype.type
+    wide = min(TILE_WIDTH, width - left)
     for row in range(min(TILE_HEIGHT, height - top)):
-        for i in range(min(TILE_WIDTH, width - left)):
-            at = row * TILE_WIDTH + i
-            everything = -transmittance[c, top + row, left + i] * v_alpha[c, top + row, left + i, 0]
-            for k in range(channels):
-                v[k * PIXELS + at] = v_image[c, top + row, left + i, k]
-                everything += v_image[c, top + row, left + i, k] * image[c, top + row, left + i, k]
-            behind[at] = everything + dt(0)
+        at = behind + row * TILE_WIDTH
+        for i in range(wide):
+            scratch[at + i] = -transmittance[c, top + row, left + i] * v_alpha[c, top + row, left + i, 0]
+        for k in range(channels):
+            to = v + k * PIXELS + row * TILE_WIDTH
+            for i in range(wide):
+                gradient = v_image[c, top + row, left + i, k]
+                scratch[to + i] = gradient
+                scratch[at + i] += gradient * image[c, top + row, left + i, k]
 
 
 @kernel(parallel=True)
 def blend_backward(
-    records, tile_start, tile_end, pair_rank, pair_slot, backgrounds, width, height, image, transmittance,
+    records, tile_start, tile_end, pairs, slots, width, height, image, transmittance,
     v_image, v_alpha, want_absolute, sums,
 ):  # fmt: skip
-    """Fill sums (pairs, SUMS + channels of a record), slot by slot."""
-    cameras = records.shape[0]
-    stored = records.shape[2] - RECORD
-    columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
-    tiles = columns * ((height + TILE_HEIGHT - 1) // TILE_HEIGHT)
+    """Fill sums (pairs, at least SUMS + channels), slot by slot."""
+    _, gaussians, length = records.shape
+    flat = records.reshape(-1)
+    flat_sums = sums.reshape(-1)
+    summed = sums.shape[1]
+    stored = max(image.shape[3], FUSED)
+    jobs = tile_end.shape[0]
     dt = records.dtype.type
-    for shuffled in prange(cameras * tiles):
-        job = _spread(shuffled, cameras * tiles)
-        c = job // tiles
-        tile = job - c * tiles
-        top = tile // columns * TILE_HEIGHT
-        left = tile % columns * TILE_WIDTH
-        live = np.empty(PIXELS, records.dtype)
-        weights = np.empty(PIXELS, records.dtype)
-        more = np.zeros(PIXELS, records.dtype)  # v . c of the channels that are not fused
-        behind = np.zeros(PIXELS, records.dtype)
-        v = np.zeros(stored * PIXELS, records.dtype)
-        _open_pixels(live, top, left, width, height)
-        _read_gradients(image, transmittance, v_image, v_alpha, c, top, left, v, behind)
+    for shuffled in prange(jobs):
+        job = _spread(shuffled, jobs)
+        if tile_start[job] == tile_start[job + 1]:
+            continue
+        c, top, left = _tile(job, width, height)
+        first_record = c * gaussians
+        scratch = np.zeros((4 + stored) * PIXELS + LANES, records.dtype)
+        live = cache_line_start(scratch)
+        weights, more, behind, v = live + PIXELS, live + 2 * PIXELS, live + 3 * PIXELS, live + 4 * PIXELS
+        _open_pixels(scratch, live, top, left, width, height)
+        _read_gradients(image, transmittance, v_image, v_alpha, c, top, left, scratch, v, behind)
         zero, one, ceiling = splat(dt(0)), splat(dt(1)), splat(dt(0.999))
         cut, least = splat(dt(1 / 255)), splat(dt(1e-4))
         px = lane_numbers(dt(0)) + splat(dt(left) + dt(0.5))
-        for pair in range(tile_end[job], tile_start[job + 1]):
-            sums[pair_slot[pair]] = dt(0)
-        for pair in range(tile_start[job], tile_end[job]):
-            record = records[c, pair_rank[pair]]
-            first, last = _rows(record, top)
-            dx = px - splat(record[0])
-            across = splat(dt(1 / 16) * record[2]) * dx * dx
-            tilt, down = dt(1 / 8) * record[3], dt(1 / 16) * record[4]
-            opacity = splat(record[5])
-            r, g, b = splat(record[RECORD]), splat(record[RECORD + 1]), splat(record[RECORD + 2])
+        for place in range(tile_end[job], tile_start[job + 1]):
+            sums[slots[place]] = dt(0)
+        for place in range(tile_start[job], tile_end[job]):
+            record, first, last = _record(pairs, place, flat, first_record, length)
+            dx, across, tilt, down, opacity, r, g, b = _invariants(flat, record, px)
+            dy = splat(dt(top + first) + dt(0.5) - element(flat, record + Y))
             for k in range(FUSED, stored):
-                value = splat(record[RECORD + k])
-                for row in range(first, last):
-                    at = row * TILE_WIDTH
-                    so_far = load(more, at) if k > FUSED else zero
-                    store(more, at, so_far + load(v, k * PIXELS + at) * value)
-            s = s_x = s_y = s_xx = s_xy = s_yy = abs_x = abs_y = sum_r = sum_g = sum_b = zero
-            for row in range(first, last):
-                dy_row = dt(top + row) + dt(0.5) - record[1]
-                at = row * TILE_WIDTH
-                T = load(live, at)
-                dy = splat(dy_row)
-                faded = opacity * exp_of_minus_8(
-                    across + (splat(tilt * dy_row) * dx + splat(down * dy_row * dy_row))
-                )
+                value = splat(element(flat, record + RECORD + k))
+                for at in range(first * TILE_WIDTH, last * TILE_WIDTH, TILE_WIDTH):
+                    so_far = load(scratch, more + at) if k > FUSED else zero
+                    store(scratch, more + at, so_far + load(scratch, v + k * PIXELS + at) * value)
+            s = s_y = s_yy = abs_x = abs_y = sum_r = sum_g = sum_b = zero
+            for at in range(first * TILE_WIDTH, last * TILE_WIDTH, TILE_WIDTH):
+                faded = opacity * exp_of_minus_8(across + dy * (tilt + down * dy))
+                T = load(scratch, live + at)
                 alpha = smaller(faded, ceiling)
                 alpha = where_less(alpha, cut, zero, alpha)
                 rest = T - T * alpha
                 alpha = where_less(least, rest, alpha, zero)
-                store(live, at, where_less(least, rest, rest, zero - absolute(T)))
+                store(scratch, live + at, where_less(least, rest, rest, zero - absolute(T)))
                 weight = T * alpha
-                v_r, v_g, v_b = load(v, at), load(v, at + PIXELS), load(v, at + 2 * PIXELS)
-                shade = v_r * r + v_g * g + v_b * b + load(more, at)
-                after = load(behind, at) - weight * shade
-                store(behind, at, after)
+                of = v + at
+                v_r, v_g, v_b = load(scratch, of), load(scratch, of + PIXELS), load(scratch, of + 2 * PIXELS)
+                shade = v_r * r + v_g * g + v_b * b + load(scratch, more + at)
+                after = load(scratch, behind + at) - weight * shade
+                store(scratch, behind + at, after)
                 sum_r += weight * v_r
                 sum_g += weight * v_g
                 sum_b += weight * v_b
                 # The clamp at 0.999 passes no gradient.
                 falling = where_less(ceiling, faded, zero, alpha)
                 v_sigma = falling * (after / (one - alpha) - T * shade)
-                v_x, v_y = v_sigma * dx, v_sigma * dy
+                v_y = v_sigma * dy
                 s += v_sigma
-                s_x += v_x
                 s_y += v_y
-                s_xx += v_x * dx
-                s_xy += v_x * dy
                 s_yy += v_y * dy
                 if want_absolute:
-                    abs_x += absolute(splat(record[2]) * v_x + splat(record[3]) * v_y)
-                    abs_y += absolute(splat(record[3]) * v_x + splat(record[4]) * v_y)
+                    # d sigma / d dx and d dy, of which sigma / 8 = across + dy (tilt + down dy) has the parts.
+                    a_dx = splat(dt(16) * element(flat, record + A_16)) * dx
+                    b_8 = splat(dt(8) * element(flat, record + B_8))
+                    abs_x += absolute(v_sigma * (a_dx + b_8 * dy))
+                    abs_y += absolute(v_sigma * (b_8 * dx + splat(dt(16)) * down * dy))
+                dy += one
                 if stored > FUSED:
-                    store(weights, at, weight)
-            out = sums[pair_slot[pair]]
-            out[0], out[1], out[2] = total(s), total(s_x), total(s_y)
-            out[3], out[4], out[5] = total(s_xx), total(s_xy), total(s_yy)
-            out[6], out[7] = total(abs_x), total(abs_y)
-            out[SUMS], out[SUMS + 1], out[SUMS + 2] = total(sum_r), total(sum_g), total(sum_b)
+                    store(scratch, weights + at, weight)
+            # dx is the same in every row: it is multiplied once, at the end.
+            s_x = s * dx
+            every = (s, s_x, s_y, s_x * dx, s_y * dx, s_yy, abs_x, abs_y, sum_r, sum_g, sum_b)
+            out = slots[place] * summed
+            store_totals(flat_sums, out, every, STORED)
             for k in range(FUSED, stored):
                 channel = zero
-                for row in range(first, last):
-                    at = row * TILE_WIDTH
-                    channel += load(weights, at) * load(v, k * PIXELS + at)
-                out[SUMS + k] = total(channel)
+                for at in range(first * TILE_WIDTH, last * TILE_WIDTH, TILE_WIDTH):
+                    channel += load(scratch, weights + at) * load(scratch, v + k * PIXELS + at)
+                flat_sums[out + SUMS + k] = total(channel)
 
 
 @kernel(parallel=True)
@@ -288,14 +340,15 @@ def gather_gradients(
             record = records[c, i]
             # sigma falls as the mean moves towards the pixel: d sigma / d mean = -(conic d), d = pixel -
             # mean.
-            v_means2d[c, n, 0] = -(record[2] * added[1] + record[3] * added[2])
-            v_means2d[c, n, 1] = -(record[3] * added[1] + record[4] * added[2])
+            A, B, C = dt(16) * record[A_16], dt(8) * record[B_8], dt(16) * record[C_16]
+            v_means2d[c, n, 0] = -(A * added[1] + B * added[2])
+            v_means2d[c, n, 1] = -(B * added[1] + C * added[2])
             v_absolute[c, n, 0] = added[6]
             v_absolute[c, n, 1] = added[7]
             v_conics[c, n, 0] = dt(0.5) * added[3]
             v_conics[c, n, 1] = added[4]
             v_conics[c, n, 2] = dt(0.5) * added[5]
-            if record[5] > dt(0):
-                v_opacities[c, n] = -added[0] / record[5]
+            if record[OPACITY] > dt(0):
+                v_opacities[c, n] = -added[0] / record[OPACITY]
             for k in range(channels):
                 v_colors[c, n, k] = added[SUMS + k]

@@ -5,8 +5,8 @@ NEON; no compiler and no instruction set is required. float64 gives <16 x double
 
 Use inside kernels: `load(array, i)`, `store(array, i, v)`, `splat(x)`, `lane_numbers(x)` (0 to 15 in the type
 of x), `+ - * / +=`, `smaller`, `larger`, `absolute`, `where_less(a, b, x, y)` (x where a < b, else y),
-`total(v)` (always summed in the same order), `any_positive(v)`, and `exp_of_minus_8(u)`. Indices count
-elements of a contiguous 1D array and are not checked.
+`total(v)` and `store_totals` (always summed in the same order), `any_positive(v)`, and `exp_of_minus_8(u)`. Also `element` and
+`prefetch`. Indices count elements of a contiguous 1D array and are not checked.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic as _intrinsic
 from numba.extending import lower_builtin, models, register_model
@@ -30,7 +31,7 @@ intrinsic: Any = _intrinsic
 
 
 class Lanes(types.Type):
-    """Numba type of 16 numbers of one float type."""
+    """Numba type of LANES numbers of one float type."""
 
     def __init__(self, dtype: types.Float):
         self.dtype = dtype
@@ -82,7 +83,7 @@ def _broadcast(builder: Any, scalar: Any, vector: ir.VectorType) -> Any:
 
 @intrinsic
 def splat(typingctx, x):
-    """16 times the same number."""
+    """The same number in all lanes."""
     out = _OF[x]
 
     def codegen(context, builder, sig, args):
@@ -107,6 +108,50 @@ def _pointer(
 ) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+@intrinsic
+def element(typingctx, array, index):
+    """array[index]: one number, of an array that is read only here."""
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of array[index], which need not exist."""
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, word, word, word]), "llvm.prefetch.p0"
+        )
+        flags = [ir.Constant(word, value) for value in (0, 3, 1)]  # to read, keep in all caches, data
+        builder.call(function, [builder.bitcast(builder.gep(data, [args[1]]), byte), *flags])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
+def cache_line_start(typingctx, array):
+    """Index of the first element of a 1D array that begins a cache line (64 bytes).
+
+    What Numba allocates begins anywhere; vectors that straddle two lines take twice as long.
+    """
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        word = context.get_value_type(types.intp)
+        missing = builder.and_(builder.neg(builder.ptrtoint(data, word)), ir.Constant(word, 63))
+        return builder.udiv(missing, ir.Constant(word, sig.args[0].dtype.bitwidth // 8))
+
+    return types.intp(array), codegen
 
 
 @intrinsic
@@ -188,26 +233,65 @@ def any_positive(typingctx, a):
     return types.boolean(a), codegen
 
 
+def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    index = ir.VectorType(ir.IntType(32), len(lanes))
+    return builder.shuffle_vector(a, b, ir.Constant(index, lanes))
+
+
+def _folded(builder: Any, value: Any, width: int) -> Any:
+    """Add the upper half to the lower until `width` lanes are left."""
+    while (lanes := value.type.count) > width:
+        halves = (list(range(lanes // 2)), list(range(lanes // 2, lanes)))
+        value = builder.fadd(*(_shuffle(builder, value, value, half) for half in halves))
+    return value
+
+
 @intrinsic
 def total(typingctx, a):
-    """Sum of the 16 lanes, pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1."""
+    """Sum of the lanes, pairwise: 8 + 8, 4 + 4, 2 + 2, 1 + 1."""
 
     def codegen(context, builder, sig, args):
-        value, width = args[0], LANES
-        while width > 1:
-            width //= 2
-            halves = [
-                builder.shuffle_vector(
-                    value,
-                    value,
-                    ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(start, start + width))),
-                )
-                for start in (0, width)
-            ]
-            value = builder.fadd(*halves)
-        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        one = _folded(builder, args[0], 1)
+        return builder.extract_element(one, ir.Constant(ir.IntType(32), 0))
 
     return a.dtype(a), codegen
+
+
+def _combine(builder: Any, a: Any, b: Any, width: int) -> Any:
+    """Fold groups of 2 `width` lanes of two vectors into groups of `width`: a's first, then b's, group by group."""
+    lanes = a.type.count
+    low: list[int] = []
+    high: list[int] = []
+    for group in range(0, lanes, 2 * width):
+        for offset in (group, lanes + group):
+            low += range(offset, offset + width)
+            high += range(offset + width, offset + 2 * width)
+    return builder.fadd(*(_shuffle(builder, a, b, picked) for picked in (low, high)))
+
+
+@intrinsic(prefer_literal=True)
+def store_totals(typingctx, array, index, vectors, count):
+    """array[index : index + count] = the sums of the vectors (a tuple of at most 16), each as by `total`; 0 beyond them.
+
+    `count` is a constant. Cheaper than one `total` after the other.
+    """
+    stored = count.literal_value
+
+    def codegen(context, builder, sig, args):
+        given = [builder.extract_value(args[2], i) for i in range(sig.args[2].count)]
+        rows = given + [ir.Constant(given[0].type, None)] * (LANES - len(given))
+        width = LANES // 2
+        while width:
+            # Far ones are combined first: so lane i of the result is the sum of vector i.
+            half = len(rows) // 2
+            rows = [_combine(builder, rows[i], rows[i + half], width) for i in range(half)]
+            width //= 2
+        first = _shuffle(builder, rows[0], rows[0], list(range(stored)))
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], first.type)
+        builder.store(first, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vectors, count), codegen
 
 
 def _minimax_exp(order: int, limit: float) -> list[float]:
@@ -216,6 +300,18 @@ def _minimax_exp(order: int, limit: float) -> list[float]:
     nodes = limit / 2 * (1 + np.cos(np.pi * (np.arange(order + 1) + 0.5) / (order + 1)))
     fit = np.polynomial.Polynomial.fit(nodes, np.exp(-nodes), order)
     return [float(x) for x in fit.convert().coef]
+
+
+def _polynomial(builder: Any, x: Any, coefficients: list[Any]) -> Any:
+    """sum_k coefficients[k] x^k, neighbours first (Estrin): fewer steps that wait for each other than Horner's rule."""
+    terms, power = coefficients, x
+    while len(terms) > 1:
+        pairs = [
+            builder.fadd(builder.fmul(b, power), a) for a, b in zip(terms[::2], terms[1::2], strict=False)
+        ]
+        terms = pairs + terms[2 * len(pairs) :]
+        power = builder.fmul(power, power)
+    return terms[0]
 
 
 EXP_LIMIT = 0.75
@@ -239,9 +335,7 @@ def exp_of_minus_8(typingctx, u):
         for bound, comparison in ((0.0, ">"), (EXP_LIMIT, "<")):
             limit = _constant(vector, bound)
             x = builder.select(builder.fcmp_ordered(comparison, x, limit), x, limit)
-        value = _constant(vector, coefficients[-1])
-        for coefficient in coefficients[-2::-1]:
-            value = builder.fadd(builder.fmul(value, x), _constant(vector, coefficient))
+        value = _polynomial(builder, x, [_constant(vector, c) for c in coefficients])
         for _ in range(3):
             value = builder.fmul(value, value)
         return value

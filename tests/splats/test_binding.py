@@ -154,3 +154,31 @@ def test_collapsed_triangles_stay_finite() -> None:
     assert vertices.grad is not None and torch.isfinite(vertices.grad).all()
     assert all(torch.isfinite(getattr(result, name)).all() for name in ("means", "quats", "scales"))
     assert isinstance(result, WorldGaussians)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_the_cpu_kernel_agrees_with_torch_in_values_and_gradients(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    """Frames with a leading axis go through torch operations, those without through the kernel."""
+    vertices, faces = _mesh(dtype=dtype)
+    binding = torch.tensor([2, 0, 0, 4, 2, 2, 1])  # no Gaussian on face 3
+    weights = _gaussians(7, dtype)
+    outputs, gradients = [], []
+    for lead in (True, False):
+        leaves = [x.clone().requires_grad_() for x in (*_gaussians(7, dtype), vertices)]
+        *local, moved = leaves
+        world = local_to_world(*local, binding, triangle_frames(moved[None] if lead else moved, faces))
+        shown = [x[0] if lead else x for x in (world.means, world.quats, world.scales)]
+        sum((w * x).sum() for w, x in zip(weights, shown, strict=True)).backward()
+        outputs.append(shown)
+        gradients.append([leaf.grad for leaf in leaves])
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("face", [-1, 5])
+def test_a_binding_beyond_the_mesh_is_refused(face: int) -> None:
+    vertices, faces = _mesh()
+    with pytest.raises(IndexError, match="of 5"):
+        local_to_world(*_gaussians(1), torch.tensor([face]), triangle_frames(vertices, faces))
