@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.decorators import check_main_thread
+
+from edit3dgs_ns.schedulers import scaled_rates
+from edit3dgs_ns.splats.views import camera_extent
 
 CHECKPOINT_FOLDER = "nerfstudio_models"
 _CHECKPOINT = re.compile(r"step-(\d+)\.ckpt")
@@ -78,8 +82,17 @@ def model_state(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 class ResumableTrainer(Trainer):
-    """Nerfstudio's trainer, with checkpoints that a crash cannot damage and `--load-dir` that also takes a
-    run's folder."""
+    """Nerfstudio's trainer, with checkpoints that a crash cannot damage, `--load-dir` that also takes a
+    run's folder, and rates of the positions that may be relative to the scene."""
+
+    def setup_optimizers(self) -> Optimizers:
+        """The optimizers of the configuration; positions' rates are multiplied by the cameras' extent if the model asks for it."""
+        config = dict(self.config.optimizers)
+        if getattr(self.config.pipeline.model, "scale_position_rate", False):
+            cameras = self.pipeline.datamanager.train_dataset.cameras  # type: ignore[union-attr]
+            extent = camera_extent(cameras.camera_to_worlds)
+            config["means"] = scaled_rates(config["means"], extent)
+        return Optimizers(config, self.pipeline.get_param_groups())
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:

@@ -1,6 +1,6 @@
 """`make demo`: capture a head, train its avatar, edit it from a sentence, and show before and after.
 
-The four steps are those a user does by hand: `edit3dgs capture`, `ns-train rigged-splatfacto`,
+The four steps are those a user does by hand: `edit3dgs capture`, `ns-train rigged-splatfacto-fast`,
 `ns-train edit3dgs`, and renders. Everything lands in one folder:
 
     capture/  base/  edit/                                    what the steps make
@@ -28,10 +28,12 @@ from rich.table import Table
 
 from edit3dgs_ns.capture.settings import CaptureSettings
 from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.editing.loading import check_model
+from edit3dgs_ns.editing.loading import check_model, editor_version
 from edit3dgs_ns.steps import Step, StepRunner
 
 CHECKPOINTS = "nerfstudio_models"
+BASE_METHOD = "rigged-splatfacto-fast"
+"""The method that trains the demo's avatar."""
 RUN = "run"
 """The fixed time stamp of the demo's training runs, so that a second run finds them."""
 
@@ -155,11 +157,17 @@ class Demo:
     def _making_steps(self) -> list[Step]:
         s = self.settings
         capture = {"version": importlib.metadata.version("edit3dgs-ns"), "capture": asdict(s.capture)}
-        base = {**capture, "base_steps": s.base_steps, "train_flags": s.train_flags}
+        base = {
+            **capture,
+            "method": BASE_METHOD,
+            "base_steps": s.base_steps,
+            "train_flags": s.train_flags,
+        }
         edit = {
             **base,
             "prompt": s.prompt,
             "editor": s.editor,
+            "editor_version": editor_version(s.editor),
             "edit": asdict(s.edit),
             "edit_flags": s.edit_flags,
         }
@@ -188,16 +196,16 @@ class Demo:
 
     def _train_base(self, resume: bool) -> None:
         steps = self.settings.base_steps
-        checkpoints = run_dir(self.base_dir, "rigged-splatfacto") / CHECKPOINTS
+        checkpoints = run_dir(self.base_dir, BASE_METHOD) / CHECKPOINTS
         # ns-train counts from the step that it resumes at.
         done = newest_step(checkpoints)
         left = steps if done is None else steps - (done + 1)
         flags = ("--max-num-iterations", str(left), *self.settings.train_flags)
-        self._ns_train("rigged-splatfacto", self.base_dir, steps, flags)
+        self._ns_train(BASE_METHOD, self.base_dir, steps, flags)
 
     def _train_edit(self, resume: bool) -> None:
         s = self.settings
-        avatar = run_dir(self.base_dir, "rigged-splatfacto")
+        avatar = run_dir(self.base_dir, BASE_METHOD)
         what = ("--prompt", s.prompt, "--pipeline.avatar", str(avatar), "--pipeline.editor.model", s.editor)
         flags = (*what, *s.edit.flags, *s.train_flags, *s.edit_flags)
         self._ns_train("edit3dgs", self.edit_dir, s.edit.steps, flags)

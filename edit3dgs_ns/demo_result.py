@@ -43,10 +43,10 @@ def write_result(demo: Demo, seconds: Mapping[str, float], start: float) -> None
         seconds: what the earlier steps took, for the report.
         start: when this step began, on time.monotonic()'s clock.
     """
-    from edit3dgs_ns.demo import run_dir
+    from edit3dgs_ns.demo import BASE_METHOD, run_dir
 
     settings = demo.settings.render
-    base = FinishedRun(run_dir(demo.base_dir, "rigged-splatfacto") / "config.yml")
+    base = FinishedRun(run_dir(demo.base_dir, BASE_METHOD) / "config.yml")
     edited = FinishedRun(run_dir(demo.edit_dir, "edit3dgs") / "config.yml")
     with Progress(console=CONSOLE) as progress:
         figures = _figures(base, edited, settings.images_per_task, progress)

@@ -17,7 +17,8 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 
-from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDataset
+from edit3dgs_ns.datamanager import AvatarDatamanager
+from edit3dgs_ns.dataset import AvatarDataset
 
 
 @dataclass(frozen=True)

@@ -8,73 +8,43 @@ therefore Gaussians in world coordinates, at the time last shown. The trained, l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Type  # noqa: UP035  (tyro reads these at run time)
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig, num_sh_bases
+from nerfstudio.models.splatfacto import SplatfactoModel, num_sh_bases
 from torch import Tensor, nn
 
+from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
 from edit3dgs_ns.lpips import LazyLpips
-from edit3dgs_ns.model_setup import check_avatar_state, initial_gaussians, refuse_unsupported, tracked_head
+from edit3dgs_ns.model_setup import (
+    check_avatar_state,
+    initial_gaussians,
+    initial_look,
+    refuse_unsupported,
+    take_over_look,
+    tracked_head,
+    training_timesteps,
+)
 from edit3dgs_ns.splats import losses
 from edit3dgs_ns.splats.binding import WorldGaussians, local_to_world, triangle_frames
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
-
-
-@dataclass
-class RiggedSplatfactoModelConfig(SplatfactoModelConfig):
-    """Gaussians bound to a FLAME head (GaussianAvatars)."""
-
-    _target: Type = field(default_factory=lambda: RiggedSplatfactoModel)  # noqa: UP006
-    """target class to instantiate"""
-    background_color: Literal["random", "black", "white"] = "white"
-    """Background of training images and renders; captures are put on white."""
-    num_downscales: int = 0
-    """Not used: training is at full resolution from the first step."""
-    initial_opacity: float = 0.1
-    """Opacity of the Gaussians that training starts from, one on each face."""
-    sh_degree_interval: int = 1000
-    """Every so many steps one more degree of spherical harmonics is trained, up to sh_degree."""
-    warmup_length: int = 500
-    """Steps before the first densification."""
-    refine_every: int = 250
-    """Steps between densifications."""
-    stop_split_at: int = 3000
-    """Last step with densification."""
-    reset_alpha_every: int = 1_000_000
-    """Densifications between two resets of all opacities; practically never by default: it costs a short
-    training more than it gains."""
-    densify_grad_thresh: float = 1e-4
-    """Gaussians whose mean image gradient is above this grow."""
-    use_absgrad: bool = False
-    """Sum absolute instead of signed image gradients for densification (needs a threshold about four times as high)."""
-    densify_size_thresh: float = 0.003
-    """Growing Gaussians larger than this (metres) are split, smaller ones are cloned."""
-    cull_alpha_thresh: float = 0.005
-    """Gaussians less opaque than this are pruned, unless they are the last of their face."""
-    cull_scale_thresh: float = 0.1
-    """Gaussians larger than this (metres) are pruned, once opacities have been reset."""
-    stop_screen_size_at: int = 0
-    """Until this step, Gaussians that are large on the screen are split or pruned as well; 0 is never."""
-    max_gaussians: int = 40_000
-    """Growth stops at this number."""
-    position_loss_weight: float = 0.01
-    """Weight of the loss on the distance of a visible Gaussian from its triangle's centre."""
-    position_threshold: float = 1.0
-    """Distance, in sizes of the triangle, that is free of this loss."""
-    scale_loss_weight: float = 1.0
-    """Weight of the loss on the scale of a visible Gaussian."""
-    scale_threshold: float = 0.6
-    """Scale, in sizes of the triangle, that is free of this loss."""
-    fine_tune_motion: bool = True
-    """Train the expression and pose of every training timestep as well (their learning rates are optimizers of their own)."""
+"""What every Gaussian has; with `expression_rank` also `expression_means` and `expression_colors`."""
+MOTION_GROUPS = {
+    "flame_expr": "expr",
+    "flame_translation": "translation",
+    "flame_rotation": "rotation",
+    "flame_neck": "neck_pose",
+    "flame_jaw": "jaw_pose",
+    "flame_eyes": "eyes_pose",
+}
+"""Optimizers of the head's parameters over time, and what they train."""
 
 
 class RiggedSplatfactoModel(SplatfactoModel):
@@ -92,9 +62,12 @@ class RiggedSplatfactoModel(SplatfactoModel):
         """Builds head, Gaussians, metrics and densification. Does not call Splatfacto's, which downloads LPIPS and needs CUDA."""
         refuse_unsupported(self.config)
         self.head = tracked_head(self.kwargs.get("metadata") or {})
-        num_faces = len(self.head.faces)
-        self.gauss_params = nn.ParameterDict(initial_gaussians(num_faces, self.config))
-        self.register_buffer("binding", torch.arange(num_faces))
+        metadata = self.kwargs.get("metadata") or {}
+        self._tracked, self._timesteps = self.head.motion(), training_timesteps(self.head, metadata)
+        gaussians, binding = initial_gaussians(self.head, self.config)
+        self.gauss_params = nn.ParameterDict(gaussians)
+        self.register_buffer("binding", binding)
+        self.look = initial_look(self.head, self.config, self._timesteps)
         self.register_buffer("sh_degree_reached", torch.zeros((), dtype=torch.long))
         self.step = 0
         self.time_without_camera_time = 0.0
@@ -106,15 +79,17 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.info: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._lpips = LazyLpips()
-        self._shown: WorldGaussians | None = None
+        self._shown: tuple[WorldGaussians, Tensor] | None = None
         self.strategy = self._make_strategy()
         self._start_strategy()
 
     def _make_strategy(self) -> Any:
+        from edit3dgs_ns.splats.mcmc import BoundMcmcStrategy
         from edit3dgs_ns.splats.strategy import BoundStrategy
 
         config = self.config
-        return BoundStrategy(
+        strategy = BoundMcmcStrategy if config.growth == "mcmc" else BoundStrategy
+        return strategy(
             prune_opa=config.cull_alpha_thresh,
             grow_grad2d=config.densify_grad_thresh,
             grow_scale3d=config.densify_size_thresh,
@@ -136,13 +111,12 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.strategy_state = self.strategy.initialize_state(binding=self.binding, face_sizes=sizes)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by optimizer: the Gaussians', and `flame_expr`, `flame_translation`, `flame_pose` (all joints)."""
-        groups = {name: [self.gauss_params[name]] for name in GAUSSIAN_PARAMETERS}
+        """Parameters by optimizer: the Gaussians', `light`, and one for each of FLAME's: MOTION_GROUPS."""
+        groups = {name: [parameter] for name, parameter in self.gauss_params.items()}
+        if self.config.relighting:
+            groups["light"] = [self.look.light]
         if self.config.fine_tune_motion:
-            pose = self.head.pose
-            groups["flame_expr"] = [pose["expr"]]
-            groups["flame_translation"] = [pose["translation"]]
-            groups["flame_pose"] = [pose[name] for name in ("rotation", "neck_pose", "jaw_pose", "eyes_pose")]
+            groups |= {group: [self.head.pose[name]] for group, name in MOTION_GROUPS.items()}
         return groups
 
     def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
@@ -154,15 +128,30 @@ class RiggedSplatfactoModel(SplatfactoModel):
             ValueError: the state is none of a rigged avatar, or one of another head model.
         """
         check_avatar_state(dict, self.head)
+        dict = take_over_look(self, dict)
         for name, tensor in self.state_dict(keep_vars=True).items():
             if name in dict and tensor.shape != dict[name].shape:
                 tensor.data = torch.empty(dict[name].shape, dtype=tensor.dtype, device=tensor.device)
                 tensor.grad = None
         result = super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
         self.head.forget_shape()
+        self.look.set_rest(self.head.rest_frames())
         self._shown = None
         self._start_strategy()
         return result
+
+    def _apply(self, fn: Any, recurse: bool = True) -> RiggedSplatfactoModel:
+        """Moves to another device (`Module.to`), with the tensors that are no buffers."""
+        super()._apply(fn, recurse)
+        tracked: dict[str, Any] = {
+            name: None if value is None else fn(value) for name, value in vars(self._tracked).items()
+        }
+        self._tracked, self._timesteps = replace(self._tracked, **tracked), fn(self._timesteps)
+        state = {name: fn(x) if isinstance(x, Tensor) else x for name, x in self.strategy_state.items()}
+        (face_sizes,) = state["face_sizes"]
+        self.strategy_state = state | {"binding": self.binding, "face_sizes": (fn(face_sizes),)}
+        self._shown = None
+        return self
 
     def update_to_step(self, step: int) -> None:
         """Called with the step of the checkpoint that is loaded."""
@@ -176,11 +165,13 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.optimizers = optimizers.optimizers
         degree = min(step // self.config.sh_degree_interval, self.config.sh_degree)
         self.sh_degree_reached.clamp_(min=degree)
+        if self.config.fine_tune_motion and self.config.center_tuning:
+            self.head.center(self._tracked, self._timesteps)
 
     def step_post_backward(self, step: int) -> None:
         """After each training step: densification, which may replace all Gaussian parameters."""
         assert step == self.step
-        gaussian_optimizers = {name: self.optimizers[name] for name in GAUSSIAN_PARAMETERS}
+        gaussian_optimizers = {name: self.optimizers[name] for name in self.gauss_params}
         self.strategy.step_post_backward(
             params=self.gauss_params,
             optimizers=gaussian_optimizers,
@@ -207,6 +198,9 @@ class RiggedSplatfactoModel(SplatfactoModel):
             result["scale_loss"] = config.scale_loss_weight * losses.scale_loss(
                 scales, config.scale_threshold
             )
+            if config.opacity_loss_weight > 0:
+                opacities = torch.sigmoid(self.gauss_params["opacities"][visible])
+                result["opacity_loss"] = config.opacity_loss_weight * (1 - opacities).mean()
         return result
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
@@ -224,9 +218,21 @@ class RiggedSplatfactoModel(SplatfactoModel):
 
     def gaussians_at(self, time: float | None) -> WorldGaussians:
         """All Gaussians in world coordinates at a place on the motion, t in [0, 1]; None: at the start. Differentiable."""
-        frames = self.head.frames_at(self.time_without_camera_time if time is None else time)
-        params = self.gauss_params
-        return local_to_world(params["means"], params["quats"], params["scales"], self.binding, frames)
+        return self.shown_at(time)[0]
+
+    def shown_at(self, time: float | None) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
+        """All Gaussians in world coordinates and their SH coefficients (of the degree in use) at a place on the motion, in [0, 1].
+
+        None: at the start. Differentiable.
+        """
+        time = self.time_without_camera_time if time is None else time
+        pose, params = self.head.pose_at(time), self.gauss_params
+        frames = self.head.frames_of(pose)
+        count = num_sh_bases(int(self.sh_degree_reached))
+        colors = torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
+        offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
+        means, colors = self.look(params["means"], colors, pose, frames, self.binding, *offsets)
+        return local_to_world(means, params["quats"], params["scales"], self.binding, frames), colors
 
     def get_outputs(self, camera: Cameras) -> dict[str, Any]:  # type: ignore[override]
         """Renders cameras that share one time.
@@ -240,13 +246,13 @@ class RiggedSplatfactoModel(SplatfactoModel):
         """
         camera = camera.reshape((1,)) if camera.ndim == 0 else camera
         width, height = _shared_size(camera)
-        gaussians = self.gaussians_at(_shared_time(camera))
+        gaussians, colors = self.shown_at(_shared_time(camera))
         keep = None
         if not self.training:
-            self._shown = gaussians
+            self._shown = gaussians, colors
             keep = self._inside_crop(gaussians)
         background = torch.ones(3, device=self.device) if self.training else self._get_background_color()
-        render, alpha = self._rasterize(camera, gaussians, keep, width, height, background)
+        render, alpha = self._rasterize(camera, gaussians, colors, keep, width, height, background)
         if self.training:
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
@@ -262,6 +268,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self,
         camera: Cameras,
         gaussians: WorldGaussians,
+        colors: Float[Tensor, "gaussians bases 3"],
         keep: Bool[Tensor, " gaussians"] | None,
         width: int,
         height: int,
@@ -270,21 +277,17 @@ class RiggedSplatfactoModel(SplatfactoModel):
         from edit3dgs_ns.splats.rasterize import rasterize
 
         kept = slice(None) if keep is None else keep
-        params = self.gauss_params
-        degree = int(self.sh_degree_reached)
-        count = num_sh_bases(degree)
-        colors = torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
         render, alpha, self.info = rasterize(
             gaussians.means[kept],
             gaussians.quats[kept],
             gaussians.scales[kept],
-            torch.sigmoid(params["opacities"][:, 0])[kept],
+            torch.sigmoid(self.gauss_params["opacities"][:, 0])[kept],
             colors[kept],
             viewmats_from_c2w(camera.camera_to_worlds.to(self.device)),
             camera.get_intrinsics_matrices().to(self.device),
             width,
             height,
-            sh_degree=degree,
+            sh_degree=int(self.sh_degree_reached),
             backgrounds=background.expand(len(camera), 3),
             render_mode="RGB" if self.training else "RGB+ED",
             rasterize_mode=self.config.rasterize_mode,
@@ -322,22 +325,35 @@ class RiggedSplatfactoModel(SplatfactoModel):
     @property
     def means(self) -> Float[Tensor, "gaussians 3"]:
         """World coordinates, metres, at the time last shown."""
-        return self._shown_gaussians().means
+        return self._shown_gaussians()[0].means
 
     @property
     def quats(self) -> Float[Tensor, "gaussians 4"]:
         """World rotations, wxyz, at the time last shown."""
-        return self._shown_gaussians().quats
+        return self._shown_gaussians()[0].quats
 
     @property
     def scales(self) -> Float[Tensor, "gaussians 3"]:
         """Log scales in metres, at the time last shown."""
-        return torch.log(self._shown_gaussians().scales)
+        return torch.log(self._shown_gaussians()[0].scales)
 
-    def _shown_gaussians(self) -> WorldGaussians:
-        if self._shown is None or len(self._shown.means) != self.num_points:
+    @property
+    def shs_0(self) -> Float[Tensor, "gaussians 3"]:
+        """SH coefficients of degree 0 at the time last shown."""
+        return self._shown_gaussians()[1][:, 0]
+
+    @property
+    def shs_rest(self) -> Float[Tensor, "gaussians bases 3"]:
+        """The other SH coefficients at the time last shown, zero beyond the degree in use."""
+        colors = self._shown_gaussians()[1]
+        result = torch.zeros_like(self.gauss_params["features_rest"])
+        result[:, : colors.shape[1] - 1] = colors[:, 1:]
+        return result
+
+    def _shown_gaussians(self) -> tuple[WorldGaussians, Tensor]:
+        if self._shown is None or len(self._shown[0].means) != self.num_points:
             with torch.no_grad():
-                self._shown = self.gaussians_at(None)
+                self._shown = self.shown_at(None)
         return self._shown
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Int
 from nerfstudio.models.splatfacto import num_sh_bases
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from edit3dgs_ns.model import RiggedSplatfactoModelConfig
+    from edit3dgs_ns.flame.assets import FlameAssets
+    from edit3dgs_ns.model import RiggedSplatfactoModel, RiggedSplatfactoModelConfig
+    from edit3dgs_ns.splats.look import MovingLook
     from edit3dgs_ns.splats.rig import TrackedHead
 
 
@@ -34,7 +37,6 @@ def tracked_head(metadata: Mapping[str, Any]) -> TrackedHead:
     Raises:
         ValueError: the data has no FLAME parameters, or they belong to another head model.
     """
-    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
     from edit3dgs_ns.flame.model import FlameModel
     from edit3dgs_ns.splats.rig import TrackedHead
 
@@ -45,31 +47,91 @@ def tracked_head(metadata: Mapping[str, Any]) -> TrackedHead:
             "nersemble-data on a capture whose frames have a 'flame_param_path' (VHAP exports them; `edit3dgs capture OUT` "
             "makes a synthetic one)."
         )
+    return TrackedHead(FlameModel.from_assets(head_assets(metadata)), motion)
+
+
+def head_assets(metadata: Mapping[str, Any]) -> FlameAssets:
+    """The head model that the data parser names, with its regions."""
+    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+
     path = metadata.get("flame_model_path")
     if path is None and metadata.get("head") == "open-head":
         path = OPEN_HEAD_PATH  # a synthetic capture says which head it shows: FLAME_MODEL_PATH does not apply to it
-    return TrackedHead(FlameModel.from_assets(load_assets(path)), motion)
+    return load_assets(path)
 
 
-def initial_gaussians(num_faces: int, config: RiggedSplatfactoModelConfig) -> dict[str, nn.Parameter]:
-    """One grey Gaussian on every face: at its centre, as large as the face."""
-    quats = torch.zeros(num_faces, 4)
+def initial_gaussians(
+    head: TrackedHead, config: RiggedSplatfactoModelConfig
+) -> tuple[dict[str, nn.Parameter], Int[Tensor, " gaussians"]]:
+    """Grey Gaussians on every face, as large as their share of it, and the face of each."""
+    from edit3dgs_ns.splats.initialisation import even_start
+
+    vertices = head.canonical_vertices().detach()
+    binding, means, scales = even_start(vertices, head.faces, head.rest_frames(), config.initial_spacing)
+    count = len(binding)
+    quats = torch.zeros(count, 4)
     quats[:, 0] = 1
-    return {
-        "means": nn.Parameter(torch.zeros(num_faces, 3)),
-        "scales": nn.Parameter(torch.zeros(num_faces, 3)),
-        "quats": nn.Parameter(quats),
-        "features_dc": nn.Parameter(torch.zeros(num_faces, 3)),
-        "features_rest": nn.Parameter(torch.zeros(num_faces, num_sh_bases(config.sh_degree) - 1, 3)),
-        "opacities": nn.Parameter(torch.logit(torch.full((num_faces, 1), config.initial_opacity))),
+    values = {
+        "means": means,
+        "scales": scales,
+        "quats": quats,
+        "features_dc": torch.zeros(count, 3),
+        "features_rest": torch.zeros(count, num_sh_bases(config.sh_degree) - 1, 3),
+        "opacities": torch.logit(torch.full((count, 1), config.initial_opacity)),
     }
+    if config.expression_rank:
+        values["expression_means"] = torch.zeros(count, config.expression_rank, 3)
+        values["expression_colors"] = torch.zeros(count, config.expression_rank, 3)
+    return {name: nn.Parameter(value) for name, value in values.items()}, binding
+
+
+def training_timesteps(head: TrackedHead, metadata: Mapping[str, Any]) -> Int[Tensor, " timesteps"]:
+    """Places of the training images on the motion, each once; all timesteps where the data does not say."""
+    timesteps = metadata.get("timesteps")
+    return torch.arange(head.num_timesteps) if timesteps is None else torch.unique(timesteps)
+
+
+def initial_look(
+    head: TrackedHead, config: RiggedSplatfactoModelConfig, timesteps: Int[Tensor, " timesteps"]
+) -> MovingLook:
+    """No relighting yet, and the code of the motion at `timesteps`."""
+    from edit3dgs_ns.splats.look import MovingLook
+    from edit3dgs_ns.splats.motion_code import motion_features, principal_code
+
+    features = motion_features(head.motion().pose())
+    look = MovingLook(head.rest_frames(), *principal_code(features, timesteps, config.expression_rank))
+    look.relights = config.relighting
+    return look
+
+
+def take_over_look(model: RiggedSplatfactoModel, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives `model` the expression-dependent parameters that an avatar has, and takes those that it lacks.
+
+    An avatar may come from another method or from GaussianAvatars: what it was trained with decides, not the options of the run
+    that loads it. To be called before optimizers are built; later, nothing changes any more.
+
+    Returns:
+        The state, complete.
+    """
+    complete = dict(state)
+    own = model.state_dict(keep_vars=True)
+    complete.setdefault("look.light", torch.zeros_like(own["look.light"]))
+    complete.setdefault("look.code_mean", own["look.code_mean"])
+    complete.setdefault("look.code_basis", own["look.code_basis"][:, :0])
+    for name in ("expression_means", "expression_colors"):
+        saved = complete.get(f"gauss_params.{name}")
+        if saved is None and name in model.gauss_params:
+            del model.gauss_params[name]
+        elif saved is not None and name not in model.gauss_params:
+            model.gauss_params[name] = nn.Parameter(torch.zeros_like(saved, device=model.device))
+    return complete
 
 
 def check_avatar_state(state: Mapping[str, Any], head: TrackedHead) -> None:
     """Raises a ValueError when `state` is no rigged avatar, or one of another head model."""
     if "gauss_params.means" not in state or "binding" not in state:
         raise ValueError(
-            "The checkpoint holds no rigged avatar (no bound Gaussians). Train one with `ns-train rigged-splatfacto`."
+            "The checkpoint holds no rigged avatar (no bound Gaussians). Train one with `ns-train rigged-splatfacto-fast`."
         )
     num_vertices, num_faces = len(state["head.static_offset"]), len(head.faces)
     if num_vertices != head.flame.num_vertices or int(state["binding"].max()) >= num_faces:

@@ -7,8 +7,9 @@ Nerfstudio's exponential schedule returns `np.float64`, which ends up in the che
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Type  # noqa: UP035  (Nerfstudio's configs are read at run time)
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Type  # noqa: UP035  (Nerfstudio's configs are read at run time)
 
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from torch.optim import Optimizer
@@ -43,3 +44,11 @@ class ExponentialScheduler(Scheduler):
             return math.exp(ratio * min(max((step - config.delay_steps) / span, 0.0), 1.0))
 
         return LambdaLR(optimizer, lr_lambda=factor)
+
+
+def scaled_rates(group: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The optimizer and scheduler configuration of a parameter group with all learning rates times `factor`."""
+    optimizer, scheduler = group["optimizer"], group["scheduler"]
+    if scheduler is not None:
+        scheduler = replace(scheduler, lr_final=scheduler.lr_final * factor)
+    return {"optimizer": replace(optimizer, lr=optimizer.lr * factor), "scheduler": scheduler}

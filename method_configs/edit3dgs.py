@@ -8,10 +8,10 @@ from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
 from edit3dgs_ns.checkpoints import ResumableTrainer
 from edit3dgs_ns.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
-from edit3dgs_ns.model import RiggedSplatfactoModelConfig
 from edit3dgs_ns.pipeline import EditPipelineConfig
 from edit3dgs_ns.trainer import AvatarTrainerConfig
 
@@ -24,7 +24,7 @@ def edit_optimizers() -> dict[str, dict[str, Any]]:
 
     The avatar is trained already: positions and sizes move little, colours freely. The learning rates stay
         until the final steps, where the pipeline lowers them; while an avatar is trained first, it sets those
-        of `rigged-splatfacto`.
+        of `rigged-splatfacto-fast`.
     """
 
     def adam(rate: float) -> dict[str, Any]:
@@ -37,9 +37,15 @@ def edit_optimizers() -> dict[str, dict[str, Any]]:
         "opacities": adam(1e-2),
         "scales": adam(4e-3),
         "quats": adam(1e-3),
+        "expression_means": adam(2e-4),
+        "expression_colors": adam(2e-4),
+        "light": adam(1e-3),
         "flame_expr": adam(1e-4),
         "flame_translation": adam(1e-6),
-        "flame_pose": adam(1e-5),
+        "flame_rotation": adam(1e-5),
+        "flame_neck": adam(1e-5),
+        "flame_jaw": adam(1e-5),
+        "flame_eyes": adam(1e-5),
     }
 
 

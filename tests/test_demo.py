@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edit3dgs_ns import demo as demo_module
-from edit3dgs_ns.demo import DemoSettings, EditSettings, find_ns_train, newest_step, run_demo
+from edit3dgs_ns.demo import BASE_METHOD, DemoSettings, EditSettings, find_ns_train, newest_step, run_demo
 
 REPORT = {
     "base": {task: {"psnr": 30.0, "ssim": 0.9} for task in ("novel_view", "self_reenactment")},
@@ -71,7 +71,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainings:
     return fake
 
 
-ALL = ["capture", "rigged-splatfacto", "edit3dgs", "render"]
+ALL = ["capture", BASE_METHOD, "edit3dgs", "render"]
 
 
 def test_a_second_run_does_nothing(trainings: Trainings) -> None:
@@ -109,13 +109,13 @@ def test_a_failed_training_ends_with_code_1_and_is_taken_up_again(
 
 def test_a_broken_off_training_goes_on_for_what_is_left(trainings: Trainings) -> None:
     settings = replace(DemoSettings(), base_steps=1000)
-    trainings.fails = "rigged-splatfacto"
+    trainings.fails = BASE_METHOD
     assert run_demo(settings, trainings.out) == 1
-    checkpoints = trainings.out / "base" / "rigged-splatfacto" / "run" / "nerfstudio_models"
+    checkpoints = trainings.out / "base" / BASE_METHOD / "run" / "nerfstudio_models"
     write_checkpoint(checkpoints / "step-000000399.ckpt")
     trainings.fails = ""
     assert run_demo(settings, trainings.out) == 0
-    first, second = (command for command in trainings.commands if command[0] == "rigged-splatfacto")
+    first, second = (command for command in trainings.commands if command[0] == BASE_METHOD)
     assert value_of(first, "--max-num-iterations") == "1000" and "--load-dir" not in first
     assert value_of(second, "--max-num-iterations") == "600"
     assert value_of(second, "--load-dir") == str(checkpoints)
@@ -129,7 +129,7 @@ def test_the_trainings_are_asked_for_what_the_settings_say(trainings: Trainings)
     assert value_of(command, "--pipeline.rounds") == "7"
     assert value_of(command, "--pipeline.edit-every") == "11"
     assert value_of(command, "--pipeline.editor.model") == "demo"
-    assert value_of(command, "--pipeline.avatar") == str(trainings.out / "base" / "rigged-splatfacto" / "run")
+    assert value_of(command, "--pipeline.avatar") == str(trainings.out / "base" / BASE_METHOD / "run")
     assert command[-3:] == ["nersemble-data", "--data", str(trainings.out / "capture")]
 
 

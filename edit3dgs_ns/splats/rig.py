@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edit3dgs_ns.flame.model import FlameModel, FlamePose, ShapedHead
-from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.motion import NEEDS_TEETH, FlameMotion
+from edit3dgs_ns.flame.teeth import FLAME_VERTICES
 from edit3dgs_ns.splats.binding import TriangleFrames, triangle_frames
 
 POSE_PARAMETERS = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
@@ -38,6 +39,7 @@ class TrackedHead(nn.Module):
 
     def __init__(self, flame: FlameModel, motion: FlameMotion):
         super().__init__()
+        motion = motion.with_teeth_offset(flame.num_vertices)
         check_motion(flame, motion)
         self._flame = (flame,)  # in a tuple: not a submodule, so not part of state_dict
         self._shaped: ShapedHead | None = None
@@ -89,23 +91,43 @@ class TrackedHead(nn.Module):
 
     def vertices_at(self, time: float) -> Float[Tensor, "vertices 3"]:
         """Posed vertices at a place on the motion; outside [0, 1] it stops at the ends."""
+        return self._shaped_head().posed(self.pose_at(time))[0]
+
+    def pose_at(self, time: float) -> FlamePose:
+        """Expression and pose (one frame) at a place on the motion; outside [0, 1] it stops at the ends."""
         place = min(max(time, 0.0), 1.0) * (self.num_timesteps - 1)
         nearest = round(place)
         if abs(place - nearest) <= _ON_TIMESTEP:
-            return self.vertices(torch.tensor([nearest], device=self.shape.device))[0]
+            return FlamePose(**{name: self.pose[name][nearest : nearest + 1] for name in POSE_PARAMETERS})
         before = int(place)
         pair = {name: self.pose[name][before : before + 2] for name in POSE_PARAMETERS}
-        pose = FlameMotion(shape=self.shape, static_offset=None, **pair).interpolate(place - before)
-        return self._shaped_head().posed(pose)[0]
+        return FlameMotion(shape=self.shape, static_offset=None, **pair).interpolate(place - before)
 
     def frames_at(self, time: float) -> TriangleFrames:
         """The triangle frames at a place on the motion."""
         return triangle_frames(self.vertices_at(time), self.faces)
 
+    def frames_of(self, pose: FlamePose) -> TriangleFrames:
+        """The triangle frames of one pose (of a single frame); differentiable."""
+        return triangle_frames(self._shaped_head().posed(pose)[0], self.faces)
+
+    def rest_frames(self) -> TriangleFrames:
+        """The triangle frames of the head at rest."""
+        with torch.no_grad():
+            return triangle_frames(self.canonical_vertices(), self.faces)
+
     def canonical_vertices(self) -> Float[Tensor, "vertices 3"]:
         """The head at rest: this identity, neutral expression, all joints straight, at the origin."""
         zeros = {name: torch.zeros_like(self.pose[name][:1]) for name in POSE_PARAMETERS}
         return self._shaped_head().posed(FlamePose(**zeros))[0]
+
+    @torch.no_grad()
+    def center(self, tracked: FlameMotion, timesteps: Int[Tensor, " some"]) -> None:
+        """Takes away what the corrections of all `timesteps` have in common: their mean difference from `tracked`."""
+        rows = timesteps.to(self.shape.device)
+        for name in POSE_PARAMETERS:
+            pose = self.pose[name]
+            pose.data[rows] -= (pose[rows] - getattr(tracked, name).to(pose)[rows]).mean(dim=0)
 
     def forget_shape(self) -> None:
         """To be called after `shape` or `static_offset` were written: the shaped head is computed once and kept."""
@@ -137,8 +159,10 @@ def check_motion(flame: FlameModel, motion: FlameMotion, identity: bool = True) 
         found.append(f"a static offset of {len(motion.static_offset)} vertices")
         expected.append(f"{flame.num_vertices}")
     if found:
+        lacks_teeth = identity and motion.needs_teeth and flame.num_vertices == FLAME_VERTICES
         raise ValueError(
             f"The tracked parameters do not fit the head model: found {', '.join(found)}; expected {', '.join(expected)}. "
-            "They were tracked with another head. For a FLAME capture (NeRSemble, VHAP) pass `nersemble-data --flame-model "
+            + (f"{NEEDS_TEETH} " if lacks_teeth else "")
+            + "They were tracked with another head. For a FLAME capture (NeRSemble, VHAP) pass `nersemble-data --flame-model "
             "FILE` or set FLAME_MODEL_PATH; for a capture made by `edit3dgs capture` leave both unset (the embedded open head)."
         )

@@ -91,6 +91,28 @@ class BoundStrategy(DefaultStrategy):
             reset_opa(params=params, optimizers=optimizers, state=state, value=self.prune_opa * 2.0)  # type: ignore[arg-type]
 
     @torch.no_grad()
+    def _update_state(
+        self, params: Parameters, state: dict[str, Any], info: dict[str, Any], packed: bool = False
+    ) -> None:
+        """Adds up the image gradients of visible Gaussians (as parts of half the image), and how often they were seen.
+
+        gsplat's own wants one radius a Gaussian in 1.4 and two in 1.5; `rasterize` gives one whatever is installed.
+        """
+        assert not packed
+        means2d, visible = info[self.key_for_gradient], info["radii"] > 0
+        gradients = means2d.absgrad if self.absgrad else means2d.grad
+        half = gradients.new_tensor([info["width"] / 2, info["height"] / 2])
+        norms = (gradients * half * info["n_cameras"]).norm(dim=-1)
+        widths = info["radii"].amax(dim=0) / max(info["width"], info["height"])
+        for key in ("grad2d", "count", "radii"):
+            if key in state and state[key] is None:
+                state[key] = torch.zeros_like(norms[0])
+        state["grad2d"] += torch.where(visible, norms, 0).sum(dim=0)
+        state["count"] += visible.sum(dim=0)
+        if self.refine_scale2d_stop_iter > 0:
+            torch.maximum(state["radii"], widths, out=state["radii"])
+
+    @torch.no_grad()
     def _grow_gs(
         self, params: Parameters, optimizers: Optimizers, state: dict[str, Any], step: int
     ) -> tuple[int, int]:

@@ -18,3 +18,9 @@ def viewmats_from_c2w(c2w: Float[Tensor, "views rows 4"]) -> Float[Tensor, "view
     translation = -rotation @ c2w[:, :3, 3:]
     bottom = c2w.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(c2w), 1, 4)
     return torch.cat([torch.cat([rotation, translation], dim=2), bottom], dim=1)
+
+
+def camera_extent(c2w: Float[Tensor, "cameras rows 4"]) -> float:
+    """Size of a set of cameras in metres: 1.1 times the largest distance from their middle (3D Gaussian Splatting's extent)."""
+    centres = c2w[:, :3, 3]
+    return 1.1 * float((centres - centres.mean(dim=0)).norm(dim=-1).max())

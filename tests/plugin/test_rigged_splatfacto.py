@@ -16,7 +16,7 @@ from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 
-from edit3dgs_ns.method_configs.rigged_splatfacto import rigged_splatfacto
+from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
 from edit3dgs_ns.model import GAUSSIAN_PARAMETERS, RiggedSplatfactoModel
 from tests.tiny_capture import TinyCapture
 
@@ -36,7 +36,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def make_config(capture: Path, output: Path, **changes: Any) -> Any:
     """A run of a few steps that densifies on the way."""
-    config = copy.deepcopy(rigged_splatfacto.config)
+    config = copy.deepcopy(rigged_splatfacto_fast.config)
     config.output_dir, config.max_num_iterations = output, STEPS
     config.machine.device_type = "cpu"
     config.pipeline.datamanager.dataparser.data = capture
@@ -271,7 +271,7 @@ def test_fine_tuning_can_be_switched_off(tiny_capture: TinyCapture) -> None:
     config = make_config(tiny_capture.union, Path("unused"))
     config.pipeline.model.fine_tune_motion = False
     model = config.pipeline.setup(device="cpu").model
-    assert set(model.get_param_groups()) == set(GAUSSIAN_PARAMETERS)
+    assert set(model.get_param_groups()) == {*GAUSSIAN_PARAMETERS, "light"}
 
 
 def test_data_without_flame_is_refused(tiny_capture: TinyCapture) -> None:

@@ -1,0 +1,1 @@
+"""Parts of tools/avatar_experiments.py."""
