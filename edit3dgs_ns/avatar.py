@@ -37,10 +37,19 @@ def load_avatar(model: RiggedSplatfactoModel, run: Path) -> Path:
     return path
 
 
-def check_avatar_fits(state: Mapping[str, Tensor], model: RiggedSplatfactoModel, path: Path) -> None:
-    """Raise a ValueError that lists all differences between an avatar and the data's head and motion."""
+def check_avatar_fits(
+    state: Mapping[str, Tensor], model: RiggedSplatfactoModel, path: Path, option: str = OPTION
+) -> None:
+    """Raise a ValueError that lists all differences between an avatar and the data's head and motion.
+
+    Args:
+        state: of the avatar.
+        model: built for the data.
+        path: of the avatar, for the message.
+        option: what gave `path`, for the message.
+    """
     if "gauss_params.means" not in state or "binding" not in state or "head.shape" not in state:
-        raise ValueError(f"{OPTION} {path} holds no rigged avatar. Expected {_RUN}.")
+        raise ValueError(f"{option} {path} holds no rigged avatar. Expected {_RUN}.")
     own = model.state_dict()
     differences = []
 
@@ -68,9 +77,9 @@ def check_avatar_fits(state: Mapping[str, Tensor], model: RiggedSplatfactoModel,
     if differences:
         listing = "\n".join(f"  - {line}" for line in differences)
         raise ValueError(
-            f"{OPTION} {path} does not fit the data:\n{listing}\n"
+            f"{option} {path} does not fit the data:\n{listing}\n"
             "Give the capture that the avatar was trained on (nersemble-data --data DIR, with the same --flame-model), or train an "
-            "avatar on this capture first: ns-train rigged-splatfacto nersemble-data --data DIR"
+            "avatar on this capture first: ns-train rigged-splatfacto-fast nersemble-data --data DIR"
         )
 
 

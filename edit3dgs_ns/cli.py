@@ -13,6 +13,8 @@ from types import TracebackType
 
 import tyro
 
+from edit3dgs_ns.avatar_commands import export_command, import_command
+
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 
@@ -59,20 +61,28 @@ def capture(
     data = write_capture(out, width=width, height=height, overwrite=overwrite, **options)
     CONSOLE.print(f"The capture is in [bold]{data}[/bold]. Train an avatar on it with", soft_wrap=True)
     CONSOLE.print(
-        f"  ns-train rigged-splatfacto nersemble-data --data {data}", highlight=False, soft_wrap=True
+        f"  ns-train rigged-splatfacto-fast nersemble-data --data {data}", highlight=False, soft_wrap=True
     )
     return 0
 
 
 @app.command
-def doctor(*, json: bool = False) -> int:
-    """Say what this machine has, what is missing, and what to do about it.
+def doctor(*, data: Path | None = None, thorough: bool = False, json: bool = False) -> int:
+    """Say what this machine has, or what is wrong with a capture, and what to do about it.
 
-    Exit code 0 when the job of `make demo` can run here, 1 otherwise.
+    Exit code 0 when the job of `make demo` can run here (with --data: when a training can use the capture), 1 otherwise.
 
     Args:
+        data: Check this capture instead of the machine: every file that it names, in seconds.
+        thorough: With --data: decode every image, instead of looking at the first and last bytes of each.
         json: Print the findings as JSON, for scripts and bug reports.
     """
+    if data is not None:
+        from edit3dgs_ns.capture_doctor import main as check_data
+
+        return check_data(data, thorough=thorough, as_json=json)
+    if thorough:
+        raise ValueError("--thorough goes with --data DIR: it decodes every image of a capture.")
     from edit3dgs_ns.doctor import main as run_doctor
 
     return run_doctor(as_json=json)
@@ -102,6 +112,10 @@ def demo(
     settings = DemoSettings.tiny() if tiny else DemoSettings()
     settings = settings.with_options(prompt=prompt, seed=seed)
     return run_demo(settings, out)
+
+
+app.command(name="import")(import_command)
+app.command(name="export")(export_command)
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def test_interrupt_says_how_to_go_on(
     assert "goes on" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["capture", "demo", "doctor"])
+@pytest.mark.parametrize("command", ["capture", "demo", "doctor", "export", "import"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.run([command, "--help"])

@@ -18,9 +18,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edit3dgs_ns.flame.model import FlamePose
+from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
 
 FRAME_WIDTHS = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
 """Fields with one row a frame, and the length of a row (``expr`` has a row too, of the model's length)."""
+NEEDS_TEETH = (
+    f'The offset is for FLAME with teeth ({FLAME_VERTICES + TEETH_VERTICES} vertices): put FLAME_masks.pkl ("FLAME Vertex '
+    "Masks\", from https://flame.is.tue.mpg.de) beside FLAME's file, then they are added."
+)
+"""What to do about parameters with teeth and a head without."""
+_KEYS = ("shape", "static_offset", "expr", *FRAME_WIDTHS)
 
 
 @dataclass(frozen=True)
@@ -208,6 +215,23 @@ class FlameMotion:
             )
         return dataclasses.replace(self, shape=actor.shape, static_offset=actor.static_offset)
 
+    @property
+    def needs_teeth(self) -> bool:
+        """Whether the static offset is for FLAME with the teeth that VHAP and GaussianAvatars add."""
+        offset = self.static_offset
+        return offset is not None and len(offset) == FLAME_VERTICES + TEETH_VERTICES
+
+    def with_teeth_offset(self, num_vertices: int) -> FlameMotion:
+        """This motion for a head of `num_vertices`: an offset that was tracked on FLAME without teeth is padded.
+
+        The teeth's own offset is zero, as in GaussianAvatars. Offsets for any other topology are left as they are.
+        """
+        offset = self.static_offset
+        if offset is None or (len(offset), num_vertices) != (FLAME_VERTICES, FLAME_VERTICES + TEETH_VERTICES):
+            return self
+        padded = torch.cat([offset, offset.new_zeros(TEETH_VERTICES, 3)])
+        return dataclasses.replace(self, static_offset=padded)
+
     def to(self, device: torch.device | str) -> FlameMotion:
         """A copy on another device."""
         moved = {
@@ -269,7 +293,8 @@ def _read_table(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path}: no such file; expected an npz of FLAME parameters")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            # Not the rest: a dynamic_offset holds 60 KB for every timestep.
+            return {key: archive[key] for key in archive.files if key in _KEYS}
     except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
         raise ValueError(f"{path}: not a readable npz of plain arrays ({error})") from error
 

@@ -44,7 +44,7 @@ class _Shell(metaclass=_Sealed):
 
 
 class _Chumpy(_Shell):
-    """``chumpy.Ch`` and its relatives: the array is their entry ``x``."""
+    """``chumpy.Ch``: the array is its entry ``x``."""
 
 
 class _Sparse(_Shell):
@@ -90,6 +90,7 @@ def _allowed_globals() -> dict[tuple[str, str], Any]:
         allowed[module, "_reconstructor"] = _reconstructor
     for module in ("__builtin__", "builtins"):
         allowed[module, "object"] = object
+        allowed[module, "set"] = set  # every chumpy array carries one, of names
     return allowed
 
 

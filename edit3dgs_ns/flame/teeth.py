@@ -8,7 +8,6 @@ open head has teeth of its own.
 from __future__ import annotations
 
 import dataclasses
-from itertools import pairwise
 
 import numpy as np
 
@@ -20,11 +19,14 @@ TEETH_ROWS = (
     "upper_root", "lower_root", "upper_edge", "lower_edge",
     "upper_root_back", "upper_edge_back", "lower_root_back", "lower_edge_back",
 )  # fmt: skip
-"""The rows of 15 vertices, in the order in which they are appended.
+"""The rows of 15 vertices, in the order in which they are appended; every row runs from the head's left (+x) to its right.
 
-Not yet compared with a file that GaussianAvatars wrote: an avatar imported from it relies on the same order.
+An avatar of GaussianAvatars names faces by number and stores offsets by vertex: rows, faces and the corners that a face begins
+with must be numbered as there.
 """
 ROW = 15
+TEETH_VERTICES = ROW * len(TEETH_ROWS)
+"""120."""
 NECK, JAW = 1, 2
 
 
@@ -61,7 +63,7 @@ def add_teeth(assets: FlameAssets) -> FlameAssets:
         return np.concatenate([array, np.zeros((len(new), *array.shape[1:]), array.dtype)])
 
     first, n_faces = assets.num_vertices, len(assets.faces)
-    faces = np.concatenate([assets.faces, first + _teeth_faces(new)])
+    faces = np.concatenate([assets.faces, first + _teeth_faces()])
     shapedirs = np.einsum("nv,vcs->ncs", middle, assets.shapedirs).astype(np.float32)
     halves = {"teeth_upper": ~lower_row, "teeth_lower": lower_row, "teeth": np.ones_like(lower_row)}
     vertex_regions, face_regions = dict(assets.vertex_regions), dict(assets.face_regions)
@@ -85,14 +87,14 @@ def add_teeth(assets: FlameAssets) -> FlameAssets:
 
 
 def outer_lip_rings(assets: FlameAssets) -> tuple[np.ndarray, np.ndarray]:
-    """(15, V) weights of the upper and of the lower outer lip ring, both from one mouth corner to the other.
+    """(15, V) weights of the upper and of the lower outer lip ring, both from the mouth's left corner to its right one.
 
     The border of the region "lips" is split at its two outermost points; each half, without these corners, is
     taken as it is when it has 15 vertices, and else at 15 even places along it.
     """
     loop = _longest_border(assets.faces[assets.face_regions["lips"]], assets)
     at = assets.v_template[loop]
-    start, stop = int(at[:, 0].argmin()), int(at[:, 0].argmax())
+    start, stop = int(at[:, 0].argmax()), int(at[:, 0].argmin())
     ring = np.roll(loop, -start)
     stop = (stop - start) % len(loop)
     halves = [ring[1:stop], ring[stop + 1 :][::-1]]
@@ -150,17 +152,34 @@ def _row_positions(upper: np.ndarray, lower: np.ndarray) -> dict[str, np.ndarray
     return rows
 
 
-def _teeth_faces(vertices: np.ndarray) -> np.ndarray:
-    """(168, 3) faces between the rows: front, biting edge and back of each plate, turned outwards."""
-    index = {name: ROW * i + np.arange(ROW) for i, name in enumerate(TEETH_ROWS)}
-    out = []
-    for side in ("upper", "lower"):
-        strip = [index[f"{side}_{row}"] for row in ("root", "edge", "edge_back", "root_back")]
-        faces = []
-        for a, b in pairwise(strip):
-            faces += [np.stack([a[:-1], b[:-1], b[1:]], 1), np.stack([a[:-1], b[1:], a[1:]], 1)]
-        block = np.concatenate(faces)
-        front = vertices[block[: 2 * (ROW - 1)]]
-        normal = np.cross(front[:, 1] - front[:, 0], front[:, 2] - front[:, 0])
-        out.append(block if normal[:, 2].sum() > 0 else block[:, ::-1])
-    return np.concatenate(out)
+def _teeth_faces() -> np.ndarray:
+    """(168, 3) faces between the rows, counter-clockwise seen from outside: of the upper teeth front, back and biting edge,
+    then the same of the lower ones.
+
+    Each cell of four vertices is cut into two faces. The cut changes its direction at the middle of the row, so that left and
+    right mirror each other.
+    """
+    row = {name: ROW * number for number, name in enumerate(TEETH_ROWS)}
+    middle = (ROW - 1) // 2
+    faces = []
+    for first, second, winding, on_the_left in _STRIPS:
+        at = {"a": row[first], "b": row[second]}
+        for cell in range(ROW - 1):
+            cut = on_the_left if cell < middle else 1 - on_the_left
+            faces += [[at[name] + cell + step for name, step in face] for face in winding[cut]]
+    return np.array(faces)
+
+
+_A0, _A1, _B0, _B1 = ("a", 0), ("a", 1), ("b", 0), ("b", 1)
+_ONE_WAY = (((_A0, _B1, _B0), (_A0, _A1, _B1)), ((_A0, _A1, _B0), (_A1, _B1, _B0)))
+"""Faces of a cell between row a and row b: cut from a0 to b1, and cut from a1 to b0."""
+_OTHER_WAY = (((_A0, _B0, _B1), (_A0, _B1, _A1)), ((_A0, _B0, _A1), (_A1, _B0, _B1)))
+_STRIPS = (
+    ("upper_root", "upper_edge", _ONE_WAY, 0),
+    ("upper_root_back", "upper_edge_back", _OTHER_WAY, 0),
+    ("upper_edge_back", "upper_edge", _OTHER_WAY, 1),
+    ("lower_edge", "lower_root", _ONE_WAY, 1),
+    ("lower_root_back", "lower_edge_back", _ONE_WAY, 0),
+    ("lower_edge_back", "lower_edge", _ONE_WAY, 1),
+)
+"""Row a, row b, the winding, and the cut of the cells on the head's left."""

@@ -49,7 +49,7 @@ def test_teeth_follow_the_design(per_half):
         np.testing.assert_allclose(gap, np.linalg.norm(up - low, axis=1).mean(), rtol=1e-5)
         np.testing.assert_allclose(
             toothed.shapedirs[-120:-105],
-            0.5 * (plain.shapedirs[1:16] + plain.shapedirs[17:32][::-1]),
+            0.5 * (plain.shapedirs[1:16][::-1] + plain.shapedirs[17:32]),
             atol=1e-6,
         )
     assert (toothed.exprdirs[-120:] == 0).all() and (toothed.posedirs[-120:] == 0).all()
@@ -73,11 +73,43 @@ def test_the_upper_row_stays_and_the_lower_row_follows_the_jaw():
     assert move[toothed.vertex_regions["teeth_lower"]].min() > 1e-3
 
 
-def test_front_faces_look_forward():
+def test_faces_look_outwards():
+    """Front, back and biting edge of the upper teeth, then of the lower ones: 28 faces each."""
     toothed = add_teeth(mouth_assets())
-    for first in (0, 84):
-        tri = toothed.v_template[toothed.faces[-168:][first : first + 28]]
-        assert (np.cross(tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0])[:, 2] > 0).all()
+    tri = toothed.v_template[toothed.faces[-168:]]
+    normals = np.cross(tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0]).reshape(6, 28, 3)
+    for side, down in ((0, True), (3, False)):
+        front, back, edge = normals[side : side + 3]
+        assert (front[:, 2] > 0).all() and (back[:, 2] < 0).all()
+        assert ((edge[:, 1] < 0) if down else (edge[:, 1] > 0)).all()
+
+
+def test_numbering_of_avatars_of_gaussian_avatars():
+    """Gaussians are bound to faces by number: these are some of GaussianAvatars' own."""
+    toothed = add_teeth(mouth_assets())
+    faces = toothed.faces[-168:] - FLAME_VERTICES
+    known = {
+        0: [0, 31, 30],
+        14: [7, 8, 37],
+        28: [60, 75, 76],
+        56: [75, 30, 76],
+        84: [45, 46, 15],
+        98: [52, 23, 22],
+    }
+    known |= {
+        112: [90, 106, 105],
+        126: [97, 98, 112],
+        140: [105, 106, 45],
+        154: [112, 53, 52],
+        167: [118, 119, 59],
+    }
+    assert {number: faces[number].tolist() for number in known} == known
+    rows = toothed.v_template[-120:].reshape(8, ROW, 3)
+    assert (np.diff(rows[..., 0], axis=1) < 0).all()  # from the head's left to its right
+    # Left and right mirror each other: the same triangles, counted from the other end.
+    step, row = faces % ROW, faces // ROW
+    mirrored = row * ROW + (ROW - 1 - step)
+    assert {frozenset(f) for f in faces.tolist()} == {frozenset(f) for f in mirrored.tolist()}
 
 
 def test_guards():
