@@ -1,10 +1,6 @@
 """`nersemble-data`: multi-view head captures with FLAME tracking, as VHAP exports and GaussianAvatars reads them.
 
-Layout (one folder per sequence, and combined `UNION...` folders that hold only the three JSON files)::
-
-    <capture>/<sequence>/images/{t:05d}_{cam:02d}.png  fg_masks/{t:05d}_{cam:02d}.png  flame_param/{t:05d}.npz
-    <capture>/<sequence>/transforms_{train,val,test}.json
-    <capture>/UNION10_.../transforms_{train,val,test}.json      paths inside start with ../<sequence>/
+The layout on disk is that of `edit3dgs_ns.capture.transforms`, which reads the JSON files.
 
 Conventions: metres; `transform_matrix` is camera-to-world with OpenGL axes; cameras are neither re-centred nor scaled, so
 that they stay in the frame of the FLAME head. `times` of a camera is its place on the motion of *all* splits together:
@@ -13,9 +9,6 @@ rank of its timestep / (number of timesteps - 1), in [0, 1].
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +21,18 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
+from edit3dgs_ns.capture.transforms import (
+    SPLITS,
+    FrameEntry,
+    each_frame,
+    find_capture,
+    read_transforms,
+    transforms_path,
+)
+
 if TYPE_CHECKING:
     from edit3dgs_ns.flame.motion import FlameMotion
 
-SPLITS = ("train", "val", "test")
 HEAD_HALF_EXTENT = 0.3
 """Half the edge, in metres, of the scene box around the head: head, neck and hair of an adult fit."""
 
@@ -60,25 +61,6 @@ class NersembleDataParserConfig(DataParserConfig):
     FLAME_MODEL_PATH, else the embedded open head."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One image of the capture, with every path absolute and every optional key resolved."""
-
-    image: Path
-    mask: Path | None
-    flame: Path | None
-    timestep_index: int
-    camera_index: int
-    c2w: np.ndarray
-    """(4, 4) float64, camera-to-world, OpenGL axes, metres."""
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    width: int
-    height: int
-
-
 class NersembleDataParser(DataParser):
     """Reads one capture. The motion covers the timesteps of all three splits, whichever split is asked for."""
 
@@ -88,15 +70,16 @@ class NersembleDataParser(DataParser):
     def __init__(self, config: NersembleDataParserConfig):
         super().__init__(config)
         self.folder: Path | None = None
-        self._frames: dict[str, list[Frame]] | None = None
+        self._frames: dict[str, list[FrameEntry]] | None = None
         self._heads: set[str] = set()
+        self._one_motion_file = False
         self._motion: FlameMotion | None = None
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         if split not in SPLITS:
             raise ValueError(f"nersemble-data has the splits {', '.join(SPLITS)}; asked for {split!r}.")
         by_split = self._read_all()
-        timesteps = sorted({f.timestep_index for frames in by_split.values() for f in frames})
+        timesteps = self._all_timesteps(by_split)
         rank = {index: i for i, index in enumerate(timesteps)}
         frames = by_split[split] if self.config.timestep is None else self._one_timestep(by_split, split)
         if split == "train" and not frames:
@@ -126,7 +109,7 @@ class NersembleDataParser(DataParser):
         }
         return DataparserOutputs(
             image_filenames=[f.image for f in frames],
-            cameras=_cameras(frames, ranks, len(timesteps)),
+            cameras=_cameras(frames, ranks, len(timesteps), self.config.cy),
             alpha_color=torch.ones(3),
             scene_box=_scene_box(motion, by_split["train"]),
             mask_filenames=masks if self.config.use_masks and complete else None,
@@ -137,74 +120,36 @@ class NersembleDataParser(DataParser):
 
     def _json_path(self, split: str) -> Path:
         assert self.folder is not None
-        return self.folder / f"transforms_{split}.json"
+        return transforms_path(self.folder, split)
 
-    def _read_all(self) -> dict[str, list[Frame]]:
+    def _read_all(self) -> dict[str, list[FrameEntry]]:
         if self._frames is None:
             self.folder = find_capture(self.config.data)
             self._frames = {}
             for split in SPLITS:
-                content = _read_json(self._json_path(split))
+                content = read_transforms(self._json_path(split))
                 if isinstance(content.get("head"), str):
                     self._heads.add(content["head"])
-                self._frames[split] = self._parse_frames(content, self._json_path(split))
+                self._one_motion_file |= "flame_param_path" in content
+                self._frames[split] = self._frames_of(content, self._json_path(split))
         return self._frames
 
-    def _parse_frames(self, content: dict[str, Any], source: Path) -> list[Frame]:
-        entries = content.get("frames")
-        if not isinstance(entries, list):
-            raise ValueError(f"{source}: expected a list under 'frames', found {type(entries).__name__}.")
+    def _frames_of(self, content: dict[str, Any], source: Path) -> list[FrameEntry]:
         frames = []
-        for number, entry in enumerate(entries):
-            if not isinstance(entry, dict):
-                raise ValueError(
-                    f"{source}: frame {number} is a {type(entry).__name__}, expected an object with file_path etc."
-                )
-            try:
-                frames.append(self._parse_frame(entry, content, source))
-            except (KeyError, TypeError, ValueError) as error:
-                reason = f"has no key {error}" if isinstance(error, KeyError) else str(error)
-                raise ValueError(f"{source}: frame {number} {reason}") from error
+        for number, frame in enumerate(each_frame(content, source)):
+            if isinstance(frame, ValueError):
+                raise frame
+            for key in ("cx", "cy") if self.config.cy != "centre" else ():
+                if getattr(frame, key) is None:
+                    raise ValueError(
+                        f"{source}: frame {number} has no key {key!r}, which --cy {self.config.cy} needs."
+                    )
+            frames.append(frame)
         return frames
-
-    def _parse_frame(self, entry: dict[str, Any], shared: dict[str, Any], source: Path) -> Frame:
-        def path(key: str) -> Path | None:
-            return _confined(source.parent, entry[key]) if entry.get(key) else None
-
-        image = path("file_path")
-        if image is None:
-            raise KeyError("file_path")
-        c2w = np.asarray(entry["transform_matrix"], dtype=np.float64)
-        if c2w.shape != (4, 4) or not np.isfinite(c2w).all():
-            raise ValueError(f"has a transform_matrix of shape {c2w.shape}; expected 4 x 4 finite numbers.")
-        width, height = _image_size(entry, shared, image)
-        fx, fy = _focal_lengths({**shared, **entry}, width, height)
-        return Frame(
-            image=image,
-            mask=path("fg_mask_path"),
-            flame=path("flame_param_path"),
-            timestep_index=int(entry["timestep_index"]),
-            camera_index=int(entry.get("camera_index", 0)),
-            c2w=c2w,
-            fx=fx,
-            fy=fy,
-            cx=self._principal_x({**shared, **entry}, width),
-            cy=self._principal_y({**shared, **entry}, height),
-            width=width,
-            height=height,
-        )
-
-    def _principal_x(self, keys: dict[str, Any], width: int) -> float:
-        return width / 2 if self.config.cy == "centre" else float(keys["cx"])
-
-    def _principal_y(self, keys: dict[str, Any], height: int) -> float:
-        if self.config.cy == "centre":
-            return height / 2
-        return float(keys["cy"]) if self.config.cy == "top" else height - float(keys["cy"])
 
     # -- choosing and posing ------------------------------------------------------------------------------------------
 
-    def _one_timestep(self, by_split: dict[str, list[Frame]], split: str) -> list[Frame]:
+    def _one_timestep(self, by_split: dict[str, list[FrameEntry]], split: str) -> list[FrameEntry]:
         """The frames of `--timestep`: the validation camera's (else the middle one's) for val and test, the others for train."""
         wanted = self.config.timestep
         pool = {f.image: f for frames in by_split.values() for f in frames if f.timestep_index == wanted}
@@ -222,7 +167,27 @@ class NersembleDataParser(DataParser):
             return list(pool.values()) if split == "train" else []
         return [f for f in pool.values() if (f.camera_index in held_out) == (split != "train")]
 
-    def _read_motion(self, by_split: dict[str, list[Frame]], timesteps: Sequence[int]) -> FlameMotion | None:
+    def _all_timesteps(self, by_split: dict[str, list[FrameEntry]]) -> list[int]:
+        """The timestep_index of every timestep of the motion, in order.
+
+        Where all frames share one file of parameters, its rows are the timesteps, whether an image shows them or not.
+        """
+        shown = sorted({f.timestep_index for frames in by_split.values() for f in frames})
+        if not self._one_motion_file:
+            return shown
+        motion = self._read_motion(by_split, shown[:1])
+        assert motion is not None
+        beyond = [index for index in shown if not 0 <= index < len(motion)]
+        if beyond:
+            raise ValueError(
+                f"{self._json_path('train')}: timestep_index {_summary(beyond)}, but the file under 'flame_param_path' has "
+                f"the timesteps 0 to {len(motion) - 1}."
+            )
+        return list(range(len(motion)))
+
+    def _read_motion(
+        self, by_split: dict[str, list[FrameEntry]], timesteps: Sequence[int]
+    ) -> FlameMotion | None:
         """The FLAME parameters of every timestep, in order; None when no frame names any (a capture without tracking)."""
         if self._motion is not None:
             return self._motion
@@ -252,96 +217,9 @@ class NersembleDataParser(DataParser):
         return self._motion
 
 
-def find_capture(data: Path) -> Path:
-    """The folder with the three transforms files: `data` itself, or the single combined set in it.
-
-    Raises:
-        FileNotFoundError: `data` does not exist, or nothing in it is a capture.
-        ValueError: several folders in `data` qualify; the message lists them.
-    """
-    data = Path(os.path.abspath(data.expanduser()))
-    if not data.is_dir():
-        raise FileNotFoundError(
-            f"--data {data}: no such folder. Expected a capture (a folder with transforms_train.json)."
-        )
-    if (data / "transforms_train.json").is_file():
-        return data
-    inside = sorted(p.parent for p in data.glob("*/transforms_train.json"))
-    unions = [p for p in inside if p.name.upper().startswith("UNION")]
-    choices = unions or inside
-    if len(choices) == 1:
-        return choices[0]
-    if not choices:
-        raise FileNotFoundError(
-            f"--data {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP exports it, "
-            "or one made by `edit3dgs capture`."
-        )
-    raise ValueError(
-        f"--data {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}."
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing. VHAP and `edit3dgs capture` write one for train, val and test (a split may list no frames)."
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not valid JSON: {error}. It may be truncated: export the capture again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path}: expected an object with a 'frames' list, found a {type(content).__name__}."
-        )
-    return content
-
-
-def _confined(folder: Path, relative: Any) -> Path:
-    """`folder / relative`, which may go up to the capture (the parent of `folder`) and no further."""
-    if not isinstance(relative, str):
-        raise TypeError(f"has a path that is no text: {relative!r}.")
-    path = Path(os.path.normpath(folder / relative))
-    if not path.is_relative_to(folder.parent):
-        raise ValueError(
-            f"has the path {relative!r}, which leaves the capture {folder.parent}; only files inside it are read."
-        )
-    return path
-
-
-def _image_size(entry: dict[str, Any], shared: dict[str, Any], image: Path) -> tuple[int, int]:
-    keys = {**shared, **entry}
-    if "w" in keys and "h" in keys:
-        return int(keys["w"]), int(keys["h"])
-    from PIL import Image
-
-    if not image.is_file():
-        raise ValueError(f"has neither 'w' and 'h' nor its image {image}.")
-    with Image.open(image) as picture:
-        return picture.size
-
-
-def _focal_lengths(keys: dict[str, Any], width: int, height: int) -> tuple[float, float]:
-    """Focal lengths in pixels, from fl_x and fl_y or from the fields of view (radians)."""
-
-    def focal(length_key: str, angle_key: str, size: int) -> float | None:
-        if length_key in keys:
-            return float(keys[length_key])
-        return size / (2 * math.tan(float(keys[angle_key]) / 2)) if angle_key in keys else None
-
-    fx, fy = focal("fl_x", "camera_angle_x", width), focal("fl_y", "camera_angle_y", height)
-    if fx is None and fy is None:
-        raise KeyError("fl_x (or camera_angle_x)")
-    fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
-    assert fx is not None and fy is not None
-    if not (math.isfinite(fx) and math.isfinite(fy) and fx > 0 and fy > 0):
-        raise ValueError(f"has the focal lengths {fx}, {fy}; expected positive pixels.")
-    return fx, fy
-
-
-def _cameras(frames: Sequence[Frame], ranks: Sequence[int], num_timesteps: int) -> Cameras:
+def _cameras(
+    frames: Sequence[FrameEntry], ranks: Sequence[int], num_timesteps: int, convention: str
+) -> Cameras:
     def column(values: list[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.tensor(values, dtype=dtype).reshape(-1, 1)
 
@@ -350,8 +228,8 @@ def _cameras(frames: Sequence[Frame], ranks: Sequence[int], num_timesteps: int) 
         camera_to_worlds=torch.from_numpy(c2w).float(),
         fx=column([f.fx for f in frames]),
         fy=column([f.fy for f in frames]),
-        cx=column([f.cx for f in frames]),
-        cy=column([f.cy for f in frames]),
+        cx=column([_principal_point(f, convention)[0] for f in frames]),
+        cy=column([_principal_point(f, convention)[1] for f in frames]),
         width=column([f.width for f in frames], torch.int64),
         height=column([f.height for f in frames], torch.int64),
         camera_type=CameraType.PERSPECTIVE,
@@ -359,7 +237,15 @@ def _cameras(frames: Sequence[Frame], ranks: Sequence[int], num_timesteps: int) 
     )
 
 
-def _scene_box(motion: FlameMotion | None, frames: Sequence[Frame]) -> SceneBox:
+def _principal_point(frame: FrameEntry, convention: str) -> tuple[float, float]:
+    """Pixels from the left and the top edge."""
+    if convention == "centre":
+        return frame.width / 2, frame.height / 2
+    assert frame.cx is not None and frame.cy is not None
+    return frame.cx, frame.cy if convention == "top" else frame.height - frame.cy
+
+
+def _scene_box(motion: FlameMotion | None, frames: Sequence[FrameEntry]) -> SceneBox:
     """A box around the head wherever it goes; without tracking, around the point nearest to all optical axes."""
     if motion is not None:
         low, high = motion.translation.amin(dim=0).cpu(), motion.translation.amax(dim=0).cpu()
@@ -368,7 +254,7 @@ def _scene_box(motion: FlameMotion | None, frames: Sequence[Frame]) -> SceneBox:
     return SceneBox(aabb=torch.stack([low - HEAD_HALF_EXTENT, high + HEAD_HALF_EXTENT]))
 
 
-def _nearest_to_axes(frames: Sequence[Frame]) -> np.ndarray:
+def _nearest_to_axes(frames: Sequence[FrameEntry]) -> np.ndarray:
     """The point with the least sum of squared distances to the optical axes (a metre ahead for a single camera)."""
     c2w = np.stack([f.c2w for f in frames])
     origins, directions = c2w[:, :3, 3], -c2w[:, :3, 2]
@@ -384,7 +270,8 @@ def _require_files(paths: Sequence[Path | None], what: str, source: Path) -> Non
     missing = [p for p in paths if p is not None and not p.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} {what} named in {source} are missing, the first is {missing[0]}."
+            f"{len(missing)} of {len(paths)} {what} named in {source} are missing, the first is {missing[0]}. "
+            f"This lists all: edit3dgs doctor --data {source.parent}"
         )
 
 

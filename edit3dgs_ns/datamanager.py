@@ -1,18 +1,18 @@
 """Whole images of a head capture: several cameras of one timestep at a time, on white, and replaceable by edits.
 
-Order: in every epoch each training image is used once. Images are grouped by timestep (posing the head is shared by the cameras of
-a batch), shuffled within the timestep, cut into batches, and the batches are shuffled. Which batch a step gets depends on the seed
-and the step alone, so that a resumed run goes on with the order it was stopped in.
+The capture may be larger than memory. `BatchOrder` knows which images the coming steps need, an `ImageStream` decodes them ahead of
+use, and only as many as fit into `cache_gb` stay in memory.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Type  # noqa: UP035  (tyro reads these at run time)
 
 import numpy as np
@@ -24,15 +24,15 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
     FullImageDatamanagerConfig,
 )
-from nerfstudio.data.datasets.base_dataset import InputDataset
-from PIL import Image
 from torch import Tensor
 
+from edit3dgs_ns.batch_order import BatchOrder
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.dataset import AvatarDataset, Composite
+from edit3dgs_ns.image_stream import ImageStream
 
-Composite = Literal["auto", "always", "never"]
-_WHITE_ENOUGH = 250
-"""An image is on white already when its background is at least this bright (of 255) almost everywhere."""
+ImageReader = Callable[[], UInt8[np.ndarray, "height width 3"]]
+"""Reads an edited image again whenever it is needed; called from several threads."""
 
 
 @dataclass
@@ -47,47 +47,27 @@ class AvatarDatamanagerConfig(FullImageDatamanagerConfig):
     """Cameras of one timestep that are rendered in each step. The head is posed once for all of them."""
     composite: Composite = "auto"
     """Put the foreground on white with the masks of the capture: `auto` looks whether the images are on white already."""
-    cache_gb: float = 6.0
-    """Memory for decoded training and evaluation images (uint8). What does not fit is read from disk again when needed."""
+    cache_gb: float = 1.0
+    """Memory (GiB) for decoded training images; 1 holds 800 images of 802 x 550. What does not fit is decoded
+    again for each use, by the workers and ahead of time: a larger cache seldom makes training faster."""
+    image_workers: int = 4
+    """Threads that decode images ahead of use. 0: each image is decoded when its turn comes, while training waits."""
+    prefetch_steps: int = 8
+    """How many steps ahead images are decoded."""
     cache_images: Literal["cpu", "gpu"] = "cpu"
-    """Not used: images are decoded when first needed and stay in ordinary memory, up to cache_gb."""
+    """Not used: images are decoded ahead of use and stay in ordinary memory, up to cache_gb."""
     cache_images_type: Literal["uint8", "float32"] = "uint8"
     """Not used: images are always kept as uint8."""
 
 
-class AvatarDataset(InputDataset):
-    """Images with the background turned white. Masks come from the capture's `fg_masks`, an alpha channel always counts."""
+@dataclass(frozen=True)
+class _Picture:
+    """What the stream decodes."""
 
-    def __init__(self, dataparser_outputs: Any, scale_factor: float = 1.0):
-        super().__init__(dataparser_outputs, scale_factor)
-        self.composite: Composite = "auto"
-        self._masks: list[Path] | None = self.metadata.get("fg_mask_filenames")
-        self._needs_mask: bool | None = None
-
-    def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The image on white.
-
-        Raises:
-            ValueError: the file is damaged, or its size is not what the capture's transforms say.
-        """
-        path = self.image_filenames[image_idx]
-        size = (int(self.cameras.width[image_idx]), int(self.cameras.height[image_idx]))
-        image = _read_picture(path, size, self.scale_factor)
-        if image.ndim == 2:
-            image = np.repeat(image[:, :, None], 3, axis=2)
-        if image.shape[2] in (2, 4):
-            colour = np.repeat(image[:, :, :1], 3, axis=2) if image.shape[2] == 2 else image[:, :, :3]
-            return _on_white(colour, image[:, :, -1])
-        if self._masks is None or self.composite == "never":
-            return image
-        if self.composite == "auto" and self._needs_mask is False:
-            return image
-        mask = _read_picture(self._masks[image_idx], size, self.scale_factor)
-        mask = mask if mask.ndim == 2 else mask[:, :, -1]
-        if self._needs_mask is None:
-            outside = image[mask == 0]
-            self._needs_mask = outside.size > 0 and float((outside < _WHITE_ENOUGH).mean()) > 0.01
-        return _on_white(image, mask) if self.composite == "always" or self._needs_mask else image
+    index: int
+    """Of the training image."""
+    edit: int
+    """Number of the edit that stands in for it; 0 is the image as it was captured."""
 
 
 class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[type-arg]
@@ -98,58 +78,70 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
     eval_dataset: AvatarDataset
 
     def __init__(self, config: AvatarDatamanagerConfig, device: torch.device | str = "cpu", **kwargs: Any):
-        if config.cameras_per_step < 1:
-            raise ValueError(
-                f"--pipeline.datamanager.cameras-per-step {config.cameras_per_step}: expected at least 1."
-            )
+        _check(config)
         super().__init__(config, device=device, **kwargs)
         for dataset in (self.train_dataset, self.eval_dataset):
             dataset.composite = config.composite
-        half = int(config.cache_gb * 2**30 / 2)
-        self._train_images = ImageCache(self.train_dataset.get_numpy_image, half)
-        self._eval_images = ImageCache(self.eval_dataset.get_numpy_image, half)
-        self._replaced: dict[int, UInt8[Tensor, "height width 3"]] = {}
-        self._allowed: tuple[int, ...] | None = None
-        self._epoch: tuple[int, list[list[int]]] | None = None
+        sizes = self.train_dataset.sizes
+        self._order = BatchOrder(
+            [(timestep, *size) for timestep, size in zip(self._timesteps(), sizes, strict=True)],
+            config.cameras_per_step,
+            config.train_cameras_sampling_seed,
+        )
+        self._readers: dict[_Picture, ImageReader] = {}
+        self._replaced: dict[int, UInt8[Tensor, "height width 3"] | _Picture] = {}
+        self._edit_numbers = itertools.count(1)
+        self._train_images = self.make_stream(config.cache_gb, config.image_workers)
 
     # -- the images ---------------------------------------------------------------------------------------------------
 
+    def make_stream(self, cache_gb: float, workers: int) -> ImageStream[_Picture]:
+        """A stream of the training images, captured and edited."""
+        return ImageStream(self._read_picture, int(cache_gb * 2**30), workers)
+
     def train_image(self, index: int) -> UInt8[Tensor, "height width 3"]:
         """The image that training image `index` stands for now: the edit if there is one, else the original."""
-        edited = self._replaced.get(index)
-        return edited if edited is not None else self._train_images[index]
+        current = self._current(index)
+        return current if isinstance(current, Tensor) else self._train_images[current]
 
     def original_image(self, index: int) -> UInt8[Tensor, "height width 3"]:
         """Training image `index` as it was captured, on white."""
-        return self._train_images[index]
+        return self._train_images.get(_Picture(index, 0), keep=index not in self._replaced)
 
     def replace_image(
-        self, index: int, image: Float[Tensor, "height width 3"] | UInt8[Tensor, "height width 3"]
+        self,
+        index: int,
+        image: Float[Tensor, "height width 3"] | UInt8[Tensor, "height width 3"] | ImageReader,
     ) -> None:
         """Training image `index` is `image` from now on, for the rest of the run; floats are in [0, 1].
 
+        Args:
+            image: a tensor stays in memory. A function is called whenever the image is needed and not in the
+                cache, as images of the capture are read: for edits that are on disk anyway.
+
         Raises:
             IndexError: no such training image.
-            ValueError: the size differs from the camera's.
+            ValueError: the size differs from the camera's (of what a function reads: raised when it is read).
         """
         if not 0 <= index < len(self.train_dataset):
             raise IndexError(f"No training image {index}; there are {len(self.train_dataset)}.")
-        expected = (
-            int(self.train_dataset.cameras.height[index]),
-            int(self.train_dataset.cameras.width[index]),
-            3,
-        )
-        if tuple(image.shape) != expected:
-            raise ValueError(
-                f"The replacement of training image {index} has the shape {tuple(image.shape)}, its camera {expected}."
-            )
+        self.restore_image(index)
+        if not isinstance(image, Tensor):
+            picture = _Picture(index, next(self._edit_numbers))
+            self._readers[picture] = image
+            self._replaced[index] = picture
+            return
+        self._require_size(index, tuple(image.shape))
         if image.dtype != torch.uint8:
             image = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
         self._replaced[index] = image.detach().cpu().clone()
 
     def restore_image(self, index: int) -> None:
         """Training image `index` is the captured one again."""
-        self._replaced.pop(index, None)
+        former = self._replaced.pop(index, None)
+        if isinstance(former, _Picture):
+            self._train_images.keep_only(lambda picture: picture != former)
+            del self._readers[former]
 
     def replaced_indices(self) -> list[int]:
         """The training images that `replace_image` has replaced."""
@@ -172,22 +164,23 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
 
     def restrict_to(self, indices: Sequence[int] | None) -> None:
         """Train only on these images from now on; None for all of them."""
-        if indices is not None and not indices:
-            raise ValueError("Training cannot be restricted to no images at all.")
-        self._allowed = None if indices is None else tuple(sorted(set(indices)))
-        self._epoch = None
+        self._order.restrict_to(indices)
+        if indices is not None:
+            used = set(indices)
+            self._train_images.keep_only(lambda picture: picture.index in used)
 
     def batch_indices(self, step: int) -> list[int]:
         """The training images of a step."""
-        num_batches = len(self._batches(0)) if self._epoch is None else len(self._epoch[1])
-        number, position = divmod(step, num_batches)
-        if self._epoch is None or self._epoch[0] != number:
-            self._epoch = (number, self._batches(number))
-        return self._epoch[1][position]
+        return self._order[step]
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """Cameras of one timestep, and their images as uint8 (views, height, width, 3) on the device."""
+        """Cameras of one timestep, and their images as uint8 (views, height, width, 3) on the device.
+
+        Raises:
+            FileNotFoundError, ValueError: an image is missing or damaged; the message names it.
+        """
         indices = self.batch_indices(step)
+        self._read_ahead(step)
         images = torch.stack([self.train_image(i) for i in indices]).to(self.device)
         return self.train_camera(indices), {"image": images, "image_idx": torch.tensor(indices)}
 
@@ -208,12 +201,41 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
 
     def get_train_rays_per_batch(self) -> int:
         """Pixels per step."""
-        cameras = self.train_dataset.cameras
-        return int(cameras.width[0]) * int(cameras.height[0]) * self.config.cameras_per_step
+        width, height = self.train_dataset.sizes[0]
+        return width * height * self.config.cameras_per_step
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read_ahead(self, step: int) -> None:
+        """Let the workers decode the images of this step and of those that follow."""
+        steps = range(step, step + self.config.prefetch_steps + 1)
+        coming = [self._current(index) for s in steps for index in self.batch_indices(s)]
+        self._train_images.prefetch(picture for picture in coming if not isinstance(picture, Tensor))
+
+    def _current(self, index: int) -> UInt8[Tensor, "height width 3"] | _Picture:
+        """What training image `index` stands for now."""
+        return self._replaced.get(index, _Picture(index, 0))
+
+    def _read_picture(self, picture: _Picture) -> UInt8[np.ndarray, "height width 3"]:
+        """Called by the workers."""
+        if picture.edit == 0:
+            return self.train_dataset.get_numpy_image(picture.index)
+        image = self._readers[picture]()
+        self._require_size(picture.index, image.shape)
+        return image
+
+    def _require_size(self, index: int, found: tuple[int, ...]) -> None:
+        width, height = self.train_dataset.sizes[index]
+        if found != (height, width, 3):
+            raise ValueError(
+                f"The replacement of training image {index} has the shape {found}, its camera {(height, width, 3)}."
+            )
 
     def _eval_pair(self, index: int) -> tuple[Cameras, dict[str, Any]]:
         camera = deepcopy(self.eval_dataset.cameras[index : index + 1]).to(self.device)
-        return camera, {"image": self._eval_images[index].to(self.device), "image_idx": index}
+        # Used once in a while, and one by one: not worth the cache.
+        image = torch.from_numpy(self.eval_dataset.get_numpy_image(index))
+        return camera, {"image": image.to(self.device), "image_idx": index}
 
     def _require_eval_images(self) -> None:
         if len(self.eval_dataset) == 0:
@@ -221,22 +243,6 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
                 f"{self.config.dataparser.data}: the split {self.test_split!r} has no frames (monocular exports have no "
                 "validation camera), so there is nothing to evaluate on. Use a capture with held-out frames."
             )
-
-    def _batches(self, epoch: int) -> list[list[int]]:
-        generator = random.Random(f"{self.config.train_cameras_sampling_seed}/train/{epoch}")
-        cameras = self.train_dataset.cameras
-        timesteps = self._timesteps()
-        groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-        for index in self._allowed if self._allowed is not None else range(len(self.train_dataset)):
-            groups[timesteps[index], int(cameras.width[index]), int(cameras.height[index])].append(index)
-        batches = []
-        for key in sorted(groups):
-            members = groups[key]
-            generator.shuffle(members)
-            size = self.config.cameras_per_step
-            batches += [members[start : start + size] for start in range(0, len(members), size)]
-        generator.shuffle(batches)
-        return batches
 
     def _timesteps(self) -> list[int]:
         """The place on the motion of every training image; all 0 for data without time."""
@@ -258,66 +264,11 @@ class EvalImages:
         return (self._datamanager._eval_pair(index) for index in range(len(self)))
 
 
-class ImageCache:
-    """Decoded images, read when first asked for, kept as long as they fit.
-
-    Full, it stays as it is: with an order that visits every image once an epoch, evicting the least recently used image would
-    evict each one just before its next turn.
-    """
-
-    def __init__(self, read: Callable[[int], UInt8[np.ndarray, "height width 3"]], max_bytes: int):
-        self._read, self._free = read, max_bytes
-        self._images: dict[int, UInt8[Tensor, "height width 3"]] = {}
-
-    def __len__(self) -> int:
-        """Number of images held."""
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> UInt8[Tensor, "height width 3"]:
-        image = self._images.get(index)
-        if image is None:
-            image = torch.from_numpy(np.array(self._read(index)))
-            if image.numel() <= self._free:
-                self._free -= image.numel()
-                self._images[index] = image
-        return image
-
-
-def _read_picture(
-    path: Path, size: tuple[int, int], scale: float
-) -> UInt8[np.ndarray, "height width *channels"]:
-    """The pixels of a picture as uint8, resized if the data manager scales its images.
-
-    Args:
-        size: expected width and height after scaling.
-    """
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing.") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}). It may be truncated: export it again."
-        ) from error
-    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        picture = picture.convert(
-            "RGBA" if "transparency" in picture.info else "L" if picture.mode == "1" else "RGB"
-        )
-    if scale != 1.0:
-        picture = picture.resize(
-            (int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BILINEAR
-        )
-    if picture.size != size:
-        raise ValueError(
-            f"{path} is {picture.width} x {picture.height} pixels; the capture's transforms say {size[0]} x {size[1]}."
-        )
-    return np.array(picture)
-
-
-def _on_white(
-    image: UInt8[np.ndarray, "height width 3"], mask: UInt8[np.ndarray, "height width"]
-) -> UInt8[np.ndarray, "height width 3"]:
-    """`mask` is the foreground's coverage, 255 where it is all foreground."""
-    coverage = mask[:, :, None].astype(np.uint16)
-    return ((image * coverage + 255 * (255 - coverage) + 127) // 255).astype(np.uint8)
+def _check(config: AvatarDatamanagerConfig) -> None:
+    flag = "--pipeline.datamanager."
+    for name, least in (("cameras_per_step", 1), ("image_workers", 0), ("prefetch_steps", 0)):
+        value = getattr(config, name)
+        if value < least:
+            raise ValueError(f"{flag}{name.replace('_', '-')} {value}: expected at least {least}.")
+    if not (math.isfinite(config.cache_gb) and config.cache_gb >= 0):
+        raise ValueError(f"{flag}cache-gb {config.cache_gb}: expected a size in GiB, 0 or more.")

@@ -18,7 +18,7 @@ from typing import Literal
 
 from edit3dgs_ns.console import CONSOLE
 
-Status = Literal["ok", "warn", "missing"]
+Status = Literal["ok", "warn", "missing", "wrong"]
 
 TESTED_VERSIONS = {
     "torch": "2.14.1",
@@ -56,13 +56,14 @@ class Finding:
     name: str
     """What was looked for."""
     status: Status
-    """`ok`: fine. `warn`: there, but untested or of no use as it is. `missing`: not there."""
+    """`ok`: fine. `warn`: there, but untested or of no use as it is. `missing`: not there. `wrong`: there, but
+    damaged or at odds with the rest (files of a capture)."""
     found: str
     """What was found, or where it was looked for."""
     advice: str = ""
     """What it is good for and what to do; empty when nothing is to be done."""
     required: bool = False
-    """Whether `make demo` needs it."""
+    """Whether `make demo` needs it; for a capture, whether training does."""
 
 
 # ---------------------------------------------------------------------------------------------- machine

@@ -107,8 +107,17 @@ def frame_entry(
     return entry
 
 
-def transforms_text(entries: Iterable[dict[str, Any]], cameras: dict[int, Camera], head: str) -> str:
-    """A transforms file."""
+def transforms_text(
+    entries: Iterable[dict[str, Any]], cameras: dict[int, Camera], head: str, motion_file: str | None = None
+) -> str:
+    """A transforms file.
+
+    Args:
+        entries: the frames.
+        cameras: one of them gives the shared intrinsics.
+        head: "open-head", or another name for FLAME.
+        motion_file: the npz of all timesteps, where frames have no file of their own.
+    """
     frames = list(entries)
     first = next(iter(cameras.values()))
     fx, fy = float(first.K[0, 0]), float(first.K[1, 1])
@@ -126,4 +135,6 @@ def transforms_text(entries: Iterable[dict[str, Any]], cameras: dict[int, Camera
         "camera_indices": sorted({f["camera_index"] for f in frames}),
         "frames": frames,
     }
+    if motion_file is not None:
+        content["flame_param_path"] = motion_file
     return json.dumps(content, indent=1) + "\n"

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig, find_capture
+from edit3dgs_ns.capture.transforms import find_capture
+from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from tests.tiny_capture import SEQUENCES, UNION, TinyCapture
 
 

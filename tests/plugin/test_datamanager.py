@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDatamanagerConfig, ImageCache
+from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.dataset import _on_white
 from tests.tiny_capture import UNION, TinyCapture
 
 
@@ -79,19 +80,85 @@ def test_groups_by_timestep(tiny_capture: TinyCapture) -> None:
     assert all(len(members) == tiny_capture.cameras - 1 for members in groups.values())
 
 
-def test_cache_is_bounded_and_right() -> None:
+def test_streaming_serves_the_same_batches(tiny_capture: TinyCapture) -> None:
+    """Whether images are decoded ahead or not, kept or not: the same images in the same order."""
+    plain = manager(tiny_capture.union, image_workers=0, cache_gb=1.0)
+    streamed = manager(
+        tiny_capture.union, image_workers=3, prefetch_steps=5, cache_gb=3 * 48 * 48 * 3 / 2**30
+    )
+    for step in range(40):
+        (camera, batch), (other, expected) = streamed.next_train(step), plain.next_train(step)
+        assert batch["image_idx"].tolist() == expected["image_idx"].tolist()
+        assert torch.equal(batch["image"], expected["image"])
+        assert torch.equal(camera.camera_to_worlds, other.camera_to_worlds)
+    assert len(streamed._train_images) == 3  # what fits into the cache
+    assert len(plain._train_images) == len(plain.train_dataset)
+
+
+def test_edits_on_disk_are_streamed(tiny_capture: TinyCapture) -> None:
+    """A replacement given as a function is read when needed, like the images of the capture."""
+    data = manager(tiny_capture.union, cameras_per_step=1, cache_gb=0.0)
     reads: list[int] = []
 
-    def read(index: int) -> np.ndarray:
-        reads.append(index)
-        return np.full((2, 2, 3), index, np.uint8)
+    def reader(index: int, value: int, size: int = 48) -> Any:
+        def read() -> np.ndarray:
+            reads.append(index)
+            return np.full((size, size, 3), value, np.uint8)
 
-    cache = ImageCache(read, max_bytes=30)  # two images of 12 bytes
-    for _ in range(3):
-        for index in range(4):
-            assert (cache[index] == index).all()
-    assert len(cache) == 2
-    assert reads.count(0) == reads.count(1) == 1 and reads.count(2) == reads.count(3) == 3
+        return read
+
+    original = data.train_image(4).clone()
+    for index in (3, 4):
+        data.replace_image(index, reader(index, 10 * index))
+    data.restrict_to(data.replaced_indices())
+    for step in range(6):
+        _, batch = data.next_train(step)
+        assert (batch["image"] == 10 * batch["image_idx"].item()).all()
+    assert len(reads) >= 6 and torch.equal(data.original_image(4), original)
+    data.replace_image(4, reader(4, 99))  # the newest edit counts, also where the former was decoded ahead
+    assert all((data.next_train(s)[1]["image"] != 40).all() for s in range(6, 12))
+    data.replace_image(4, torch.ones(48, 48, 3))
+    assert (data.train_image(4) == 255).all()
+    data.restore_image(4)
+    assert torch.equal(data.train_image(4), original) and data.replaced_indices() == [3]
+    data.replace_image(3, reader(3, 1, size=20))
+    with pytest.raises(ValueError, match=r"image 3 has the shape \(20, 20, 3\), its camera \(48, 48, 3\)"):
+        data.next_train(0) if data.batch_indices(0) == [3] else data.next_train(1)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_an_image_that_breaks_in_training_names_itself(
+    tiny_capture: TinyCapture, tmp_path: Path, damage: str
+) -> None:
+    """Found by a worker ahead of its turn, raised in training when its turn comes."""
+    shutil.copytree(tiny_capture.root, tmp_path / "capture")
+    data = manager(tmp_path / "capture" / UNION, cameras_per_step=1, prefetch_steps=3)
+    path = data.train_dataset.image_filenames[data.batch_indices(4)[0]]
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:300])
+    for step in range(4):
+        data.next_train(step)
+    with pytest.raises((FileNotFoundError, ValueError), match=f"{path.parent}/{path.name}"):
+        data.next_train(4)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("cameras_per_step", 0), ("image_workers", -1), ("prefetch_steps", -1), ("cache_gb", -1.0), ("cache_gb", float("nan"))],
+)  # fmt: skip
+def test_impossible_options_are_refused(tiny_capture: TinyCapture, option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"--pipeline.datamanager.{option.replace('_', '-')} .*expected"):
+        manager(tiny_capture.union, **{option: value})
+
+
+def test_compositing_is_rounded_exactly() -> None:
+    """All colours under all coverages, against exact arithmetic."""
+    colour, coverage = np.meshgrid(np.arange(256), np.arange(256))
+    exact = np.round((colour * coverage + 255.0 * (255 - coverage)) / 255)
+    made = _on_white(np.repeat(colour[:, :, None], 3, axis=2).astype(np.uint8), coverage.astype(np.uint8))
+    np.testing.assert_array_equal(made, np.repeat(exact[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize(("composite", "expected"), [("auto", 255), ("always", 255), ("never", 30)])

@@ -1,0 +1,211 @@
+"""Reading the transforms files of a capture, as VHAP exports them: which picture, mask and head belong to which camera.
+
+Layout (one folder per sequence, and combined `UNION...` folders that hold only the three JSON files)::
+
+    <capture>/<sequence>/images/{t:05d}_{cam:02d}.png  fg_masks/{t:05d}_{cam:02d}.png  flame_param/{t:05d}.npz
+    <capture>/<sequence>/transforms_{train,val,test}.json
+    <capture>/UNION10_.../transforms_{train,val,test}.json      paths inside start with ../<sequence>/
+
+A capture that `edit3dgs import` made of an avatar names one npz with all timesteps at the top level of its transforms files
+("flame_param_path"); timestep_index is the row in it.
+
+Nothing but the JSON files is opened here, so that tens of thousands of frames take about a second.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class FrameEntry:
+    """One image of the capture, with every path absolute and every optional key resolved."""
+
+    image: Path
+    mask: Path | None
+    flame: Path | None
+    timestep_index: int
+    camera_index: int
+    c2w: np.ndarray
+    """(4, 4) float64, camera-to-world, OpenGL axes, metres."""
+    fx: float
+    fy: float
+    cx: float | None
+    """As the file has it: pixels from the left edge; None if it has none."""
+    cy: float | None
+    """As the file has it: pixels from the top or from the bottom edge, which no file says."""
+    width: int
+    height: int
+
+
+def find_capture(data: Path) -> Path:
+    """The folder with the three transforms files: `data` itself, or the single combined set in it.
+
+    Raises:
+        FileNotFoundError: `data` does not exist, or nothing in it is a capture.
+        ValueError: several folders in `data` qualify; the message lists them.
+    """
+    data = Path(os.path.abspath(data.expanduser()))
+    if not data.is_dir():
+        raise FileNotFoundError(
+            f"--data {data}: no such folder. Expected a capture (a folder with transforms_train.json)."
+        )
+    if (data / "transforms_train.json").is_file():
+        return data
+    inside = sorted(p.parent for p in data.glob("*/transforms_train.json"))
+    unions = [p for p in inside if p.name.upper().startswith("UNION")]
+    choices = unions or inside
+    if len(choices) == 1:
+        return choices[0]
+    if not choices:
+        raise FileNotFoundError(
+            f"--data {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP "
+            "exports it, or one made by `edit3dgs capture`."
+        )
+    raise ValueError(
+        f"--data {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}."
+    )
+
+
+def transforms_path(folder: Path, split: str) -> Path:
+    """Where the frames of a split are listed."""
+    return folder / f"transforms_{split}.json"
+
+
+def read_transforms(path: Path) -> dict[str, Any]:
+    """The content of a transforms file; that it has a list of frames is checked, the frames are not.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing. VHAP and `edit3dgs capture` write one for train, val and test (a split may list "
+            "no frames)."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not valid JSON: {error}. It may be truncated: export the capture again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: expected an object with a 'frames' list, found a {type(content).__name__}."
+        )
+    if not isinstance(content.get("frames"), list):
+        raise ValueError(
+            f"{path}: expected a list under 'frames', found {type(content.get('frames')).__name__}."
+        )
+    return content
+
+
+def each_frame(content: dict[str, Any], source: Path) -> Iterator[FrameEntry | ValueError]:
+    """The frames of a transforms file in its order; where one is wrong, the error that says so.
+
+    Args:
+        content: from `read_transforms`.
+        source: the file, for messages and because paths start from its folder.
+    """
+    shared = {key: value for key, value in content.items() if key != "frames"}
+    for number, entry in enumerate(content["frames"]):
+        if not isinstance(entry, dict):
+            kind = type(entry).__name__
+            yield ValueError(f"{source}: frame {number} is a {kind}, expected an object with file_path etc.")
+            continue
+        try:
+            yield _frame({**shared, **entry}, source)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"has no key {error}" if isinstance(error, KeyError) else str(error)
+            yield ValueError(f"{source}: frame {number} {reason}")
+
+
+def _frame(keys: dict[str, Any], source: Path) -> FrameEntry:
+    image = _path(keys, "file_path", source)
+    if image is None:
+        raise KeyError("file_path")
+    c2w = np.asarray(keys["transform_matrix"], dtype=np.float64)
+    if c2w.shape != (4, 4) or not np.isfinite(c2w).all():
+        raise ValueError(f"has a transform_matrix of shape {c2w.shape}; expected 4 x 4 finite numbers.")
+    width, height = _image_size(keys, image)
+    fx, fy = _focal_lengths(keys, width, height)
+    return FrameEntry(
+        image=image,
+        mask=_path(keys, "fg_mask_path", source),
+        flame=_path(keys, "flame_param_path", source),
+        timestep_index=int(keys["timestep_index"]),
+        camera_index=int(keys.get("camera_index", 0)),
+        c2w=c2w,
+        fx=fx,
+        fy=fy,
+        cx=None if keys.get("cx") is None else float(keys["cx"]),
+        cy=None if keys.get("cy") is None else float(keys["cy"]),
+        width=width,
+        height=height,
+    )
+
+
+def _path(keys: dict[str, Any], key: str, source: Path) -> Path | None:
+    """The file that a frame names: it may go up to the capture (the parent of the transforms' folder) and no further."""
+    relative = keys.get(key)
+    if not relative:
+        return None
+    if not isinstance(relative, str):
+        raise TypeError(f"has a path that is no text: {relative!r}.")
+    # Text, not pathlib: five times as fast, and there may be 60,000 of them.
+    folder = os.path.dirname(source)
+    capture = os.path.dirname(folder)
+    path = os.path.normpath(os.path.join(folder, relative))
+    if not path.startswith(os.path.join(capture, "")):
+        raise ValueError(
+            f"has the path {relative!r}, which leaves the capture {capture}; only files inside it are read."
+        )
+    return Path(path)
+
+
+def _image_size(keys: dict[str, Any], image: Path) -> tuple[int, int]:
+    if "w" in keys and "h" in keys:
+        width, height = int(keys["w"]), int(keys["h"])
+        if width < 1 or height < 1:
+            raise ValueError(f"has the size {width} x {height}; expected positive pixels.")
+        return width, height
+    from PIL import Image
+
+    if not image.is_file():
+        raise ValueError(f"has neither 'w' and 'h' nor its image {image}.")
+    try:
+        with Image.open(image) as picture:
+            return picture.size
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        raise ValueError(
+            f"has neither 'w' and 'h' nor an image that can be read: {image} ({error})."
+        ) from error
+
+
+def _focal_lengths(keys: dict[str, Any], width: int, height: int) -> tuple[float, float]:
+    """Focal lengths in pixels, from fl_x and fl_y or from the fields of view (radians)."""
+
+    def focal(length_key: str, angle_key: str, size: int) -> float | None:
+        if length_key in keys:
+            return float(keys[length_key])
+        return size / (2 * math.tan(float(keys[angle_key]) / 2)) if angle_key in keys else None
+
+    fx, fy = focal("fl_x", "camera_angle_x", width), focal("fl_y", "camera_angle_y", height)
+    if fx is None and fy is None:
+        raise KeyError("fl_x (or camera_angle_x)")
+    fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
+    assert fx is not None and fy is not None
+    if not (math.isfinite(fx) and math.isfinite(fy) and fx > 0 and fy > 0):
+        raise ValueError(f"has the focal lengths {fx}, {fy}; expected positive pixels.")
+    return fx, fy
