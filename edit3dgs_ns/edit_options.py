@@ -32,19 +32,45 @@ class EditorConfig:
     scheduler: Literal["ddim", "shipped"] = "ddim"
     """DDIM, or the scheduler shipped with the model."""
     views_per_forward: int = 4
-    """Views denoised together; less needs less memory."""
+    """Views that go through the diffusion model together; less needs less memory. Halved by itself when a CUDA
+    device runs out of memory."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Precision of the diffusion model: `auto` is float16 on CUDA, else float32."""
     device: str = "auto"
     """Device of the diffusion model: `auto` is that of the avatar."""
     shared_noise: bool = True
     """All views start from the same noise, so that what the noise decides agrees between them."""
+    correspondence: Literal["none", "epipolar", "rig"] = "rig"
+    """How the views of a batch agree: key views look at each other, and the others take over what these found
+    at the same spot of the head. `rig`: the spot is known from the avatar, across cameras and timesteps;
+    `epipolar`: it is searched by its looks, on the line where the key view must show it; `none`: each view is
+    edited alone."""
+    views_per_key: int = 5
+    """At each denoising step one view in so many neighbours is a key view."""
+    self_attention_below: int = 100
+    """Below this diffusion timestep (of usually 1000) each view is denoised alone; 0 for never."""
+    keep: str = "none"
+    """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
+    expression. Any region of the rig; an unknown name lists them."""
+    only: str = "none"
+    """Parts of the head that alone are edited, like `hair`; `none` edits all."""
+    keep_strength: float = 1.0
+    """How much of the original is put back where it is kept, from 0 to 1."""
+    keep_from: float = 0.5
+    """Share of a round's denoising steps after which the original begins to be put back."""
+    keep_until: float = 1.0
+    """Share of a round's denoising steps after which it is put back no more."""
+    attention_slicing: bool = False
+    """Compute attention one head at a time. Slower; only for devices where PyTorch's own memory-saving attention
+    is not available."""
+    offload: Literal["none", "model", "layers"] = "none"
+    """Keep the diffusion model's parts in main memory while they are not needed: whole `model`s (text encoder,
+    UNet, VAE) or single `layers` (much slower, needs least memory). CUDA only."""
 
 
 def check_options(config: EditPipelineConfig, world_size: int = 1) -> None:
     """Raise a ValueError or FileNotFoundError for what can be known to be wrong before anything is read."""
     from edit3dgs_ns.checkpoints import find_checkpoint
-    from edit3dgs_ns.editing.loading import check_model
 
     if not (config.model.prompt or "").strip():
         raise ValueError(
@@ -52,19 +78,21 @@ def check_options(config: EditPipelineConfig, world_size: int = 1) -> None:
         )
     if world_size > 1:
         raise ValueError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
-    for name in ("rounds", "edit_every", "views_per_edit"):
+    for name in ("rounds", "edit_every", "views_per_edit", "timesteps_per_edit"):
         if getattr(config, name) < 1:
             raise ValueError(
                 f"--pipeline.{name.replace('_', '-')} {getattr(config, name)}: expected at least 1."
             )
-    if config.final_steps < 0 or config.base_steps < 0:
-        raise ValueError("--pipeline.final-steps and --pipeline.base-steps cannot be negative.")
+    if min(config.final_steps, config.base_steps, config.anchors) < 0:
+        raise ValueError(
+            "--pipeline.final-steps, --pipeline.base-steps and --pipeline.anchors cannot be negative."
+        )
     if not 0 < config.noise_last <= config.noise_first <= 1:
         raise ValueError(
             f"--pipeline.noise-first {config.noise_first} --pipeline.noise-last {config.noise_last}: expected "
             "0 < last <= first <= 1."
         )
-    check_model(config.editor.model)
+    check_editor(config.editor)
     if config.avatar is not None:
         find_checkpoint(config.avatar, "--pipeline.avatar", "a run of `ns-train rigged-splatfacto`")
     elif config.base_steps == 0:
@@ -73,9 +101,26 @@ def check_options(config: EditPipelineConfig, world_size: int = 1) -> None:
         )
 
 
+def check_editor(config: EditorConfig) -> None:
+    """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
+    from edit3dgs_ns.editing.loading import check_model
+
+    check_model(config.model)
+    if not (0 <= config.keep_strength <= 1 and 0 <= config.keep_from <= config.keep_until <= 1):
+        raise ValueError(
+            f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
+            f"--pipeline.editor.keep-until {config.keep_until}: expected numbers from 0 to 1, and from <= until."
+        )
+    for name, least in (("views_per_forward", 1), ("views_per_key", 1), ("self_attention_below", 0)):
+        if getattr(config, name) < least:
+            raise ValueError(
+                f"--pipeline.editor.{name.replace('_', '-')} {getattr(config, name)}: expected at least {least}."
+            )
+
+
 def base_rates(base_steps: int) -> dict[str, Callable[[int], float]]:
-    """The learning rates of `ns-train rigged-splatfacto`, as functions of the step."""
-    from edit3dgs_ns.method_configs.rigged_splatfacto import avatar_optimizers
+    """The learning rates of `ns-train rigged-splatfacto-fast`, as functions of the step."""
+    from edit3dgs_ns.method_configs.rigged_splatfacto_fast import avatar_optimizers
 
     def rate(first: float, last: float) -> Callable[[int], float]:
         return lambda step: first * math.exp(math.log(last / first) * min(step / max(base_steps, 1), 1.0))

@@ -46,14 +46,19 @@ class EditPipelineConfig(VanillaPipelineConfig):
     base_steps: int = 3000
     """Steps that the avatar is trained for before the first edit, when none is given."""
     rounds: int = 20
-    """Batches that are edited; each is several cameras of one timestep. Every timestep has its turn before
-    any comes again."""
+    """Batches that are edited; each is several cameras of one timestep or more. Every timestep has its turn
+    before any comes again."""
     edit_every: int = 50
     """Steps from one edit to the next."""
     views_per_edit: int = 4
-    """Cameras in a batch."""
+    """Cameras of each timestep in a batch."""
+    timesteps_per_edit: int = 1
+    """Timesteps in a batch. With more than one, its key views steer all of them (--pipeline.editor.correspondence rig)."""
     final_steps: int = 200
     """Steps after the last batch's own, with falling learning rates."""
+    anchors: int = 0
+    """Views of the first round that every later round edits along as key views, so that it follows their look. Each
+    costs as much as any other view of a batch, and is trained on no second time."""
     timestep_order: Literal["random", "sequential"] = "random"
     """Which timestep is edited next."""
     noise_first: float = 0.98
@@ -63,6 +68,8 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """The same for the last round."""
     new_noise: bool = False
     """Draw new noise in every round."""
+    masks: Literal["rig"] = "rig"
+    """Where the masks of --pipeline.editor.keep and --pipeline.editor.only come from: `rig`, the avatar itself."""
     train_on: Literal["edited", "mixed"] = "edited"
     """Once there are edits, train on edited images only, or on all images of the capture."""
     densify: bool = False
@@ -96,6 +103,7 @@ class EditPipeline(VanillaPipeline):
         self._editor: Any = None
         self._resumed: dict[str, Any] | None = None
         self._rounds: Any = None
+        self._keep_masks: Any = None
         self._schedule = self._make_schedule()
         self._rates: dict[str, float] = {}
         self._motion_trains = config.model.fine_tune_motion and not config.edit_motion
@@ -105,6 +113,9 @@ class EditPipeline(VanillaPipeline):
 
                 path = load_avatar(self._avatar_model, config.avatar)
                 CONSOLE.log(f"Editing the avatar of {path}")
+            from edit3dgs_ns.edit_masks import make_keep_masks
+
+            self._keep_masks = make_keep_masks(config, self.datamanager, self._avatar_model)
             self._editor = self._load_editor()
 
     # -- the plan --------------------------------------------------------------------------------------------
@@ -205,6 +216,7 @@ class EditPipeline(VanillaPipeline):
             self.datamanager.indices_by_timestep(),
             rounds=config.rounds,
             views_per_edit=config.views_per_edit,
+            timesteps_per_edit=config.timesteps_per_edit,
             order=config.timestep_order,
             noise_first=config.noise_first,
             noise_last=config.noise_last,
@@ -213,6 +225,7 @@ class EditPipeline(VanillaPipeline):
         )
 
     def _load_editor(self) -> Any:
+        from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
         from edit3dgs_ns.editing.loading import load_editor
 
         options = self.config.editor
@@ -223,6 +236,11 @@ class EditPipeline(VanillaPipeline):
             scheduler=options.scheduler,
             views_per_forward=options.views_per_forward,
             resolution=options.resolution,
+            sharing=SharingOptions(
+                options.correspondence, options.views_per_key, options.self_attention_below
+            ),
+            attention_slicing=options.attention_slicing,
+            offload=options.offload,
         )
         warning = editor.unknown_instruction(self._prompt)
         if warning is not None:
@@ -235,18 +253,13 @@ class EditPipeline(VanillaPipeline):
 
     def _start(self, trainer: Any) -> None:
         """Open the store, go on with a resumed run, and set the run's length."""
-        from edit3dgs_ns.rounds import HISTORY_FILE, EditRounds, History, RequestOptions
+        from edit3dgs_ns.edit_requests import RequestMaker, RequestOptions
+        from edit3dgs_ns.rounds import HISTORY_FILE, EditRounds, History
 
         run, resumed_run = trainer.base_dir, self._resumed_run(trainer)
         run.mkdir(parents=True, exist_ok=True)
-        options = self.config.editor
-        request = RequestOptions(
-            self._prompt,
-            options.shared_noise,
-            options.guidance_scale,
-            options.image_guidance_scale,
-            options.steps,
-        )
+        options = RequestOptions.of(self._prompt, self.config.editor)
+        requests = RequestMaker(self.datamanager, self._avatar_model, options, self._keep_masks)
         history = History(
             run / HISTORY_FILE, self._prompt, self.config.rounds, self.base_steps, self._editor.settings
         )
@@ -255,12 +268,12 @@ class EditPipeline(VanillaPipeline):
         history.save()
         self._rounds = EditRounds(
             self.datamanager,
-            self._avatar_model,
+            requests,
             self._editor,
-            request,
             self._open_store(run, resumed_run),
             history,
             rounds=self.config.rounds,
+            anchors=self.config.anchors,
             train_on=self.config.train_on,
         )
         self._rates = {name: o.param_groups[0]["lr"] for name, o in trainer.optimizers.optimizers.items()}
@@ -306,7 +319,12 @@ class EditPipeline(VanillaPipeline):
             "image_guidance_scale": options.image_guidance_scale,
             "steps": options.steps,
             "shared_noise": options.shared_noise,
+            "keep": self._keep_masks.settings(),
+            "keep_strength": options.keep_strength,
+            "keep_from": options.keep_from,
+            "keep_until": options.keep_until,
             "new_noise": self.config.new_noise,
+            "anchors": self.config.anchors,
             "images": hashlib.sha256(names.encode()).hexdigest()[:12],
         }
         del settings["round"]

@@ -39,7 +39,7 @@ def test_core_imports_where_nerfstudio_is_not_installed() -> None:
     _run_python("\n".join(lines))
 
 
-@pytest.mark.parametrize("method", ["rigged_splatfacto", "edit3dgs"])
+@pytest.mark.parametrize("method", ["rigged_splatfacto", "rigged_splatfacto_fast", "edit3dgs"])
 def test_method_configs_load_no_heavy_library(method: str) -> None:
     """Every `ns-*` command imports them: what they load, everybody waits for."""
     heavy = ["diffusers", "transformers", "sam2", "groundingdino", "numba"]

@@ -43,10 +43,16 @@ class EditRequest:
     """Camera-to-world of every view."""
     K: Float[np.ndarray, "views 3 3"] | None = None
     """Intrinsics of every view."""
-    timestep: int = 0
-    """Place of the batch on the motion."""
+    timesteps: tuple[int, ...] = ()
+    """Place on the motion of every view; all 0 when not given. One batch may span several."""
+    canonical: Float[np.ndarray, "views height width 3"] | None = None
+    """Where every pixel's spot lies on the canonical head, in metres; NaN where a pixel shows nothing of the
+    avatar. Pixels of any two views and timesteps show the same spot where these agree."""
     view_ids: tuple[int, ...] = ()
     """A number for every view that stays the same from request to request; 0, 1, ... when not given."""
+    anchors: tuple[int, ...] = ()
+    """Positions of views that are key views at every step: a look carried along from earlier requests, which the
+    other views are to follow. They are edited and returned like the others."""
     seed: int = 0
     """Seed of the noise."""
     shared_noise: bool = True
@@ -59,6 +65,14 @@ class EditRequest:
     """Weight of the sentence (s_T); None for the editor's own."""
     image_guidance_scale: float | None = None
     """Weight of the original image (s_I); None for the editor's own."""
+    keep_mask: Float[np.ndarray, "views height width"] | None = None
+    """1 where a view keeps what its original shows (the expression: eyes and mouth), 0 where it is edited."""
+    keep_strength: float = 1.0
+    """How much of the original is put back under the mask, from 0 to 1."""
+    keep_from: float = 0.5
+    """Share of the round's denoising steps after which the original begins to be put back."""
+    keep_until: float = 1.0
+    """Share of the round's denoising steps after which it is put back no more."""
     steps: int | None = None
     """Denoising steps for the whole schedule, of which a noise below 1 takes its share; None for the editor's
     own."""
@@ -78,6 +92,8 @@ class EditRequest:
         for name, matrix, size in (("c2w", self.c2w, 4), ("K", self.K, 3)):
             if matrix is not None and matrix.shape != (views, size, size):
                 raise ValueError(f"{name} has shape {matrix.shape}; expected {(views, size, size)}.")
+        self._check_geometry()
+        self._check_retention()
         if not self.view_ids:
             object.__setattr__(self, "view_ids", tuple(range(views)))
         if len(set(self.view_ids)) != views:
@@ -92,6 +108,34 @@ class EditRequest:
         ):
             if scale is not None and not (np.isfinite(scale) and scale >= 0):
                 raise ValueError(f"{name} {scale}: expected a number of at least 0.")
+
+    def _check_geometry(self) -> None:
+        views = self.num_views
+        if not self.timesteps:
+            object.__setattr__(self, "timesteps", (0,) * views)
+        if len(self.timesteps) != views:
+            raise ValueError(f"timesteps {self.timesteps}: expected one for each of {views} views.")
+        if len({*self.anchors} & {*range(views)}) != len(self.anchors) or len(self.anchors) >= views:
+            raise ValueError(
+                f"anchors {self.anchors}: expected different positions among the {views} views, and not all of them."
+            )
+        if self.canonical is not None and self.canonical.shape != self.images.shape:
+            raise ValueError(f"canonical has shape {self.canonical.shape}; expected {self.images.shape}.")
+
+    def _check_retention(self) -> None:
+        mask, expected = self.keep_mask, self.images.shape[:3]
+        if mask is not None:
+            if mask.shape != expected:
+                raise ValueError(f"keep_mask has shape {mask.shape}; expected {expected}.")
+            low, high = float(mask.min()), float(mask.max())
+            if not (low >= 0.0 and high <= 1.0):
+                raise ValueError(f"keep_mask: expected values in [0, 1], found {low:.3g} to {high:.3g}.")
+        if not 0.0 <= self.keep_strength <= 1.0:
+            raise ValueError(f"keep_strength {self.keep_strength}: expected a number from 0 to 1.")
+        if not 0.0 <= self.keep_from <= self.keep_until <= 1.0:
+            raise ValueError(
+                f"keep_from {self.keep_from} and keep_until {self.keep_until}: expected 0 <= from <= until <= 1."
+            )
 
     @property
     def num_views(self) -> int:
@@ -128,6 +172,11 @@ class Editor(Protocol):
     def settings(self) -> dict[str, Any]:
         """Name and options of the editor as JSON values: two editors with equal settings give equal
         results."""
+        ...
+
+    @property
+    def views_depend(self) -> bool:
+        """What a view becomes depends on the others of its request: a batch is then always asked for as a whole."""
         ...
 
     def unknown_instruction(self, prompt: str) -> str | None:

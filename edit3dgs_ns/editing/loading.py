@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edit3dgs_ns.editing.instruct_pix2pix import EditorDefaults, InstructPix2Pix
+from edit3dgs_ns.editing.instruct_pix2pix import EditorDefaults, InstructPix2Pix, SharingOptions
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +21,10 @@ OPTION = "--pipeline.editor.model"
 
 Scheduler = Literal["ddim", "shipped"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Offload = Literal["none", "model", "layers"]
 
 _PARTS = ("unet", "vae", "text_encoder")
+_ORDER_OF_USE = ("text_encoder", "unet", "vae")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OTHERWISE = f"Or use the small embedded editor, which knows a few instructions: {OPTION} demo"
 
@@ -34,6 +37,9 @@ def load_editor(
     scheduler: Scheduler = "ddim",
     views_per_forward: int = 4,
     resolution: int | None = None,
+    sharing: SharingOptions | None = None,
+    attention_slicing: bool = False,
+    offload: Offload = "none",
 ) -> InstructPix2Pix:
     """An InstructPix2Pix from the hub, from a folder in diffusers' format, or the embedded one.
 
@@ -48,18 +54,23 @@ def load_editor(
         views_per_forward: views denoised together.
         resolution: longer side in pixels that images are scaled to; None for what `edit3dgs.json` says, else
             as they are.
+        sharing: how the views of a batch are made to agree; each is edited alone if not given.
+        attention_slicing: compute attention one head at a time.
+        offload: keep whole `model`s or single `layers` in main memory while they are not needed.
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
-        ValueError: `model` is neither, or not an InstructPix2Pix.
+        ValueError: `model` is neither, or not an InstructPix2Pix; or the device cannot do what is asked.
     """
     import torch
 
+    device = torch.device(device)
+    check_device(device, offload)
     source = check_model(model)
-    precision = _precision(dtype, torch.device(device))
-    parts = _read_parts(source, precision)
-    for name in _PARTS:
-        parts[name].to(device)
+    parts = _read_parts(source, _precision(dtype, device))
+    if attention_slicing:
+        parts["unet"].set_attention_slice("max")
+    free_memory = _place(parts, device, offload)
     return InstructPix2Pix(
         parts["unet"],
         parts["vae"],
@@ -68,8 +79,26 @@ def load_editor(
         _pick_scheduler(parts["scheduler"], scheduler),
         name=str(model),
         defaults=_defaults(source, resolution),
+        sharing=sharing,
         views_per_forward=views_per_forward,
+        device=device,
+        free_memory=free_memory,
     )
+
+
+def check_device(device: torch.device, offload: Offload) -> None:
+    """Raise a ValueError when there is no such device, or it cannot do what is asked of it."""
+    import torch
+
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--pipeline.editor.device {device}: PyTorch finds no CUDA device. Choose cpu, or auto for the avatar's."
+        )
+    if device.type == "cpu" and offload != "none":
+        raise ValueError(
+            f"--pipeline.editor.offload {offload} frees the memory of a CUDA device, and the device is cpu. Leave it at "
+            "none."
+        )
 
 
 def check_model(model: str | Path) -> Path | str:
@@ -166,6 +195,35 @@ def _read_parts(source: Path | str, precision: torch.dtype) -> dict[str, Any]:
     return dict(pipeline.components)
 
 
+def _place(parts: dict[str, Any], device: torch.device, offload: Offload) -> Callable[[], None] | None:
+    """Put the models on the device, or let accelerate bring them there when they are used.
+
+    Returns:
+        What brings them back to main memory after an edit, where they do not go back by themselves.
+    """
+    models = [parts[name] for name in _ORDER_OF_USE]
+    if offload == "none":
+        for model in models:
+            model.to(device)
+        return None
+    from accelerate import cpu_offload, cpu_offload_with_hook
+
+    if offload == "layers":
+        for model in models:
+            cpu_offload(model, device, offload_buffers=True)
+        return None
+    hooks: list[Any] = []
+    for model in models:
+        _, hook = cpu_offload_with_hook(model, device, prev_module_hook=hooks[-1] if hooks else None)
+        hooks.append(hook)
+
+    def free_memory() -> None:
+        for hook in hooks:
+            hook.offload()
+
+    return free_memory
+
+
 def _explain(source: Path | str, error: Exception) -> Exception:
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else 'no details'}"
     if isinstance(source, Path):
@@ -195,6 +253,17 @@ def _pick_scheduler(shipped: Any, wanted: Scheduler) -> Any:
     # alpha 1.
     latent = {key: False for key in ("clip_sample", "set_alpha_to_one") if key not in shipped.config}
     return DDIMScheduler.from_config(shipped.config, **latent)
+
+
+def editor_version(model: str | Path) -> str:
+    """What the `edit3dgs.json` of a folder says of its weights' version; empty where it says nothing.
+
+    Raises:
+        ValueError, FileNotFoundError: as `check_model`.
+    """
+    source = find_model(model)
+    path = source / DEFAULTS_FILE if isinstance(source, Path) else None
+    return str(_read_json(path).get("version", "")) if path is not None and path.is_file() else ""
 
 
 def _defaults(source: Path | str, resolution: int | None) -> EditorDefaults:

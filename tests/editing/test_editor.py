@@ -10,7 +10,7 @@ from edit3dgs_ns.editing.editor import EditResult
 
 
 def test_request_and_result_survive_pickling(make_request):
-    request = make_request(views=2, c2w=np.tile(np.eye(4, dtype=np.float32), (2, 1, 1)), timestep=3)
+    request = make_request(views=2, c2w=np.tile(np.eye(4, dtype=np.float32), (2, 1, 1)), timesteps=(3, 5))
     copy = pickle.loads(pickle.dumps(request))
     for field in dataclasses.fields(request):
         np.testing.assert_equal(getattr(copy, field.name), getattr(request, field.name))
@@ -36,6 +36,13 @@ def test_request_holds_only_arrays_and_plain_values(make_request):
         ({"c2w": np.zeros((3, 3, 4), dtype=np.float32)}, "c2w"),
         ({"K": np.zeros((2, 3, 3), dtype=np.float32)}, "K has shape"),
         ({"view_ids": (1, 1, 2)}, "view_ids"),
+        ({"timesteps": (1, 2)}, "timesteps"),
+        ({"canonical": np.zeros((3, 16, 16, 3), dtype=np.float32)}, "canonical has shape"),
+        ({"keep_mask": np.zeros((3, 16, 16), dtype=np.float32)}, "keep_mask has shape"),
+        ({"keep_mask": np.full((3, 32, 32), 2, dtype=np.float32)}, "keep_mask: expected values"),
+        ({"keep_mask": np.full((3, 32, 32), np.nan, dtype=np.float32)}, "keep_mask: expected values"),
+        ({"keep_strength": 1.5}, "keep_strength"),
+        ({"keep_from": 0.8, "keep_until": 0.5}, "keep_from"),
         ({"noise": 0.0}, "noise"),
         ({"noise": 1.5}, "noise"),
         ({"steps": 0}, "steps"),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.editing.instruct_pix2pix import guidance_weights
-from edit3dgs_ns.editing.loading import load_editor
+from edit3dgs_ns.editing.guidance import guidance_weights
+from edit3dgs_ns.editing.loading import DEMO_FOLDER, load_editor
 
 
 def _diffusers_result(folder, request, guidance_scale, image_guidance_scale, seed):
@@ -35,6 +35,16 @@ def test_pure_noise_gives_what_diffusers_gives(make_tiny_editor, make_request, p
     )
     ours = load_editor(folder, scheduler="shipped").edit(request).images[0]
     np.testing.assert_allclose(ours, _diffusers_result(folder, request, 4.0, 1.7, 5), atol=1e-4)
+
+
+def test_the_demo_editor_gives_what_diffusers_gives(make_request):
+    scales = {"guidance_scale": 1.3, "image_guidance_scale": 1.1}
+    request = make_request(
+        views=1, height=256, width=256, noise=1.0, seed=5, steps=3, prompt="Turn her skin green", **scales
+    )
+    ours = load_editor("demo", scheduler="shipped").edit(request).images[0]
+    expected = _diffusers_result(DEMO_FOLDER, request, *scales.values(), 5)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
 def test_converted_scheduler_is_ddim_on_the_shipped_noise_schedule(make_tiny_editor):
@@ -119,11 +129,40 @@ def test_any_size_comes_back_in_its_size(tiny_editor_folder, make_request, heigh
     assert result.images.min() >= 0 and result.images.max() <= 1
 
 
+def test_padding_is_white_and_the_picture_in_it_whole(tiny_editor_folder, make_request):
+    """What is given to the autoencoder, for a size that is no multiple of anything."""
+    editor = load_editor(tiny_editor_folder)
+    assert editor.size_multiple == 4
+    canvases = []
+    editor.vae.encoder.register_forward_pre_hook(lambda module, args: canvases.append(args[0]))
+    request = make_request(views=1, height=50, width=34, steps=1)
+    editor.edit(request)
+    canvas = (canvases[0][0].permute(1, 2, 0).numpy() + 1) / 2
+    assert canvas.shape == (52, 36, 3)
+    np.testing.assert_allclose(canvas[1:51, 1:35], request.originals[0], atol=1e-6)
+    canvas[1:51, 1:35] = 1
+    np.testing.assert_array_equal(canvas, 1)
+
+
+def test_kept_parts_are_the_originals(tiny_editor_folder, make_request):
+    """With everything kept to the end, what comes out is the autoencoder's picture of the original."""
+    editor = load_editor(tiny_editor_folder)
+    mask = np.ones((2, 32, 32), np.float32)
+    request = make_request(views=2, keep_mask=mask)
+    canvas = torch.from_numpy(request.originals).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        decoded = editor.vae.decode(editor.vae.encode(2 * canvas - 1).latent_dist.mode()).sample
+    expected = (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(editor.edit(request).images, expected, atol=1e-5)
+    free = editor.edit(make_request(views=2)).images
+    np.testing.assert_array_equal(editor.edit(make_request(views=2, keep_mask=0 * mask)).images, free)
+
+
 def test_resolution_scales_to_the_model(make_tiny_editor, make_request):
     editor = load_editor(make_tiny_editor(settings={"resolution": 32}))
     sizes = []
     editor.vae.encoder.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape[-2:])))
-    assert editor.edit(make_request(views=1, height=96, width=64, steps=1)).images.shape == (1, 96, 64, 3)
+    assert editor.edit(make_request(views=1, height=802, width=550, steps=1)).images.shape == (1, 802, 550, 3)
     assert sizes == [(32, 24)]
 
 
@@ -131,7 +170,7 @@ def test_progress_counts_all_steps_of_all_views(tiny_editor_folder, make_request
     calls = []
     editor = load_editor(tiny_editor_folder, views_per_forward=2)
     editor.edit(make_request(views=3, steps=4), progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1] == (12, 12) and [done for done, _ in calls] == [2, 4, 6, 8, 9, 10, 11, 12]
+    assert calls[-1] == (12, 12) and [done for done, _ in calls] == [2, 3, 5, 6, 8, 9, 11, 12]
 
 
 def test_guidance_weights_are_equation_three_and_zero_branches_cost_nothing(tiny_editor_folder, make_request):
@@ -160,7 +199,7 @@ def test_weights_do_not_ask_for_gradients(tiny_editor_folder):
     )
 
 
-def test_views_are_handed_over_as_soon_as_they_are_final(tiny_editor_folder, make_request):
+def test_views_are_handed_over_when_they_are_final(tiny_editor_folder, make_request):
     steps, kept = [], {}
     editor = load_editor(tiny_editor_folder, views_per_forward=2)
 
@@ -168,5 +207,5 @@ def test_views_are_handed_over_as_soon_as_they_are_final(tiny_editor_folder, mak
         kept[view] = (len(steps), image)
 
     result = editor.edit(make_request(views=3, steps=4), lambda done, total: steps.append(done), finished)
-    assert [kept[view][0] for view in range(3)] == [4, 4, 8]
+    assert [kept[view][0] for view in range(3)] == [8, 8, 8]
     np.testing.assert_array_equal(np.stack([kept[view][1] for view in range(3)]), result.images)

@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from edit3dgs_ns.editing import loading
+from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
 from edit3dgs_ns.editing.loading import find_model, load_editor
 
 
@@ -130,3 +132,71 @@ def test_demo_is_the_embedded_folder(tiny_editor_folder, monkeypatch):
 def test_bad_settings_name_the_file(make_tiny_editor):
     with pytest.raises(ValueError, match=r"edit3dgs\.json"):
         load_editor(make_tiny_editor(settings={"steps": "many"}))
+
+
+@pytest.mark.parametrize("correspondence", ["none", "rig"])
+def test_attention_slicing_gives_the_same(tiny_editor_folder, make_request, correspondence):
+    from diffusers.models.attention_processor import SlicedAttnProcessor
+
+    y, x = np.mgrid[:32, :32].astype(np.float32) / 320
+    request = make_request(
+        views=3,
+        canonical=np.tile(np.stack([x, y, 0 * x], axis=-1), (3, 1, 1, 1)),
+        c2w=np.tile(np.eye(4, dtype=np.float32), (3, 1, 1)),
+        steps=2,
+    )
+    sharing = SharingOptions(correspondence, views_per_key=2)
+    sliced = load_editor(tiny_editor_folder, sharing=sharing, attention_slicing=True)
+    assert all(isinstance(p, SlicedAttnProcessor) for p in sliced.unet.attn_processors.values())
+    expected = load_editor(tiny_editor_folder, sharing=sharing).edit(request).images
+    np.testing.assert_allclose(sliced.edit(request).images, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("offload", ["model", "layers"])
+def test_offloaded_parts_come_when_they_are_used(tiny_editor_folder, make_request, offload, monkeypatch):
+    """accelerate's hooks, with the CPU in the place of the device."""
+    request = make_request(views=2, steps=2)
+    expected = load_editor(tiny_editor_folder).edit(request).images
+    monkeypatch.setattr(loading, "check_device", lambda device, offload: None)
+    editor = load_editor(tiny_editor_folder, offload=offload)
+    parts = (editor.unet, editor.vae, editor.text_encoder)
+    assert all(hasattr(part, "_hf_hook") for part in parts)
+    if offload == "layers":
+        assert all(p.device.type == "meta" for part in parts for p in part.parameters())
+    for _ in range(2):
+        np.testing.assert_allclose(editor.edit(request).images, expected, atol=1e-5)
+
+
+def test_offloading_frees_the_device_after_an_edit(tiny_editor_folder, make_request, monkeypatch):
+    freed = []
+    place = loading._place
+
+    def record(parts, device, offload):
+        free_memory = place(parts, device, offload)
+        return lambda: (freed.append(True), free_memory())
+
+    monkeypatch.setattr(loading, "check_device", lambda device, offload: None)
+    monkeypatch.setattr(loading, "_place", record)
+    editor = load_editor(tiny_editor_folder, offload="model")
+    editor.edit(make_request(views=1, steps=1))
+    with pytest.raises(RuntimeError):
+        editor.edit(make_request(views=1, steps=1), progress=lambda *_: (_ for _ in ()).throw(RuntimeError))
+    assert freed == [True, True]
+
+
+def test_what_the_device_cannot_do_is_named(tiny_editor_folder, monkeypatch):
+    import torch
+
+    with pytest.raises(ValueError, match=r"--pipeline\.editor\.offload model"):
+        load_editor(tiny_editor_folder, offload="model")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"--pipeline\.editor\.device cuda"):
+        load_editor(tiny_editor_folder, device="cuda")
+
+
+def test_auto_precision_is_half_on_cuda_only():
+    import torch
+
+    assert loading._precision("auto", torch.device("cuda")) == torch.float16
+    assert loading._precision("auto", torch.device("cpu")) == torch.float32
+    assert loading._precision("bfloat16", torch.device("cuda")) == torch.bfloat16

@@ -20,7 +20,7 @@ def _schedule(**options) -> EditSchedule:
 def test_every_timestep_once_a_turn(order, seed, timesteps):
     views = {t: [t] for t in range(timesteps)}
     schedule = EditSchedule(views, rounds=3 * timesteps, views_per_edit=1, order=order, seed=seed)
-    seen = [schedule.batch(r).timestep for r in range(3 * timesteps)]
+    seen = [schedule.batch(r).timesteps[0] for r in range(3 * timesteps)]
     for turn in range(3):
         assert sorted(seen[turn * timesteps : (turn + 1) * timesteps]) == list(range(timesteps))
 
@@ -33,6 +33,26 @@ def test_every_view_has_its_turn_and_none_comes_twice_in_a_batch(cameras, count,
         assert len(set(batch)) == len(batch) == min(count, cameras)
     counts = Counter(view for batch in batches for view in batch)
     assert set(counts) == set(range(cameras)) and max(counts.values()) - min(counts.values()) <= 1
+
+
+@given(
+    timesteps=st.integers(1, 6), together=st.integers(1, 4), cameras=st.integers(1, 4), count=st.integers(1, 5),
+    order=st.sampled_from(["random", "sequential"]),
+)  # fmt: skip
+def test_a_batch_may_span_timesteps(timesteps, together, cameras, count, order):
+    views = {t: [10 * t + camera for camera in range(cameras)] for t in range(timesteps)}
+    schedule = EditSchedule(
+        views, rounds=2 * timesteps, views_per_edit=count, timesteps_per_edit=together, order=order
+    )
+    batches = [schedule.batch(r) for r in range(2 * timesteps)]
+    for batch in batches:
+        assert list(batch.views) == sorted(set(batch.views))
+        assert batch.timesteps == tuple(view // 10 for view in batch.views)
+    # Every timestep has its turn before any comes again, whichever rounds that falls into.
+    first = [t for batch in batches for t in dict.fromkeys(batch.timesteps)]
+    if timesteps % min(together, timesteps) == 0:
+        assert sorted(first[:timesteps]) == list(range(timesteps))
+        assert all(len(set(batch.timesteps)) == min(together, timesteps) for batch in batches)
 
 
 def test_noise_falls_from_first_to_last():
@@ -61,7 +81,9 @@ def test_resumes_where_it_stopped():
     assert seen == expected
 
 
-@pytest.mark.parametrize("option", [{"seed": 1}, {"order": "sequential"}, {"views_per_edit": 3}])
+@pytest.mark.parametrize(
+    "option", [{"seed": 1}, {"order": "sequential"}, {"views_per_edit": 3}, {"timesteps_per_edit": 2}]
+)
 def test_another_schedule_is_not_resumed(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         _schedule(**option).load_state_dict(_schedule().state_dict())
@@ -69,7 +91,7 @@ def test_another_schedule_is_not_resumed(option):
 
 def test_few_rounds_in_order_spread_over_the_motion():
     schedule = EditSchedule({t: [t] for t in range(100)}, rounds=5, views_per_edit=1, order="sequential")
-    assert [schedule.batch(r).timestep for r in range(5)] == [0, 20, 40, 60, 80]
+    assert [schedule.batch(r).timesteps[0] for r in range(5)] == [0, 20, 40, 60, 80]
 
 
 def test_seeds():
@@ -82,6 +104,7 @@ def test_seeds():
     [
         {"rounds": 0},
         {"views_per_edit": 0},
+        {"timesteps_per_edit": 0},
         {"noise_first": 0.2, "noise_last": 0.3},
         {"noise_last": 0.0},
         {"views_by_timestep": {}},

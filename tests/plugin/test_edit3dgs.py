@@ -62,9 +62,9 @@ def _train(config):
 @pytest.fixture(scope="module")
 def avatar(capture, tmp_path_factory) -> Path:
     """The run folder of an avatar trained for a few steps."""
-    from edit3dgs_ns.method_configs.rigged_splatfacto import rigged_splatfacto
+    from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
 
-    config = copy.deepcopy(rigged_splatfacto.config)
+    config = copy.deepcopy(rigged_splatfacto_fast.config)
     config.output_dir, config.timestamp = tmp_path_factory.mktemp("avatar"), "run"
     config.max_num_iterations, config.machine.device_type = 8, "cpu"
     config.pipeline.datamanager.dataparser.data = capture
@@ -160,6 +160,7 @@ class _GreenEditor:
     """An editor whose result is known: everything but the white background turns green."""
 
     settings: ClassVar[dict] = {"editor": "green"}
+    views_depend = False
 
     def unknown_instruction(self, prompt):
         return None
@@ -185,7 +186,7 @@ def test_the_avatar_takes_on_the_edit_in_views_that_were_never_edited(make_confi
     unseen = next(v for v in range(len(datamanager.train_dataset)) if v not in datamanager.replaced_indices())
     original = datamanager.original_image(unseen).numpy() / 255
     head = _head(original)[..., 0] > 0
-    red, green, blue = rounds.render(unseen)[head].mean(axis=0)
+    red, green, blue = rounds.requests.render(unseen)[head].mean(axis=0)
     assert green > 1.3 * red and green > 1.3 * blue
     assert original[head].mean(axis=0)[0] > original[head].mean(axis=0)[1]
 
@@ -212,6 +213,31 @@ def test_requests_carry_the_whole_batch(make_config, monkeypatch):
             np.testing.assert_allclose(request.c2w[position, :3], camera.camera_to_worlds.numpy(), atol=1e-6)
             np.testing.assert_allclose(request.K[position, 0, 0], float(camera.fx), rtol=1e-5)
         assert np.abs(request.images - request.originals).max() > 0.01
+
+
+def test_batches_over_timesteps_with_parts_kept_are_recorded_and_stored_apart(make_config, edited):
+    options = {"rounds": 2, "timesteps_per_edit": 2, "views_per_edit": 1, "correspondence": "rig"}
+    trainer = _train(make_config(keep="eyes,mouth", keep_from=0.25, **options))
+    datamanager, (folder,) = trainer.pipeline.datamanager, (trainer.base_dir / "edits").iterdir()
+    settings = _store(trainer.base_dir).settings
+    assert settings["keep"] == {"masks": "rig", "keep": ["eyes", "mouth"], "only": []}
+    assert (settings["keep_from"], settings["timesteps_per_edit"]) == (0.25, 2)
+    assert folder.name != next((edited.base_dir / "edits").iterdir()).name
+    timestep_of = datamanager.train_dataset.metadata["timesteps"]
+    for batch in _history(trainer.base_dir)["batches"]:
+        assert batch["timesteps"] == [int(timestep_of[view]) for view in batch["views"]]
+        assert len(set(batch["timesteps"])) == 2
+    for key in _store(trainer.base_dir).edits():
+        record = _store(trainer.base_dir).record(key)
+        assert record["timestep"] == int(timestep_of[key.view])
+
+
+def test_an_unknown_part_ends_the_run_before_the_editor_is_loaded(make_config, monkeypatch):
+    from edit3dgs_ns.editing import loading
+
+    monkeypatch.setattr(loading, "load_editor", lambda *a, **k: pytest.fail("the diffusion model was loaded"))
+    with pytest.raises(ValueError, match=r"--pipeline.editor.keep eyes,hat.*eyelids"):
+        make_config(keep="eyes,hat").pipeline.setup(device="cpu", test_mode="val")
 
 
 def test_without_an_avatar_one_is_trained_first(make_config):
@@ -302,6 +328,11 @@ def test_a_damaged_edit_is_made_again_on_resume(make_config, edited, tmp_path):
         ({"avatar": None, "base_steps": 0}, "base-steps"),
         ({"rounds": 0}, "--pipeline.rounds"),
         ({"noise_first": 0.2}, "noise-first"),
+        ({"keep_from": 0.9, "keep_until": 0.1}, "keep-from"),
+        ({"timesteps_per_edit": 0}, "timesteps-per-edit"),
+        ({"views_per_forward": 0}, "--pipeline.editor.views-per-forward 0"),
+        ({"views_per_key": 0}, "--pipeline.editor.views-per-key 0"),
+        ({"self_attention_below": -1}, "--pipeline.editor.self-attention-below -1"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_read(make_config, options, message, monkeypatch):

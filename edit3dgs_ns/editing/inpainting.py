@@ -1,0 +1,134 @@
+"""Keeping parts of the original: its latents are put back under a mask while the rest is denoised.
+
+At the later denoising steps the latents under the mask become those of the original image, noised to the level that the others
+    have reached, as inpainting with an unconditional model does it (Lugmayr et al., "RePaint", CVPR 2022, eq. 8; Avrahami et
+    al., "Blended Latent Diffusion", SIGGRAPH 2023). Under eyes and mouth this retains the expression; under everything but the
+    hair it confines the edit to the hair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.editing.framing import Frame
+
+DILATION = 1
+"""Latent pixels around the mask that are kept as well: the decoder mixes neighbours."""
+FEATHER = 1
+"""Latent pixels beyond them over which the mask falls to 0."""
+_ENOUGH = 0.5
+"""Latent pixels of which the mask covers at least this share are kept wholly."""
+
+
+@dataclass(frozen=True)
+class KeepOptions:
+    """How much of the original is put back, and when; see the fields of `EditRequest` with these names."""
+
+    strength: float = 1.0
+    start: float = 0.5
+    end: float = 1.0
+
+    @classmethod
+    def of(cls, request: EditRequest) -> KeepOptions:
+        """The options of a request."""
+        return cls(request.keep_strength, request.keep_from, request.keep_until)
+
+
+class LatentKeeper:
+    """Puts the original's latents back after denoising steps.
+
+    With strength 1 and `end` 1 the latents where the mask is 1 are the original's exactly after the last step, and those where it
+    is 0 are never touched.
+
+    Args:
+        original_latents: of the original images, as the UNet sees them (scaled), without noise.
+        mask_latent: 1 where the original is kept, 0 where the edit goes on; in between they are mixed.
+        noise: standard normal noise, the same that the edit started from.
+        scheduler: the diffusers scheduler of the loop; only its `add_noise` is used.
+        options: how much and when.
+    """
+
+    def __init__(
+        self,
+        original_latents: Float[Tensor, "views channels h w"],
+        mask_latent: Float[Tensor, "views 1 h w"],
+        noise: Float[Tensor, "views channels h w"],
+        scheduler: Any,
+        options: KeepOptions | None = None,
+    ):
+        views, _, height, width = original_latents.shape
+        if mask_latent.shape != (views, 1, height, width) or noise.shape != original_latents.shape:
+            raise ValueError(
+                f"mask_latent {tuple(mask_latent.shape)} and noise {tuple(noise.shape)}: expected "
+                f"{(views, 1, height, width)} and {tuple(original_latents.shape)}."
+            )
+        self._original, self._noise, self._scheduler = original_latents, noise, scheduler
+        self._options = options or KeepOptions()
+        self._share = self._options.strength * mask_latent.to(original_latents)
+
+    def apply(
+        self, latents: Float[Tensor, "views channels h w"], t_next: Tensor | None, step: int, total: int
+    ) -> Float[Tensor, "views channels h w"]:
+        """The latents after a step, with the original put back where and when it is to be kept.
+
+        Args:
+            latents: what the scheduler's step gave.
+            t_next: the timestep that is denoised next, whose noise level the latents have; None after the last step.
+            step: which of the round's steps was done, from 0.
+            total: how many steps the round takes.
+        """
+        done = (step + 1) / total
+        if not self._options.start < done <= self._options.end:
+            return latents
+        original = self._original
+        if t_next is not None:
+            at = torch.as_tensor(t_next, device=original.device).reshape(1).expand(len(original))
+            original = self._scheduler.add_noise(original, self._noise, at)
+        # Not latents + share * (original - latents): that leaves a rounding error where the share is 1.
+        return (1 - self._share) * latents + self._share * original
+
+
+def latent_mask(
+    keep_mask: Float[np.ndarray, "views height width"],
+    frame: Frame,
+    size: tuple[int, int],
+    device: torch.device,
+    *,
+    dilation: int = DILATION,
+    feather: int = FEATHER,
+) -> Float[Tensor, "views 1 h w"]:
+    """A request's mask in latent space, dilated and feathered.
+
+    The result is 1 at every latent pixel of which the mask covers half, and `dilation` pixels around it, and falls
+    linearly to 0 over `feather` more. The padding around the image is never kept.
+
+    Args:
+        keep_mask: in [0, 1], 1 where the original is kept; the size of the request's images.
+        frame: how the images lie in the canvas.
+        size: rows and columns of the latents of the canvas.
+        device: where it is wanted.
+        dilation: latent pixels, at least 0.
+        feather: latent pixels, at least 0.
+    """
+    mask = torch.from_numpy(np.ascontiguousarray(keep_mask)).to(device, torch.float32)[:, None]
+    if frame.scaled != frame.image:
+        mask = F.interpolate(mask, size=frame.scaled, mode="bilinear", antialias=True)
+    mask = F.adaptive_avg_pool2d(F.pad(mask, frame.margins), size)
+    mask = (mask / _ENOUGH).clamp(0, 1)
+    for _ in range(dilation):
+        mask = _grown(mask)
+    for _ in range(feather):
+        mask = torch.maximum(mask, _grown(mask) - 1 / (feather + 1))
+    return mask
+
+
+def _grown(mask: Float[Tensor, "views 1 h w"]) -> Float[Tensor, "views 1 h w"]:
+    return F.max_pool2d(mask, kernel_size=3, stride=1, padding=1)

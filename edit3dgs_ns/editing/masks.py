@@ -1,0 +1,174 @@
+"""Masks of named parts of the head in the views of a batch, and what of a view is kept of its original.
+
+Where masks come from is exchangeable. The rig knows them: the faces of a region, drawn with everything that hides them. A detector
+    (Grounding DINO with SAM 2) finds in a picture what a phrase says.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import maximum_filter
+
+logger = logging.getLogger(__name__)
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "eyes": ("eyes", "eyelids"),
+    "mouth": ("mouth", "lips", "teeth", "gums", "tongue"),
+    "hair": ("scalp",),
+}
+"""What users call a part -> the regions of a rig that make it, as many of them as the rig has. An eye without its lids would
+not keep a blink, a mouth without its lips no smile."""
+_GROWN = 2 / 64
+"""`only` lets the edit reach this share of the longer side beyond its part: the feather of the kept rest, two of usually 64
+latent pixels, else eats into the part."""
+
+
+class MaskSource(Protocol):
+    """Finds parts of the head in views."""
+
+    def check(self, phrases: Sequence[str]) -> None:
+        """Raise a ValueError for phrases that this source cannot know, before anything long begins."""
+        ...
+
+    def masks(
+        self,
+        images: Float[np.ndarray, "views height width 3"],
+        view_ids: Sequence[int],
+        phrases: Sequence[str],
+    ) -> list[Float[np.ndarray, "height width"] | None]:
+        """How much of every pixel shows any of the parts, in [0, 1].
+
+        Args:
+            images: the views.
+            view_ids: numbers of the views, the same from call to call.
+            phrases: names of parts.
+
+        Returns:
+            For each view its mask, or None where nothing was found.
+        """
+        ...
+
+
+class RigMasks:
+    """A `MaskSource` that the rig answers: exact, and nothing that is hidden is in a mask.
+
+    Args:
+        regions: faces of every region of the rig.
+        num_faces: of the rig.
+        draw: gives for a view and a choice of faces how much of every pixel shows these faces.
+    """
+
+    def __init__(
+        self,
+        regions: Mapping[str, np.ndarray],
+        num_faces: int,
+        draw: Callable[[int, Bool[np.ndarray, " faces"]], Float[np.ndarray, "height width"]],
+    ):
+        self._regions, self._num_faces, self._draw = regions, num_faces, draw
+
+    def check(self, phrases: Sequence[str]) -> None:
+        """Raise a ValueError for names that are no part or region of the rig; it lists those that are."""
+        self.faces(phrases)
+
+    def faces(self, names: Sequence[str]) -> Bool[np.ndarray, " faces"]:
+        """Which faces belong to any of the parts or regions.
+
+        Raises:
+            ValueError: there is no such part or region.
+        """
+        chosen = np.zeros(self._num_faces, bool)
+        for name in names:
+            members = [region for region in PARTS.get(name, (name,)) if region in self._regions]
+            if not members:
+                raise ValueError(
+                    f"the rig has no region {name!r}; it has {', '.join(self.names()) or 'none (give FLAME_masks.pkl)'}."
+                )
+            for region in members:
+                chosen[self._regions[region]] = True
+        return chosen
+
+    def names(self) -> list[str]:
+        """All names that are understood."""
+        parts = {part for part, members in PARTS.items() if any(m in self._regions for m in members)}
+        return sorted(parts | set(self._regions))
+
+    def masks(
+        self,
+        images: Float[np.ndarray, "views height width 3"],
+        view_ids: Sequence[int],
+        phrases: Sequence[str],
+    ) -> list[Float[np.ndarray, "height width"] | None]:
+        """See `MaskSource.masks`; the images are not looked at. A part that a view does not show has an empty mask."""
+        faces = self.faces(phrases)
+        return [self._draw(view, faces) for view in view_ids]
+
+
+class KeepMasks:
+    """What the views of a run keep of their originals.
+
+    Args:
+        source: finds the parts.
+        keep: parts that are kept.
+        only: parts outside of which everything is kept; () if the whole view is edited.
+        name: what to call the source in records.
+    """
+
+    def __init__(self, source: MaskSource, keep: Sequence[str], only: Sequence[str] = (), name: str = "rig"):
+        self._source, self._keep, self._only, self._name = source, tuple(keep), tuple(only), name
+        self._said = False
+
+    def settings(self) -> dict[str, Any] | None:
+        """As JSON values; None if nothing is kept."""
+        if not (self._keep or self._only):
+            return None
+        return {"masks": self._name, "keep": sorted(self._keep), "only": sorted(self._only)}
+
+    def masks(
+        self, images: Float[np.ndarray, "views height width 3"], view_ids: Sequence[int]
+    ) -> Float[np.ndarray, "views height width"] | None:
+        """1 where a view is kept, for `EditRequest.keep_mask`; None if nothing ever is.
+
+        A view in which nothing is found is edited without retention; with `only` it has nothing to edit and is kept whole.
+        """
+        if not (self._keep or self._only):
+            return None
+        result = np.zeros(images.shape[:3], np.float32)
+        if self._only:
+            result[:] = 1.0
+            for place, mask in enumerate(self._find(images, view_ids, self._only)):
+                if mask is not None:
+                    result[place] -= _grown(mask)
+        if self._keep:
+            for place, mask in enumerate(self._find(images, view_ids, self._keep)):
+                if mask is not None:
+                    np.maximum(result[place], mask, out=result[place])
+        return result.clip(0.0, 1.0)
+
+    def _find(
+        self, images: np.ndarray, view_ids: Sequence[int], phrases: Sequence[str]
+    ) -> list[np.ndarray | None]:
+        masks = self._source.masks(images, view_ids, phrases)
+        missing = [view for view, mask in zip(view_ids, masks, strict=True) if mask is None]
+        if missing and not self._said:
+            self._said = True
+            logger.warning(
+                "No %s found in view %d: it is edited as if it had none. (Said once; there may be more such views.)",
+                " or ".join(phrases),
+                missing[0],
+            )
+        return masks
+
+
+def parse_parts(text: str) -> tuple[str, ...]:
+    """The parts in a list like "eyes, mouth"; "none" and "" are no parts."""
+    names = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    return () if names == ("none",) else names
+
+
+def _grown(mask: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
+    return maximum_filter(mask, size=2 * round(_GROWN * max(mask.shape)) + 1)
