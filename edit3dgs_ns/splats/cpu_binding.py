@@ -189,3 +189,91 @@ def _faces_backward(
             v_face_quats[f, 1] += -gw * bx + gx * bw - gy * bz + gz * by
             v_face_quats[f, 2] += -gw * by + gx * bz + gy * bw - gz * bx
             v_face_quats[f, 3] += -gw * bz - gx * by + gy * bx + gz * bw
+
+
+def frames_without_gradient(
+    vertices: Float[Tensor, "vertices 3"], faces: Int[Tensor, "faces 3"]
+) -> tuple[Float[Tensor, "faces 3"], Float[Tensor, "faces 3 3"], Float[Tensor, " faces"]]:
+    """`binding.triangle_frames` for showing an avatar: centre, rotation and size of every face.
+
+    Raises:
+        IndexError: a face names a vertex that is not there.
+    """
+    if len(faces) and not 0 <= int(faces.min()) <= int(faces.max()) < len(vertices):
+        raise IndexError(f"faces name vertices {int(faces.min())} to {int(faces.max())} of {len(vertices)}")
+    corners = vertices.detach().contiguous().numpy()
+    count = len(faces)
+    centre, rotation = np.empty((count, 3), corners.dtype), np.empty((count, 3, 3), corners.dtype)
+    size = np.empty(count, corners.dtype)
+    _frames(corners, faces.contiguous().numpy(), centre, rotation, size)
+    return torch.from_numpy(centre), torch.from_numpy(rotation), torch.from_numpy(size)
+
+
+def quats_without_gradient(rotation: Float[Tensor, "faces 3 3"]) -> Float[Tensor, "faces 4"]:
+    """`binding.rotmat_to_quat` for showing an avatar."""
+    matrices = rotation.detach().contiguous().numpy()
+    quats = np.empty((len(matrices), 4), matrices.dtype)
+    _quats(matrices, quats)
+    return torch.from_numpy(quats)
+
+
+@kernel(parallel=True)
+def _frames(vertices, faces, centre, rotation, size):
+    dt = vertices.dtype.type
+    tiny = dt(1e-20)  # as in `binding`: a collapsed triangle gives no NaN
+    for f in prange(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ex, ey, ez = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        sx, sy, sz = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
+        length = math.sqrt(ex * ex + ey * ey + ez * ez + tiny)
+        ex, ey, ez = ex / length, ey / length, ez / length
+        nx, ny, nz = ey * sz - ez * sy, ez * sx - ex * sz, ex * sy - ey * sx
+        normal = math.sqrt(nx * nx + ny * ny + nz * nz + tiny)
+        nx, ny, nz = nx / normal, ny / normal, nz / normal
+        hx, hy, hz = ey * nz - ez * ny, ez * nx - ex * nz, ex * ny - ey * nx
+        across = math.sqrt(hx * hx + hy * hy + hz * hz + tiny)
+        hx, hy, hz = hx / across, hy / across, hz / across
+        rotation[f, 0, 0], rotation[f, 1, 0], rotation[f, 2, 0] = ex, ey, ez
+        rotation[f, 0, 1], rotation[f, 1, 1], rotation[f, 2, 1] = nx, ny, nz
+        rotation[f, 0, 2], rotation[f, 1, 2], rotation[f, 2, 2] = hx, hy, hz
+        size[f] = dt(0.5) * (length + abs(hx * sx + hy * sy + hz * sz))
+        for i in range(3):
+            centre[f, i] = (vertices[a, i] + vertices[b, i] + vertices[c, i]) / dt(3)
+
+
+@kernel(parallel=True)
+def _quats(rotation, quats):
+    dt = rotation.dtype.type
+    for f in prange(rotation.shape[0]):
+        m = rotation[f]
+        diagonal = (
+            dt(1) + m[0, 0] + m[1, 1] + m[2, 2],
+            dt(1) + m[0, 0] - m[1, 1] - m[2, 2],
+            dt(1) - m[0, 0] + m[1, 1] - m[2, 2],
+            dt(1) - m[0, 0] - m[1, 1] + m[2, 2],
+        )
+        largest = 0
+        for i in range(1, 4):
+            if diagonal[i] > diagonal[largest]:
+                largest = i
+        x, y, z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+        xy, xz, yz = m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1]
+        if largest == 0:
+            row = (diagonal[0], x, y, z)
+        elif largest == 1:
+            row = (x, diagonal[1], xy, xz)
+        elif largest == 2:
+            row = (y, xy, diagonal[2], yz)
+        else:
+            row = (z, xz, yz, diagonal[3])
+        scale = dt(1) / math.sqrt(row[0] * row[0] + row[1] * row[1] + row[2] * row[2] + row[3] * row[3])
+        for i in range(4):
+            quats[f, i] = row[i] * scale

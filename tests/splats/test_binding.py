@@ -182,3 +182,26 @@ def test_a_binding_beyond_the_mesh_is_refused(face: int) -> None:
     vertices, faces = _mesh()
     with pytest.raises(IndexError, match="of 5"):
         local_to_world(*_gaussians(1), torch.tensor([face]), triangle_frames(vertices, faces))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_frames_without_gradient_are_those_with(dtype: torch.dtype, tolerance: float) -> None:
+    """Vertices that take gradients go through torch operations, others through the kernels."""
+    generator = torch.Generator().manual_seed(5)
+    vertices = torch.randn(60, 3, generator=generator, dtype=torch.float64).to(dtype)
+    faces = torch.randperm(60, generator=generator).reshape(
+        20, 3
+    )  # turned in all ways: every case of the quaternions
+    with_gradient = triangle_frames(vertices.clone().requires_grad_(), faces)
+    without = triangle_frames(vertices, faces)
+    assert with_gradient.rotation.requires_grad and not without.rotation.requires_grad
+    assert len(with_gradient.quats.detach().abs().argmax(dim=1).unique()) == 4
+    for name in ("centre", "rotation", "size", "quats"):
+        torch.testing.assert_close(
+            getattr(without, name), getattr(with_gradient, name).detach(), rtol=tolerance, atol=tolerance
+        )
+
+
+def test_a_face_beyond_the_vertices_is_refused() -> None:
+    with pytest.raises(IndexError, match="0 to 9 of 9"):
+        triangle_frames(torch.zeros(9, 3), torch.tensor([[0, 1, 9]]))

@@ -112,12 +112,11 @@ def measure(
     """
     machine["torch_ref"] = _reference(console, machine, known_machine)
     surface = head_surface(gaussians, size)
-    console.log("Rasterizer: pairs and kernels")
-    figures = measure_pairs(surface)
-    limits = figures.pop("limits")
-    machine["limit_ns_per_pair"] = limits
     console.log("Rasterizer: one thread and two")
     one, many = measure_threads(surface, machine["threads"])
+    console.log("Rasterizer: pairs and kernels")
+    figures = measure_pairs(surface)
+    machine["limit_ns_per_pair"] = figures.pop("limits")
     console.log("Rasterizer: first call in a new process, twice")
     first, cached = first_calls()
     return {
@@ -130,6 +129,7 @@ def measure(
         "first_call_s": round(first, 2),
         "cached_call_s": round(cached, 2),
         "speedup_vs_torch_ref_in_small_chunks": round(machine["torch_ref"]["seconds_small_chunks"] / many, 1),
+        "ns_per_pair_of_everything": round(one / figures["pairs_evaluated"] * 1e9, 3),
         "seconds_torch_ref": machine["torch_ref"]["seconds"],
         "seconds_forward_backward": round(many, 4),
         "seconds_one_thread": round(one, 4),
@@ -169,7 +169,6 @@ def measure_pairs(surface: Surface, rounds: int = 15) -> dict[str, Any]:
             passes[1]()
         finally:
             cpu.tiles = before
-        whole = _pass_seconds(passes, rounds)
         loops = [common.cpu_seconds(lambda k=k, a=a: k(*a), rounds) for k, a in recorded.values()]
         limits = {name: limit_ns_per_pair(name) for name in ("forward", "backward")}
     records, start, pairs = recorded["blend_forward"][1][:3]
@@ -177,10 +176,9 @@ def measure_pairs(surface: Surface, rounds: int = 15) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, seconds in zip(limits, loops, strict=True):
         result[f"ns_per_pair_{name}"] = round(seconds / evaluated * 1e9, 3)
-    for name, seconds in zip(limits, whole, strict=True):
-        result[f"fraction_of_limit_{name}"] = round(limits[name] / result[f"ns_per_pair_{name}"], 3)
-        result[f"limit_ns_per_pair_{name}"] = round(limits[name], 3)
-        result[f"ns_per_pair_whole_{name}"] = round(seconds / evaluated * 1e9, 3)
+    for name, limit in limits.items():
+        result[f"fraction_of_limit_{name}"] = round(limit / result[f"ns_per_pair_{name}"], 3)
+        result[f"limit_ns_per_pair_{name}"] = round(limit, 3)
     result |= {"pairs_evaluated": evaluated, "pairs_contributing": contributing}
     result["limits"] = {name: round(value, 3) for name, value in limits.items()}
     return result
@@ -203,17 +201,6 @@ def _passes(surface: Surface) -> tuple[Callable[[], None], Callable[[], None]]:
         images.pop().backward(weight)
 
     return forward, backward
-
-
-def _pass_seconds(passes: tuple[Callable[[], None], Callable[[], None]], rounds: int) -> list[float]:
-    """Median CPU seconds of forward and of backward, on one thread."""
-    seconds: list[list[float]] = [[], []]
-    for _ in range(rounds):
-        for run, record in zip(passes, seconds, strict=True):
-            start = time.thread_time()  # the backward pass runs on the thread that asks for it
-            run()
-            record.append(time.process_time() - start)
-    return [sorted(record)[rounds // 2] for record in seconds]
 
 
 def measure_threads(surface: Surface, threads: int, rounds: int = 25) -> tuple[float, float]:
