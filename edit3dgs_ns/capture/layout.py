@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,15 @@ from PIL import Image
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera
 from edit3dgs_ns.capture.identity import Identity
 from edit3dgs_ns.capture.scene import Frame
+from edit3dgs_ns.files import written_beside
 
 SPLITS = ("train", "val", "test")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_beside(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def png_bytes(image: np.ndarray) -> bytes:

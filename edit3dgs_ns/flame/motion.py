@@ -7,7 +7,6 @@ are axis-angle in radians; translations in metres. Between two frames, rotations
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
 
@@ -119,14 +119,8 @@ class FlameMotion:
         }
         if self.static_offset is not None:
             table["static_offset"] = self.static_offset.detach().cpu().numpy()[None]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, **table)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_beside(path) as partial, partial.open("wb") as file:
+            np.savez(file, **table)
 
     # --- frames ---
 

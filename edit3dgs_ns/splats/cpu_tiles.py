@@ -162,8 +162,8 @@ def _write_background(backgrounds, c, top, left, image, transmittance):
 
 @kernel(parallel=True)
 def blend_forward(records, tile_start, pairs, backgrounds, width, height, image, transmittance, tile_end):
-    """Fill image (C, H, W, D), transmittance (C, H, W) and tile_end (C * tiles): past the last pair that was
-    drawn."""
+    """Fill image (C, H, W, D), transmittance (C, H, W) and tile_end (C * tiles): past the last pair
+    before the whole tile had ended."""
     _, gaussians, length = records.shape
     flat = records.reshape(-1)
     channels = image.shape[3]

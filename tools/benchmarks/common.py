@@ -111,10 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Writes the whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    from edit3dgs_ns.files import written_beside
+
+    with written_beside(path) as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
