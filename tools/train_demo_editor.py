@@ -1,6 +1,6 @@
 """Makes the embedded demo editor (edit3dgs_ns/editing/demo_editor): a small InstructPix2Pix for synthetic heads.
 
-    python tools/train_demo_editor.py all           # every stage below: under three hours on two cores
+    python tools/train_demo_editor.py all           # every stage below: five to six hours on two cores
     python tools/train_demo_editor.py data          # may run several times at once, and while the rest trains
     python tools/train_demo_editor.py vae
     python tools/train_demo_editor.py unet
@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "tools")]
 
 EMBEDDED = ROOT / "edit3dgs_ns" / "editing" / "demo_editor"
 STAGES = ("data", "vae", "unet", "decoder", "export", "evaluate", "all")
-MINUTES = {"data": 40.0, "vae": 20.0, "unet": 110.0, "decoder": 5.0}
+MINUTES = {"data": 40.0, "vae": 20.0, "unet": 255.0, "decoder": 5.0}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -91,6 +91,7 @@ def run(stage: str, options: argparse.Namespace) -> None:
     if stage == "data":
         data.write_shards(work.heldout_shards, data.HELDOUT_SEED, options.heldout, settings, minutes)
         data.write_shards(work.train_shards, 0, options.scenes, settings, minutes)
+        data.write_shards(work.open_shards, 0, options.scenes, settings, minutes, data.render_open)
     elif stage == "vae":
         count = sum(p.numel() for p in models.make_vae(settings, vae.load_basis(work, settings)).parameters())
         Team(options.processes, count).start(vae.train_vae, (work, settings, minutes))

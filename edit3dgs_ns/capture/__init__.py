@@ -16,6 +16,8 @@ _WHERE = {
     "LABELS": "canonical",
     "EDITS": "edits",
     "Edit": "edits",
+    "OPEN_EDITS": "edits",
+    "OpenEdit": "edits",
     "Identity": "identity",
     "random_identity": "identity",
     "random_camera": "sampling",

@@ -1,14 +1,16 @@
 """The edits that the synthetic capture knows the true result of, each with many wordings.
 
-An edit changes the Appearance only: original and edited picture share every hit point.
+An edit changes the Appearance only: original and edited picture share every hit point. An *open* edit leaves the colour
+to whoever does it, as most sentences leave something: its true results are a whole family, one for every hue.
 """
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from edit3dgs_ns.capture.appearance import Appearance, mix
+from edit3dgs_ns.capture.appearance import Appearance, Color, mix
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,31 @@ class Edit:
     def apply(self, appearance: Appearance) -> Appearance:
         """The appearance after the edit."""
         return self.change(appearance)
+
+
+@dataclass(frozen=True)
+class OpenEdit:
+    """An edit that leaves the hue open.
+
+    Attributes:
+        instructions: wordings of the request; the first is the usual one.
+        source_caption, target_caption: captions of the picture before and after (for CLIP scores).
+        change: the new appearance as a function of the old one and a colour.
+    """
+
+    instructions: tuple[str, ...]
+    source_caption: str
+    target_caption: str
+    change: Callable[[Appearance, Color], Appearance]
+
+    def apply(self, appearance: Appearance, hue: float) -> Appearance:
+        """The appearance after the edit in one of its colours; `hue` is in turns: 0 red, 1/3 green, 2/3 blue."""
+        return self.change(appearance, hue_color(hue))
+
+
+def hue_color(hue: float) -> Color:
+    """A bright colour, sRGB; linear in each sixth of the turn."""
+    return colorsys.hsv_to_rgb(hue % 1.0, 0.72, 0.88)
 
 
 def _older(a: Appearance) -> Appearance:
@@ -205,3 +232,80 @@ EDITS: dict[str, Edit] = {
     ),
 }
 """Every edit by its key."""
+
+
+def _bright_hair(a: Appearance, color: Color) -> Appearance:
+    return replace(a, hair=color, hair_gray=0.0)
+
+
+def _face_paint(a: Appearance, color: Color) -> Appearance:
+    return replace(a, tint=color, tint_strength=0.92, lips=mix(color, (0.0, 0.0, 0.0), 0.4))
+
+
+def _bright_statue(a: Appearance, color: Color) -> Appearance:
+    return replace(a, metal=1.0, metal_color=color)
+
+
+OPEN_EDITS: dict[str, OpenEdit] = {
+    "bright_hair": OpenEdit(
+        (
+            "Dye his hair a bright colour",
+            "Dye her hair a bright colour",
+            "Dye their hair a bright colour",
+            "Dye the hair a bright colour",
+            "Give him hair of a bright colour",
+            "Give her hair of a bright colour",
+        ),
+        "a photo of the face of a person",
+        "a photo of the face of a person with hair dyed in a bright colour",
+        _bright_hair,
+    ),
+    "face_paint": OpenEdit(
+        (
+            "Paint his face in a bright colour",
+            "Paint her face in a bright colour",
+            "Paint the face in a bright colour",
+            "Paint his skin in a bright colour",
+            "Paint her skin in a bright colour",
+            "Give the person a bright skin colour",
+        ),
+        "a photo of the face of a person",
+        "a photo of the face of a person painted in a bright colour",
+        _face_paint,
+    ),
+    "bright_statue": OpenEdit(
+        (
+            "Turn him into a statue of bright metal",
+            "Turn her into a statue of bright metal",
+            "Turn them into a statue of bright metal",
+            "Turn the head into bright metal",
+            "Make him a bright metal statue",
+            "Make her a bright metal statue",
+        ),
+        "a photo of the face of a person",
+        "a photo of a brightly coloured metal statue of a person",
+        _bright_statue,
+    ),
+}
+"""Every open edit by its key."""
+
+
+def edited(appearance: Appearance, edit: str, hue: float | None = None) -> Appearance:
+    """The appearance after an edit.
+
+    Args:
+        edit: a key of EDITS or OPEN_EDITS.
+        hue: in turns, for open edits.
+
+    Raises:
+        ValueError: there is no such edit, or an open edit has no hue.
+    """
+    if edit in EDITS:
+        return EDITS[edit].apply(appearance)
+    if edit not in OPEN_EDITS:
+        raise ValueError(
+            f"no true pictures of the edit {edit!r}; there are some of {', '.join([*EDITS, *OPEN_EDITS])}."
+        )
+    if hue is None:
+        raise ValueError(f"the edit {edit!r} leaves the colour open: give a hue.")
+    return OPEN_EDITS[edit].apply(appearance, hue)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.capture.edits import EDITS
+from edit3dgs_ns.capture.edits import edited
 from edit3dgs_ns.capture.identity import Identity, random_identity
 from edit3dgs_ns.capture.motion import SEQUENCES, act
 from edit3dgs_ns.capture.scene import Frame, Hits, Render, Scene
@@ -51,22 +51,21 @@ class Replay:
         c = self.cameras[camera]
         return self._scene[1].trace(c.c2w, c.K, c.width, c.height, self.settings.samples)
 
-    def render(self, sequence: str, timestep: int, camera: int, edit: str | None = None) -> Render:
+    def render(
+        self, sequence: str, timestep: int, camera: int, edit: str | None = None, hue: float | None = None
+    ) -> Render:
         """One picture, as captured or truly edited.
 
         Args:
-            edit: a key of EDITS, or None for the capture itself.
+            edit: a key of EDITS or OPEN_EDITS, or None for the capture itself.
+            hue: of an open edit, in turns.
 
         Raises:
-            ValueError: unknown edit, sequence, timestep or camera.
+            ValueError: unknown edit, sequence, timestep or camera; an open edit without a hue.
         """
         appearance = self.identity.appearance
         if edit is not None:
-            if edit not in EDITS:
-                raise ValueError(
-                    f"no true pictures of the edit {edit!r}; there are some of {', '.join(EDITS)}."
-                )
-            appearance = EDITS[edit].apply(appearance)
+            appearance = edited(appearance, edit, hue)
         return self.trace(sequence, timestep, camera).shade(appearance)
 
 
@@ -80,12 +79,15 @@ def _replay(capture: Path) -> Replay:
     return Replay(read_settings(capture))
 
 
-def render_edited(image: str | Path, edit: str | None) -> Float[np.ndarray, "h w 3"]:
+def render_edited(
+    image: str | Path, edit: str | None, hue: float | None = None
+) -> Float[np.ndarray, "h w 3"]:
     """The true edited version of an image file of our capture.
 
     Args:
         image: .../<sequence>/images/{t:05d}_{cam:02d}.png inside a capture (the file itself is not read).
-        edit: a key of EDITS; None renders the capture's own picture again.
+        edit: a key of EDITS or OPEN_EDITS; None renders the capture's own picture again.
+        hue: of an open edit, in turns.
 
     Returns:
         sRGB over white, float32 in [0, 1].
@@ -99,4 +101,4 @@ def render_edited(image: str | Path, edit: str | None) -> Float[np.ndarray, "h w
     if not (timestep.isdigit() and camera.isdigit()):
         raise ValueError(f"{image}: expected a name like 00012_08.png (timestep, camera).")
     replay = _replay(path.parents[2])
-    return replay.render(path.parents[1].name, int(timestep), int(camera), edit).rgb
+    return replay.render(path.parents[1].name, int(timestep), int(camera), edit, hue).rgb

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion, binary_opening
 from edit3dgs_ns.capture.appearance import Light
 from edit3dgs_ns.capture.cameras import arc_cameras, arc_indices, intrinsics, look_at, project
 from edit3dgs_ns.capture.canonical import LABELS
-from edit3dgs_ns.capture.edits import EDITS
+from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS, edited
 from edit3dgs_ns.capture.motion import FACES, SEQUENCES, act, face
 from edit3dgs_ns.capture.replay import Replay
 from edit3dgs_ns.capture.sampling import random_camera, random_light, random_scene
@@ -247,3 +247,29 @@ def test_hair_is_a_volume_with_an_irregular_outline(neutral: Hits) -> None:
     assert offset.max() > 0.001 and (offset == 0).mean() > 0.5
     solid = neutral.mask > 0.5
     assert (solid & ~binary_opening(solid, np.ones((5, 5)))).sum() > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "kept"),
+    [("bright_hair", "hair", "skin"), ("face_paint", "skin", "hair"), ("bright_statue", "hair", None)],
+)
+def test_an_open_edit_shows_the_hue_asked_for(
+    replay: Replay, neutral: Hits, name: str, part: str, kept: str | None
+) -> None:
+    before = neutral.shade(replay.identity.appearance)
+    bulk = binary_erosion(before.labels == LABELS[part], iterations=2)
+    for channel, hue in enumerate((0.0, 1 / 3, 2 / 3)):
+        after = neutral.shade(edited(replay.identity.appearance, name, hue)).rgb
+        others = [c for c in range(3) if c != channel]
+        assert (after[bulk][:, [channel]] > after[bulk][:, others] + 0.05).all(axis=1).mean() > 0.9
+        if kept is not None:
+            pure = binary_erosion(before.labels == LABELS[kept], iterations=2)
+            assert np.quantile(np.abs(after - before.rgb)[pure], 0.9) < 0.004
+    assert len(OPEN_EDITS[name].instructions) >= 6
+
+
+def test_an_open_edit_needs_a_hue(replay: Replay) -> None:
+    with pytest.raises(ValueError, match="give a hue"):
+        edited(replay.identity.appearance, "face_paint")
+    with pytest.raises(ValueError, match="no true pictures of the edit 'younger'"):
+        edited(replay.identity.appearance, "younger")

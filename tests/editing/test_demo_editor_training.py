@@ -13,9 +13,10 @@ TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 import train_demo_editor as tool  # noqa: E402
-from demo_editor import data, evaluate, models, unet, vae  # noqa: E402
+from demo_editor import chance, data, evaluate, looking, models, samples, unet, vae  # noqa: E402
+from demo_editor.latents import Scenes  # noqa: E402
 from demo_editor.passthrough import PatchBasis  # noqa: E402
-from demo_editor.settings import Settings, Workspace  # noqa: E402
+from demo_editor.settings import EDIT_ORDER, OPEN_ORDER, Settings, Workspace  # noqa: E402
 from demo_editor.state import Average, Clock, load_state, save_state  # noqa: E402
 from demo_editor.team import Team  # noqa: E402
 
@@ -26,6 +27,10 @@ def work(tmp_path_factory) -> Workspace:
     root = tmp_path_factory.mktemp("work")
     tool.main(["data", "--tiny", "--work", str(root), "--scenes", "16", "--heldout", "4", "--minutes", "1"])
     return Workspace(root)
+
+
+TOKENS = [torch.full((1, 4), edit) for edit in range(len(EDIT_ORDER) + len(OPEN_ORDER) + 1)]
+"""One wording per edit, whose token is the edit's number."""
 
 
 def run(stage: str, work: Workspace, *more: str) -> None:
@@ -50,6 +55,15 @@ def test_scenes_are_whole_and_rendered_once(work):
     before = [path.stat().st_mtime_ns for path in paths]
     assert data.write_shards(work.train_shards, 0, 16, Settings.tiny(), 1.0) == 0
     assert before == [path.stat().st_mtime_ns for path in data.shards(work.train_shards)]
+
+
+def test_open_scenes_are_the_same_scenes_in_every_hue(work):
+    opened = data.load_images(data.shards(work.open_shards))
+    plain = data.load_images(data.shards(work.train_shards))
+    assert opened.shape == (16, 3, 6, 32, 32, 3)
+    white = (plain[:, 0] == 255).all(axis=-1)
+    assert (opened.transpose(0, 3, 4, 1, 2, 5)[white] >= 254).all()
+    assert len({opened[0, 1, hue].tobytes() for hue in range(6)}) == 6
 
 
 def test_heldout_seeds_are_apart(work):
@@ -118,7 +132,8 @@ def test_whole_way_to_a_pipeline(work):
     pipeline, info = evaluate.load_pipeline(work.root / "out")
     scenes = data.load_images(data.shards(work.heldout_shards))
     scores = evaluate.evaluate(pipeline, info, scenes, work.root / "sheet.png")
-    assert [score.edit for score in scores] == list(info["instructions"])
+    assert [score.edit for score in scores] == list(EDIT_ORDER)
+    assert list(info["instructions"]) == [*EDIT_ORDER, *OPEN_ORDER]
     assert all(np.isfinite([score.gain, score.background_error]).all() for score in scores)
     assert evaluate.table(scores).row_count == 7 and (work.root / "sheet.png").exists()
 
@@ -170,11 +185,11 @@ def test_crops_hold_the_skin_and_lie_inside():
     masks[0, 7:10, 6:9] = True
     masks[1, :2, 14:] = True
     for seed in range(20):
-        corners = unet.crop_corners(masks, 12, np.random.default_rng(seed))
+        corners = samples.crop_corners(masks, 12, np.random.default_rng(seed))
         assert corners.min() >= 0 and corners.max() <= 16 - 12
         for mask, (y, x) in zip(masks[:2], corners[:2], strict=True):
             assert mask[y : y + 12, x : x + 12].sum() == mask.sum()
-    assert (unet.crop_corners(masks, 16, np.random.default_rng(0)) == 0).all()
+    assert (samples.crop_corners(masks, 16, np.random.default_rng(0)) == 0).all()
 
 
 def test_a_crop_shows_target_condition_and_skin_of_the_same_place(work):
@@ -183,8 +198,10 @@ def test_a_crop_shows_target_condition_and_skin_of_the_same_place(work):
     place = np.stack(np.mgrid[:size, :size]).astype(np.float16)
     latents = np.broadcast_to(place, (5, 8, 2, size, size)).copy()
     skin = place[0][None].repeat(5, 0) >= 8
-    tokens = [torch.zeros(1, 4, dtype=torch.long)] * 7
-    batch = unet.draw(latents, skin, tokens, torch.ones(1000), np.random.default_rng(0), 6, 8)
+    scenes = Scenes(latents, np.zeros((0, 3, 6, 2, size, size), np.float16), skin)
+    batch = samples.draw(
+        scenes, TOKENS, torch.ones(1000), np.random.default_rng(0), samples.Draw(6, 8), looking.Looking()
+    )
     assert batch.target.shape == (6, 2, 8, 8)
     assert torch.equal(batch.noisy, batch.target)
     assert torch.equal(batch.skin, batch.target[:, 0] >= 8)
@@ -196,3 +213,81 @@ def test_phases_follow_each_other_to_the_end_of_the_budget():
     seen = [unet.phase_at(share) for share in np.linspace(0, 1, 101)]
     assert seen == sorted(seen) and set(seen) == set(range(len(unet.PHASES)))
     assert unet.PHASES[-1].crop == 1.0 and unet.PHASES[-1].shrink == 1
+
+
+def test_the_noise_of_all_sources_decides_the_hue():
+    noise = torch.zeros(2, 5, 8, 8)
+    noise[0, -2], noise[1, -1] = 0.1, 0.1
+    assert chance.chosen_hue(noise[:1]) == pytest.approx(0.0)
+    assert chance.chosen_hue(noise[1:]) == pytest.approx(0.25)
+    assert chance.chosen_hue(noise) == pytest.approx(0.125)
+    assert chance.chosen_hue(-noise) == pytest.approx(0.625)
+
+
+def test_hues_between_two_pictures_are_mixed_and_the_ring_closes():
+    looks = torch.arange(6.0)[:, None, None, None]
+    assert chance.blend_hues(looks, 0.25).item() == pytest.approx(1.5)
+    assert chance.blend_hues(looks, 11 / 12).item() == pytest.approx(2.5)
+    assert chance.blend_hues(looks, 1.0).item() == 0.0
+
+
+def test_every_hue_is_chosen_about_equally_often():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(600, 1, 3, 4, 4, generator=generator)
+    counts = np.histogram([chance.chosen_hue(n) for n in noise], bins=6, range=(0, 1))[0]
+    assert counts.min() > 70 and counts.max() < 130
+
+
+@pytest.mark.parametrize("group", samples.PAIRS)
+def test_views_of_a_group_show_one_person_in_the_hue_of_its_sources(group):
+    """Latents that hold person, edit and hue say what was drawn."""
+    plain = np.zeros((8, 8, 3, 4, 4), np.float16)
+    plain[:, :, 0] = (np.arange(8) // 2)[:, None, None, None]
+    opened = np.zeros((8, 3, 6, 3, 4, 4), np.float16)
+    opened[:, :, :, 0] = (np.arange(8) // 2)[:, None, None, None, None]
+    opened[:, :, :, 1] = 1 + np.arange(3)[:, None, None, None]
+    opened[:, :, :, 2] = np.arange(6)[:, None, None]
+    scenes = Scenes(plain, opened, np.ones((8, 4, 4), bool))
+    options, alphas = samples.Draw(12, 4, open_share=0.5, push=1.0), torch.linspace(1, 0, 1000)
+    batch = samples.draw(scenes, TOKENS, alphas, np.random.default_rng(1), options, group)
+    is_open = batch.edit >= len(EDIT_ORDER)
+    assert is_open.any() and (~is_open).any()
+    for first in range(0, 12, group.views):
+        rows = slice(first, first + group.views)
+        assert len(batch.edit[rows].unique()) == len(batch.timestep[rows].unique()) == 1
+        assert len(batch.target[rows, 0].unique()) == 1, "one person"
+        if is_open[first]:
+            assert (batch.target[rows, 1] == batch.edit[first] - len(EDIT_ORDER) + 1).all()
+            assert len(batch.target[rows, 2].unique()) == 1, "one hue"
+            assert torch.allclose(batch.grey[rows, 2], torch.tensor(2.5))
+        else:
+            assert torch.equal(batch.grey[rows], batch.target[rows])
+    assert batch.target[is_open, 2].unique().numel() > 1
+
+
+def test_attention_over_sources_is_attention_over_their_tokens_together():
+    """Against torch's own attention, on the tokens of the views looked at, one after the other."""
+    from diffusers.models.attention_processor import Attention
+
+    torch.manual_seed(0)
+    attn, hidden = Attention(8, heads=2, dim_head=4), torch.randn(4, 5, 8)
+    for group in samples.PAIRS:
+        attn.set_processor(looking.GroupAttention(group))
+        groups = hidden.unflatten(0, (-1, group.views))
+        seen = groups[:, : group.sources].flatten(1, 2)[:, None].expand(-1, group.views, -1, -1).flatten(0, 1)
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.unflatten(-1, (2, 4)).transpose(1, 2)
+
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            heads(attn.to_q(hidden)), heads(attn.to_k(seen)), heads(attn.to_v(seen))
+        )
+        expected = attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+        assert torch.allclose(attn(hidden), expected, atol=1e-5)
+
+
+def test_the_choice_is_pushed_ever_less():
+    pushes = [unet.push_at(share) for share in np.linspace(0, 1, 101)]
+    top = int(np.argmax(pushes))
+    assert pushes[top] > 0.2 and pushes[-1] == 0 and pushes[top:] == sorted(pushes[top:], reverse=True)
+    assert all(push == 0 for share, push in zip(np.linspace(0, 1, 101), pushes, strict=True) if share < 0.6)

@@ -11,9 +11,10 @@ import torch
 
 from .data import load_images, shards
 from .optimizer import Optimizer
+from .samples import tokenize_instructions
 from .settings import EDIT_ORDER, Settings, Workspace
 from .state import Average, Clock, load_state, save_state
-from .unet import load_editor, tokenize_instructions
+from .unet import load_editor
 from .vae import PICTURE_NOISE, decoder_of, learning_rate, load_basis, load_vae, picture_loss, to_tensor
 
 MUON_RATE, ADAM_RATE = 0.002, 4e-4

@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
 from .models import make_scheduler
-from .settings import EDIT_ORDER, Settings, Workspace
+from .settings import EDIT_ORDER, OPEN_ORDER, Settings, Workspace
 from .unet import load_editor
 from .vae import load_vae
 
@@ -47,7 +47,7 @@ def export(
     Raises:
         ValueError: the folder would be larger than MAX_MEGABYTES.
     """
-    from edit3dgs_ns.capture.edits import EDITS
+    from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS
 
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -60,7 +60,8 @@ def export(
         "guidance_scale": guidance,
         "image_guidance_scale": image_guidance,
         "steps": steps,
-        "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER},
+        "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER}
+        | {key: list(OPEN_EDITS[key].instructions) for key in OPEN_ORDER},
     }
     (partial / "edit3dgs.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     for path in partial.rglob("*"):

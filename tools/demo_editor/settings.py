@@ -8,6 +8,12 @@ from pathlib import Path
 EDIT_ORDER = ("older", "green_skin", "blond_hair", "red_lips", "bronze_statue", "pale_vampire")
 """The order of the edited pictures in a shard; picture 0 is the original."""
 
+OPEN_ORDER = ("bright_hair", "face_paint", "bright_statue")
+"""The open edits, whose hue the noise decides, in the order of an open shard."""
+
+HUES = 6
+"""Pictures of every open edit: the hues 0, 1/6, ... of a turn. Between two of them colours are linear."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -79,6 +85,11 @@ class Workspace:
     def train_shards(self) -> Path:
         """Rendered training scenes."""
         return self.root / "shards"
+
+    @property
+    def open_shards(self) -> Path:
+        """The same scenes after the open edits."""
+        return self.root / "open"
 
     @property
     def heldout_shards(self) -> Path:
