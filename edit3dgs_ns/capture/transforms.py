@@ -48,8 +48,12 @@ class FrameEntry:
     height: int
 
 
-def find_capture(data: Path) -> Path:
+def find_capture(data: Path, option: str = "--data") -> Path:
     """The folder with the three transforms files: `data` itself, or the single combined set in it.
+
+    Args:
+        data: a capture, or its parent.
+        option: the flag that gave `data`, for messages.
 
     Raises:
         FileNotFoundError: `data` does not exist, or nothing in it is a capture.
@@ -58,7 +62,7 @@ def find_capture(data: Path) -> Path:
     data = Path(os.path.abspath(data.expanduser()))
     if not data.is_dir():
         raise FileNotFoundError(
-            f"--data {data}: no such folder. Expected a capture (a folder with transforms_train.json)."
+            f"{option} {data}: no such folder. Expected a capture (a folder with transforms_train.json)."
         )
     if (data / "transforms_train.json").is_file():
         return data
@@ -69,11 +73,11 @@ def find_capture(data: Path) -> Path:
         return choices[0]
     if not choices:
         raise FileNotFoundError(
-            f"--data {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP "
+            f"{option} {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP "
             "exports it, or one made by `edit3dgs capture`."
         )
     raise ValueError(
-        f"--data {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}."
+        f"{option} {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}."
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.model import FlamePose
+from edit3dgs_ns.flame.rotations import slerp_axis_angle
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
 
 FRAME_WIDTHS = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
@@ -189,25 +190,11 @@ class FlameMotion:
                 )
             if same_identity and not _same_identity(first, motion):
                 raise ValueError(
-                    f"motion {i} is another identity than the first; use retarget() for another actor's "
-                    "motion"
+                    f"motion {i} is another identity than the first; edit3dgs_ns.flame.retarget plays another "
+                    "actor's motion"
                 )
         rows = {name: torch.cat([getattr(m, name) for m in motions]) for name in ("expr", *FRAME_WIDTHS)}
         return FlameMotion(shape=first.shape, static_offset=first.static_offset, **rows)
-
-    def retarget(self, actor: FlameMotion) -> FlameMotion:
-        """This motion played by another actor: the actor's shape and static offset, this one's frames.
-
-        Raises:
-            ValueError: the two belong to head models with different expression coefficients.
-        """
-        if actor.expr.shape[1] != self.expr.shape[1]:
-            raise ValueError(
-                f"the motion has {self.expr.shape[1]} expression coefficients, the actor "
-                f"{actor.expr.shape[1]}: "
-                "they belong to different head models"
-            )
-        return dataclasses.replace(self, shape=actor.shape, static_offset=actor.static_offset)
 
     @property
     def needs_teeth(self) -> bool:
@@ -236,42 +223,6 @@ class FlameMotion:
         return dataclasses.replace(self, **moved)
 
 
-def slerp_axis_angle(
-    a: Float[Tensor, "*batch 3"], b: Float[Tensor, "*batch 3"], share: Float[Tensor, "*#batch"]
-) -> Float[Tensor, "*batch 3"]:
-    """Rotation at a share of the shortest way from ``a`` to ``b`` (Shoemake 1985, slerp), all axis-angle."""
-    qa, qb = _axis_angle_to_quat(a), _axis_angle_to_quat(b)
-    cosine = (qa * qb).sum(-1, keepdim=True)
-    qb = torch.where(cosine < 0, -qb, qb)
-    angle = torch.atan2((qa - qb).norm(dim=-1, keepdim=True), (qa + qb).norm(dim=-1, keepdim=True)) * 2
-    share = share[..., None]
-    sine = torch.sin(angle)
-    flat = sine < 1e-4  # nearly equal: blend linearly
-    safe = torch.where(flat, torch.ones_like(sine), sine)
-    wa = torch.where(flat, 1 - share, torch.sin((1 - share) * angle) / safe)
-    wb = torch.where(flat, share, torch.sin(share * angle) / safe)
-    return _quat_to_axis_angle(wa * qa + wb * qb)
-
-
-def _axis_angle_to_quat(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
-    """wxyz."""
-    angle = axis_angle.norm(dim=-1, keepdim=True)
-    half_sinc = 0.5 * torch.sinc(angle / (2 * torch.pi))  # sin(angle/2) / angle
-    return torch.cat([torch.cos(angle / 2), half_sinc * axis_angle], -1)
-
-
-def _quat_to_axis_angle(quat: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
-    """wxyz, any length but zero."""
-    quat = torch.where(quat[..., :1] < 0, -quat, quat)
-    sine = quat[..., 1:].norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sine, quat[..., :1])
-    small = sine < 1e-8
-    scale = torch.where(
-        small, 2 / quat[..., :1].clamp(min=0.5), angle / torch.where(small, torch.ones_like(sine), sine)
-    )
-    return scale * quat[..., 1:]
-
-
 def _same_identity(a: FlameMotion, b: FlameMotion) -> bool:
     if (a.static_offset is None) != (b.static_offset is None):
         return False
@@ -298,8 +249,19 @@ def _tensor(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:
         raise ValueError(f"{path}: has no {key!r}; found {', '.join(sorted(table)) or 'nothing'}")
     array = np.asarray(table[key])
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise ValueError(f"{path}: {key!r} is not an array of finite numbers")
+        raise ValueError(f"{path}: {key!r} is not an array of finite numbers{_where_not_finite(array)}")
     return torch.from_numpy(array.astype(np.float32))
+
+
+def _where_not_finite(array: np.ndarray) -> str:
+    """Where a tracker lost the face: how many rows of an array of numbers, and the first."""
+    if array.dtype.kind not in "fiu" or array.ndim < 2:
+        return ""
+    rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    return (
+        f": {len(rows)} of {len(array)} frames are not, the first is frame {rows[0]}. The tracker lost the face there: track "
+        "that part again, or cut it out"
+    )
 
 
 def _rows(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:

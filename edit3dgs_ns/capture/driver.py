@@ -1,0 +1,207 @@
+"""A capture, or any other recording, as the motion that drives an avatar, with the pictures of the driver where there are any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from edit3dgs_ns.capture.on_white import background_shows, on_white
+from edit3dgs_ns.capture.transforms import (
+    SPLITS,
+    FrameEntry,
+    each_frame,
+    find_capture,
+    read_transforms,
+    transforms_path,
+)
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS, RecordedMotion, read_motion_file, require_frames
+
+Part = Literal["all", "train", "val", "test"]
+_TRACKED = re.compile(r"tracked_flame_params(?:_(\d+))?\.npz")
+_AVATAR_MOTION = "flame_param.npz"
+
+
+@dataclass(frozen=True)
+class DriverPictures:
+    """What the driver's front camera saw, frame by frame."""
+
+    images: tuple[Path, ...]
+    """One for each frame of the motion."""
+    masks: tuple[Path, ...] | None
+    """The foreground in each; None: the pictures are on white already."""
+
+    def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture of a frame, on white.
+
+        Raises:
+            ValueError: it is damaged, or its mask is of another size.
+        """
+        colour, coverage = _colour_and_coverage(self.images[frame])
+        if coverage is None and self.masks is not None:
+            coverage = _coverage(self.masks[frame])
+        if coverage is None:
+            return colour
+        if coverage.shape != colour.shape[:2]:
+            raise ValueError(f"{self.images[frame]} and its mask have different sizes.")
+        return on_white(colour, coverage)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A motion to play, and the pictures it was tracked in."""
+
+    recorded: RecordedMotion
+    pictures: DriverPictures | None = None
+
+    @property
+    def name(self) -> str:
+        """For a folder's name: letters, digits and few signs."""
+        source = self.recorded.source
+        plain = source.stem if source.is_file() else source.name
+        if plain in ("flame_param", "flame2023_tracking_v2") or plain.startswith("tracked_flame_params"):
+            plain = f"{source.parent.name}_{plain}"
+        return re.sub(r"[^A-Za-z0-9._+-]+", "_", plain).strip("._") or "motion"
+
+
+def read_driver(path: Path, head: FlameAssets, part: Part = "all") -> Driver:
+    """Reads a motion of any known kind.
+
+    Args:
+        path: a capture's folder, a file that `read_motion_file` reads, or a folder with one (VHAP's output, an avatar of
+            GaussianAvatars) or with VHAP's files of single frames.
+        head: the head model of the avatar to be driven.
+        part: of a capture: the timesteps that a split shows.
+
+    Raises:
+        FileNotFoundError: there is nothing of that kind.
+        ValueError: it is damaged, has no frames, or cannot drive this head.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"--motion {path}: no such file or folder. {KNOWN_FORMATS}")
+    file = path if path.is_file() else _motion_file_in(path)
+    if file is not None:
+        if part != "all":
+            raise ValueError(f"--motion-part {part}: {file} is one motion without parts; captures have them.")
+        return Driver(read_motion_file(file, head))
+    if any(path.glob("transforms_train.json")) or any(path.glob("*/transforms_train.json")):
+        return _read_capture(find_capture(path, "--motion"), part)
+    frames = sorted(path.glob("[0-9]*.npz")) or sorted(path.glob("flame_param/[0-9]*.npz"))
+    if not frames:
+        raise FileNotFoundError(f"--motion {path}: no motion in this folder. {KNOWN_FORMATS}")
+    return Driver(RecordedMotion(FlameMotion.from_frames(frames), path))
+
+
+def _motion_file_in(folder: Path) -> Path | None:
+    """The npz in a folder that is no capture: VHAP's last epoch (of its last run), or an avatar's."""
+    if any(folder.glob("transforms_*.json")):
+        return None
+    for place in (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), reverse=True)):
+        epochs = {int(m[1] or 0): p for p in place.glob("*.npz") if (m := _TRACKED.fullmatch(p.name))}
+        if epochs:
+            return epochs[max(epochs)]
+    return folder / _AVATAR_MOTION if (folder / _AVATAR_MOTION).is_file() else None
+
+
+def _read_capture(folder: Path, part: Part) -> Driver:
+    frames = _frames(folder, part)
+    timesteps = sorted({frame.timestep_index for frame in frames})
+    if not timesteps:
+        raise ValueError(
+            f"--motion {folder}: the part {part!r} lists no frames, so there is no motion to play."
+        )
+    motion = _motion(folder, frames, timesteps)
+    require_frames(motion, folder)
+    held_out = {frame.camera_index for frame in _frames(folder, "val")}
+    return Driver(RecordedMotion(motion, folder), _pictures(frames, timesteps, held_out))
+
+
+def _frames(folder: Path, part: Part) -> list[FrameEntry]:
+    frames = []
+    for split in SPLITS if part == "all" else (part,):
+        source = transforms_path(folder, split)
+        for frame in each_frame(read_transforms(source), source):
+            if isinstance(frame, ValueError):
+                raise frame
+            frames.append(frame)
+    return frames
+
+
+def _motion(folder: Path, frames: Sequence[FrameEntry], timesteps: Sequence[int]) -> FlameMotion:
+    files = {frame.timestep_index: frame.flame for frame in frames if frame.flame is not None}
+    missing = [index for index in timesteps if index not in files]
+    if missing:
+        raise ValueError(
+            f"--motion {folder}: {len(missing)} of {len(timesteps)} timesteps have no 'flame_param_path' (the first is "
+            f"{missing[0]}): this capture is not tracked. Track it with VHAP."
+        )
+    if len(timesteps) > 1 and len(set(files.values())) == 1:
+        whole = FlameMotion.load(
+            next(iter(files.values()))
+        )  # one file with all timesteps: timestep_index is the row
+        if timesteps[-1] >= len(whole):
+            raise ValueError(
+                f"--motion {folder}: has timestep {timesteps[-1]}, its parameters end at {len(whole) - 1}."
+            )
+        return whole.with_pose(whole.pose(list(timesteps)))
+    return FlameMotion.from_frames([files[index] for index in timesteps])
+
+
+def _pictures(
+    frames: Sequence[FrameEntry], timesteps: Sequence[int], held_out: set[int]
+) -> DriverPictures | None:
+    """Those of the camera in front (the held-out one, if it is known), if it shows every timestep and its files are there."""
+    seen: dict[int, dict[int, FrameEntry]] = {}
+    for frame in frames:
+        seen.setdefault(frame.camera_index, {})[frame.timestep_index] = frame
+    whole = {camera: shown for camera, shown in seen.items() if len(shown) == len(timesteps)}
+    if not whole:
+        return None
+    shown = whole[_front({number: whole[number] for number in held_out & whole.keys()} or whole)]
+    entries = [shown[index] for index in timesteps]
+    if not all(entry.image.is_file() for entry in entries):
+        return None
+    masks = tuple(e.mask for e in entries if e.mask is not None and e.mask.is_file())
+    needed = len(masks) == len(entries) and background_shows(
+        _colour_and_coverage(entries[0].image)[0], _coverage(masks[0])
+    )
+    return DriverPictures(tuple(e.image for e in entries), masks if needed else None)
+
+
+def _colour_and_coverage(
+    path: Path,
+) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"] | None]:
+    """A picture, and its alpha channel if it has one."""
+    picture = _opened(path)
+    transparent = "A" in picture.getbands() or "transparency" in picture.info
+    pixels = np.asarray(picture.convert("RGBA" if transparent else "RGB"))
+    return pixels[:, :, :3], pixels[:, :, 3] if transparent else None
+
+
+def _coverage(path: Path) -> UInt8[np.ndarray, "height width"]:
+    return np.asarray(_opened(path).convert("L"))
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        raise ValueError(f"{path} cannot be read as an image ({error}).") from error
+
+
+def _front(cameras: Mapping[int, Mapping[int, FrameEntry]]) -> int:
+    """The camera whose direction is nearest to the mean of all: captures stand around the face."""
+    numbers = sorted(cameras)
+    back = np.stack([next(iter(cameras[number].values())).c2w[:3, 2] for number in numbers])
+    return numbers[int((back @ back.mean(axis=0)).argmax())]

@@ -1,0 +1,177 @@
+"""Recorded motions, whatever program wrote them, as `FlameMotion`.
+
+| file | written by |
+|---|---|
+| `flame_param.npz`, `flame_param/00000.npz` | GaussianAvatars, VHAP's export |
+| `tracked_flame_params_*.npz` | VHAP's tracker, before its export |
+| `flame2023_tracking_v2.npz` | the NeRSemble benchmark |
+| `*.csv`, `*.json` | apps that record ARKit's 52 face coefficients (see `arkit`) |
+
+Nothing in a file is ever executed: archives are read without pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.flame.arkit import arkit_motion, read_arkit
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.model import axis_angle_to_matrix
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.rotations import euler_xyz_to_quat, quat_to_axis_angle
+
+KNOWN_FORMATS = (
+    "Known motions: a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's tracked_flame_params_*.npz; the NeRSemble "
+    "benchmark's flame2023_tracking_v2.npz; a CSV or JSON file of ARKit coefficients."
+)
+"""What a user can give."""
+_BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")
+
+
+@dataclass(frozen=True)
+class RecordedMotion:
+    """Somebody's motion, and what is known about the recording."""
+
+    motion: FlameMotion
+    source: Path
+    """The file or folder."""
+    fps: float | None = None
+    """Frames per second, where the file says it."""
+    has_head_pose: bool = True
+    """Whether rotation and translation are tracked, rather than zero."""
+    scale: float = 1.0
+    """Of the recording's world: places in it are this many times those of the motion (which has the head's own size)."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: what of the file was mapped to what, and what was left out."""
+
+
+def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
+    """Reads one file.
+
+    Args:
+        path: npz, csv or json.
+        head: that the motion is meant for: ARKit's coefficients are mapped to its named expressions, and the benchmark's
+            rotation is about its origin, FLAME's about a joint.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, of no known kind, empty, holds values that are not finite, or cannot drive this head.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file. {KNOWN_FORMATS}")
+    if path.suffix.lower() in (".csv", ".json"):
+        recording = read_arkit(path)
+        motion, notes = arkit_motion(recording, head)
+        return RecordedMotion(motion, path, fps=recording.fps, has_head_pose=False, notes=notes)
+    if path.suffix.lower() != ".npz":
+        raise ValueError(
+            f"{path}: {path.suffix or 'a file without an ending'} is no known kind of motion. {KNOWN_FORMATS}"
+        )
+    if {"expression", "jaw"} <= _keys(path):
+        return _read_benchmark(path, head)
+    motion = FlameMotion.load(path)
+    require_frames(motion, path)
+    return RecordedMotion(motion, path)
+
+
+def require_frames(motion: FlameMotion, source: Path) -> None:
+    """Raises a ValueError for a motion without frames."""
+    if len(motion) == 0:
+        raise ValueError(
+            f"{source}: has no frames (expr has shape {tuple(motion.expr.shape)}); expected at least one. Record or track it again."
+        )
+
+
+def _keys(path: Path) -> set[str]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return set(archive.files)
+    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
+        raise ValueError(f"{path}: not a readable npz of plain arrays ({error}). {KNOWN_FORMATS}") from error
+
+
+def _read_benchmark(path: Path, head: FlameAssets) -> RecordedMotion:
+    """The NeRSemble benchmark: a head of FLAME without root rotation, then turned about the origin, scaled and moved.
+
+    `world = s R v + T`, R from intrinsic XYZ Euler angles. FLAME turns about its root joint J and moves then:
+    `R (v - J) + J + t` is the same place in a world s times as small when `t = R J - J + T / s`.
+    """
+    table = _finite(path, _BENCHMARK_KEYS)
+    if table["expression"].ndim != 2:
+        raise ValueError(
+            f"{path}: 'expression' has shape {tuple(table['expression'].shape)}, expected (frames, 100)"
+        )
+    frames = len(table["expression"])
+    if head.name != "flame":
+        raise ValueError(
+            f"{path} was tracked with FLAME, this avatar is bound to {head.source.name}: their expressions have nothing to do with "
+            "each other. Drive it by a capture of the same head, or by ARKit coefficients."
+        )
+    for key, width in {"rotation": 3, "translation": 3, "jaw": 3, "neck": 3, "eyes": 6}.items():
+        if table[key].shape != (frames, width):
+            raise ValueError(
+                f"{path}: {key!r} has shape {tuple(table[key].shape)}, expected {(frames, width)}"
+            )
+    scale = float(table["scale"].reshape(-1)[0]) if table["scale"].numel() else 0.0
+    if not scale > 0:
+        raise ValueError(f"{path}: 'scale' is {scale}, expected a positive number")
+    shape, expr = table["shape"].reshape(-1), table["expression"]
+    turn = quat_to_axis_angle(euler_xyz_to_quat(table["rotation"].double())).float()
+    joint = _root_joint(path, head, shape, expr)
+    motion = FlameMotion(
+        shape=shape,
+        static_offset=None,
+        expr=expr,
+        rotation=turn,
+        neck_pose=table["neck"],
+        jaw_pose=table["jaw"],
+        eyes_pose=table["eyes"],
+        translation=_rotated(turn, joint) - joint + table["translation"] / scale,
+    )
+    require_frames(motion, path)
+    return RecordedMotion(motion, path, scale=scale)
+
+
+def _finite(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
+    """Arrays of finite numbers."""
+    table = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for key in keys:
+            if key not in archive.files:
+                raise ValueError(
+                    f"{path}: has no {key!r}; the benchmark's tracking files have {', '.join(_BENCHMARK_KEYS)}"
+                )
+            array = archive[key]
+            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise ValueError(f"{path}: {key!r} is not an array of finite numbers")
+            table[key] = torch.from_numpy(array.astype(np.float32))
+    return table
+
+
+def _root_joint(
+    path: Path, head: FlameAssets, shape: Float[Tensor, " S"], expr: Float[Tensor, "T E"]
+) -> Float[Tensor, "T 3"]:
+    """Where this person's root joint is at rest; a little of the expression is in it, as in FLAME's own code."""
+    known = head.shapedirs.shape[2], head.exprdirs.shape[2]
+    if len(shape) > known[0] or expr.shape[1] > known[1]:
+        raise ValueError(
+            f"{path}: {len(shape)} shape and {expr.shape[1]} expression coefficients; the head model {head.source} has {known[0]} "
+            f"and {known[1]}. Give the avatar's own FLAME file (FLAME 2023 for the benchmark)."
+        )
+    row = torch.from_numpy(head.J_regressor[0])
+    template = row @ torch.from_numpy(head.v_template)
+    by_shape = torch.einsum("v,vcs->cs", row, torch.from_numpy(head.shapedirs[..., : len(shape)]))
+    by_expr = torch.einsum("v,vce->ce", row, torch.from_numpy(head.exprdirs[..., : expr.shape[1]]))
+    return template + by_shape @ shape + expr @ by_expr.T
+
+
+def _rotated(axis_angle: Float[Tensor, "T 3"], points: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3"]:
+    return torch.einsum("tij,tj->ti", axis_angle_to_matrix(axis_angle), points)
