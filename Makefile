@@ -3,6 +3,8 @@
 # make test    the tests
 # make lint    ruff and mypy
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
+# make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and pictures (40 minutes; goes
+#         on where it was stopped). With ONLY=length: whether an edit of a capture four times as long costs more
 #
 # Another Python: make setup PYTHON=python3.11
 
@@ -10,12 +12,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+MASKS := sam2 addict yapf pycocotools
 
 # The native thread pools fight each other on small machines when each takes every core in every process.
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint bench clean-demo
+.PHONY: setup demo test lint bench ablation clean-demo
 
 setup: $(STAMP)
 
@@ -23,9 +26,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else "Edit3DGS needs Python 3.10, 3.11 or 3.12 (the versions that Nerfstudio 1.1.5 runs on); \
 	$(PYTHON) is %d.%d. Install one of them and name it: make setup PYTHON=python3.11" % v[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24" wheel
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
-	@$(BIN)/python -m pip check
+	@# Masks from words: built against the torch that is there by now; why no dependencies: pyproject.toml.
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation $(MASKS)
+	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --no-deps groundingdino-py
+	@! $(BIN)/python -m pip check | grep -v -e '^No broken' -e '^groundingdino-py .* requires \(opencv-python\|supervision\),'
 	@touch $@
 
 demo: setup
@@ -41,6 +47,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY))
+
+ablation: setup
+	$(BIN)/python -m tools.ablation $(if $(ONLY),--only $(ONLY))
 
 clean-demo:
 	rm -rf outputs/demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.avatar_maps import AvatarMaps, rig_regions
@@ -12,17 +13,29 @@ if TYPE_CHECKING:
     from edit3dgs_ns.model import RiggedSplatfactoModel
     from edit3dgs_ns.pipeline import EditPipelineConfig
 
+logger = logging.getLogger(__name__)
+
 
 def make_keep_masks(
-    config: EditPipelineConfig, datamanager: AvatarDatamanager, model: RiggedSplatfactoModel
+    config: EditPipelineConfig,
+    datamanager: AvatarDatamanager,
+    model: RiggedSplatfactoModel,
+    maps: AvatarMaps | None = None,
 ) -> KeepMasks:
     """What the views of a run keep.
 
+    Args:
+        config: of the run.
+        datamanager: gives the views.
+        model: the avatar.
+        maps: draws the rig's masks; one of their own if not given.
+
     Raises:
-        ValueError: an option names a part that the source of the masks cannot know.
+        ValueError: an option names a part that the source of the masks cannot know, or the source cannot work.
+        FileNotFoundError: weights of a detector are not there.
     """
-    source = _source(config, datamanager, model)
     parts = {name: parse_parts(getattr(config.editor, name)) for name in ("keep", "only")}
+    source = _source(config, any(parts.values()), datamanager, model, maps)
     for name, phrases in parts.items():
         try:
             source.check(phrases)
@@ -31,8 +44,29 @@ def make_keep_masks(
     return KeepMasks(source, parts["keep"], parts["only"], name=config.masks)
 
 
+def rig_masks(
+    datamanager: AvatarDatamanager, model: RiggedSplatfactoModel, maps: AvatarMaps | None = None
+) -> RigMasks:
+    """The masks that the avatar itself gives."""
+    share = (maps or AvatarMaps(datamanager, model)).share
+    return RigMasks(rig_regions(datamanager), len(model.head.faces), share)
+
+
 def _source(
-    config: EditPipelineConfig, datamanager: AvatarDatamanager, model: RiggedSplatfactoModel
+    config: EditPipelineConfig,
+    wanted: bool,
+    datamanager: AvatarDatamanager,
+    model: RiggedSplatfactoModel,
+    maps: AvatarMaps | None,
 ) -> MaskSource:
-    assert config.masks == "rig"
-    return RigMasks(rig_regions(datamanager), len(model.head.faces), AvatarMaps(datamanager, model).share)
+    if config.masks == "rig":
+        return rig_masks(datamanager, model, maps)
+    if not wanted:
+        logger.warning(
+            "--pipeline.masks %s is not used: no part is named by --pipeline.editor.keep or --pipeline.editor.only.",
+            config.masks,
+        )
+        return rig_masks(datamanager, model, maps)  # never asked for a mask
+    from edit3dgs_ns.editing.grounded_sam import load_grounded_sam
+
+    return load_grounded_sam(config.grounded_sam, model.device)

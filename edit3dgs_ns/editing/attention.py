@@ -34,8 +34,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from edit3dgs_ns.editing.correspondence import LayerFeatures, TokenMatches
+
 if TYPE_CHECKING:
-    from edit3dgs_ns.editing.correspondence import Correspondence, TokenMatches
+    from edit3dgs_ns.editing.correspondence import Correspondence
 
 _DECIDING = 0
 """The guidance branch whose features decide the matches for all (DGE: that of the image)."""
@@ -127,6 +129,25 @@ class SharedAttention:
         """
         with self._expect(_Pass(tuple(views), self._all(branches), are_keys=False)):
             yield
+
+    def finest_layer(self) -> LayerFeatures | None:
+        """What this step's passes saw and found at the layer with most tokens, the last of them (the most meaningful); None
+        where matching needs no features."""
+        if not self._correspondence.needs_features:
+            return None
+        name, record = max(
+            enumerate(self._records.items()), key=lambda item: (item[1][1].outputs.shape[2], item[0])
+        )[1]
+        assert record.queries is not None
+        found = {
+            view: TokenMatches(
+                *(part[row : row + 1] for part in (matches.index, matches.weight, matches.keys))
+            )
+            for (views, place), matches in self._matches.items()
+            if place == name
+            for row, view in enumerate(views)
+        }
+        return LayerFeatures(token_grid(self._latent_size, record.outputs.shape[2]), record.queries, found)
 
     # -- at a layer ------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Key views are edited together; every other view takes over, token by token, what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -25,6 +25,10 @@ from edit3dgs_ns.editing.framing import Frame
 CorrespondenceKind = Literal["epipolar", "rig", "none"]
 
 
+ANCHOR_WEIGHT = 1e3
+"""How much more an anchor counts than another key view where both show a spot: its look is settled."""
+
+
 @dataclass(frozen=True)
 class TokenMatches:
     """Where the tokens of some views are found in their two nearest key views, nearest first."""
@@ -37,8 +41,32 @@ class TokenMatches:
     """The two key views, as positions among the key views. Of a single key view the second place repeats it with weight 0."""
 
 
+@dataclass(frozen=True)
+class LayerFeatures:
+    """What a step's key views, and the others' matches, look like at one attention layer."""
+
+    grid: tuple[int, int]
+    """Rows and columns of its tokens."""
+    key_queries: Float[Tensor, "keys tokens channels"]
+    """The layer's inputs of the key views."""
+    matches: Mapping[int, TokenMatches]
+    """Of every other view, by its position in the request, what was found: its row alone."""
+
+
+@dataclass(frozen=True)
+class SharedSpots:
+    """From which places of the batch's views the positions of one of them take a common value."""
+
+    index: Int64[Tensor, "positions taken"]
+    """Positions of all views of the request, those of the first before those of the second, and so on."""
+    weight: Float[Tensor, "positions taken"]
+    """Their shares, which sum to 1; to 0 where nothing is taken."""
+    trust: Float[Tensor, " positions"]
+    """How far the common value replaces the view's own, from 0 (not at all) to 1."""
+
+
 class Correspondence(Protocol):
-    """Finds the tokens of views in key views."""
+    """Finds the spots of views in key views: tokens of attention layers, and positions of latents."""
 
     needs_features: bool
     """`match` needs `queries` and `key_queries`."""
@@ -62,6 +90,19 @@ class Correspondence(Protocol):
 
         Raises:
             ValueError: there is no key view, or features are needed and missing.
+        """
+        ...
+
+    def shared_spots(
+        self, views: Sequence[int], keys: Sequence[int], size: tuple[int, int], layer: LayerFeatures | None
+    ) -> Iterator[SharedSpots]:
+        """Find out, for each of some views, from where its latents take a common value.
+
+        Args:
+            views: positions in the request: the key views, which come to agree first, or some of the others.
+            keys: positions in the request of the key views.
+            size: rows and columns of the latents.
+            layer: the finest attention layer of this step, where features are needed.
         """
         ...
 

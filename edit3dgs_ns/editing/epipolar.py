@@ -7,7 +7,7 @@ What a pixel of one camera shows lies, in the picture that another camera takes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from edit3dgs_ns.editing.correspondence import TokenMatches, blended, nearest_keys
+from edit3dgs_ns.editing.correspondence import (
+    ANCHOR_WEIGHT,
+    LayerFeatures,
+    SharedSpots,
+    TokenMatches,
+    blended,
+    nearest_keys,
+)
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.editing.token_grid import token_centres, tokens_from_pixels
@@ -26,6 +33,10 @@ _CHUNK = 1 << 21
 """Similarities held at once; the whole matrix of two views at 64 x 64 tokens would be eight times this."""
 _SAME_PLACE = 1e-5
 """Cameras nearer than this (metres) share their centre: there is no line then, but a point."""
+_RETURNS_WITHIN = 1.5
+"""Key views agree on a match that, followed back, ends within this many tokens (each way) of where it began."""
+_LEAD = 4.0
+"""Among key views each counts so many times as much as the next: a plain mean of unlike looks would be grey."""
 
 
 class EpipolarCorrespondence:
@@ -64,6 +75,67 @@ class EpipolarCorrespondence:
                 band = self._band(view, keys[place], grid)
                 index[row, column] = _best(features, F.normalize(key_queries[place], dim=-1), band).cpu()
         return blended(index, nearest, self._device)
+
+    def shared_spots(
+        self,
+        views: Sequence[int],
+        keys: Sequence[int],
+        size: tuple[int, int],
+        layer: LayerFeatures | None = None,
+    ) -> Iterator[SharedSpots]:
+        """See `Correspondence.shared_spots`.
+
+        Key views are matched with each other at the layer's tokens; the most central one counts most, whoever asks. The others take
+        what they were matched with for the attention.
+        """
+        if layer is None:
+            raise ValueError("Epipolar correspondence needs the features of the key views.")
+        if any(view in keys for view in views):
+            yield from self._among_keys(keys, size, layer)
+            return
+        for view in views:
+            found = layer.matches[view]
+            place = torch.tensor(keys, device=found.keys.device)[found.keys[0]]
+            index = found.index[0] + place[:, None] * (layer.grid[0] * layer.grid[1])
+            yield _spots(index.T, found.weight[0].T, layer.grid, size)
+
+    def _among_keys(
+        self, keys: Sequence[int], size: tuple[int, int], layer: LayerFeatures
+    ) -> Iterator[SharedSpots]:
+        """Of the key views, in their order."""
+        tokens = layer.grid[0] * layer.grid[1]
+        features = F.normalize(layer.key_queries, dim=-1)
+        found = {
+            (a, b): _best(features[a], features[b], self._band(keys[a], keys[b], layer.grid))
+            for a in range(len(keys))
+            for b in range(len(keys))
+            if a != b
+        }
+        own, lead = torch.arange(tokens, device=features.device), self._lead(keys)
+        for a in range(len(keys)):
+            index, weight = own.repeat(len(keys), 1), torch.zeros(len(keys), tokens, device=features.device)
+            weight[a] = lead[a]
+            for b in range(len(keys)):
+                if b != a:
+                    index[b] = found[a, b].clamp(min=0)
+                    back = found[b, a][index[b]]
+                    returns = (found[a, b] >= 0) & _are_near(back, own, layer.grid, _RETURNS_WITHIN)
+                    weight[b] = lead[b] * returns
+            place = torch.tensor(keys, device=index.device)[:, None] * tokens
+            yield _spots((index + place).T, (weight / weight.sum(dim=0)).T, layer.grid, size)
+
+    def _lead(self, keys: Sequence[int]) -> list[float]:
+        """How much each key view counts: the one nearest to the middle of their cameras most, whatever their order; anchors
+        before all others."""
+        assert self._request.c2w is not None
+        centres = self._request.c2w[list(keys), :3, 3].astype(np.float64)
+        away = np.linalg.norm(centres - centres.mean(axis=0), axis=1).round(6)
+        rank = np.empty(len(keys), int)
+        times = np.asarray(self._request.timesteps)[list(keys)]
+        rank[np.lexsort((*centres.T, times, away))] = np.arange(len(keys))
+        weight = _LEAD**-rank
+        weight[[key in self._request.anchors for key in keys]] *= ANCHOR_WEIGHT
+        return weight.tolist()
 
     def _band(self, view: int, key: int, grid: tuple[int, int]) -> _Band | None:
         """Where tokens of a view may lie in a key view; None: anywhere."""
@@ -144,6 +216,38 @@ def _best(
         value, index = similarity.max(dim=1)
         result[part] = torch.where(value > -torch.inf, index, -1)
     return result
+
+
+def _are_near(
+    one: Int64[Tensor, " n"], other: Int64[Tensor, " n"], grid: tuple[int, int], within: float
+) -> Bool[Tensor, " n"]:
+    """Which tokens are both there and lie within a distance of each other, in rows and in columns."""
+    rows = (one // grid[1] - other // grid[1]).abs()
+    columns = (one % grid[1] - other % grid[1]).abs()
+    return (one >= 0) & (rows <= within) & (columns <= within)
+
+
+def _spots(
+    index: Int64[Tensor, "tokens taken"],
+    weight: Float[Tensor, "tokens taken"],
+    grid: tuple[int, int],
+    size: tuple[int, int],
+) -> SharedSpots:
+    """Carry what tokens take to the latents' positions: those within a token take those within the matched one."""
+    rows, columns = size[0] // grid[0], size[1] // grid[1]
+    y, x = torch.meshgrid(
+        torch.arange(size[0], device=index.device), torch.arange(size[1], device=index.device), indexing="ij"
+    )
+    token = (y // rows * grid[1] + x // columns).flatten()
+    inside = (y % rows * size[1] + x % columns).flatten()
+    key, taken = index[token] // (grid[0] * grid[1]), index[token] % (grid[0] * grid[1])
+    place = taken // grid[1] * rows * size[1] + taken % grid[1] * columns
+    weight = weight[token]
+    return SharedSpots(
+        (key * size[0] * size[1] + place + inside[:, None]) * (weight > 0),
+        weight,
+        weight.sum(dim=1).clamp(max=1),
+    )
 
 
 def _homogeneous(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:

@@ -13,50 +13,25 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edit3dgs_ns.editing.attention import SharedAttention
 from edit3dgs_ns.editing.codec import ImageCodec, encode_sentence
-from edit3dgs_ns.editing.correspondence import Correspondence, CorrespondenceKind, make_correspondence
+from edit3dgs_ns.editing.correspondence import Correspondence, make_correspondence
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
+from edit3dgs_ns.editing.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.guidance import Branch, guidance_branches
+from edit3dgs_ns.editing.guidance import guidance_branches
 from edit3dgs_ns.editing.inpainting import KeepOptions, LatentKeeper, latent_mask
-from edit3dgs_ns.editing.key_views import draw_key_views, order_around_head, runs_of
+from edit3dgs_ns.editing.loop_batch import LoopBatch
 from edit3dgs_ns.editing.memory import ForwardLimit
-
-
-@dataclass(frozen=True)
-class EditorDefaults:
-    """What holds when a request leaves it open. A folder's `edit3dgs.json` may set its own."""
-
-    guidance_scale: float = 7.5
-    image_guidance_scale: float = 1.5
-    steps: int = 20
-    resolution: int | None = None
-    """Longer side, in pixels, that the images are scaled to for the model; None leaves their size alone."""
-    instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Wordings of the instructions that the model was taught, by edit; empty when it takes any sentence."""
-
-
-@dataclass(frozen=True)
-class SharingOptions:
-    """How the views of a batch are made to agree; see `EditorConfig` for the meaning to a user."""
-
-    correspondence: CorrespondenceKind = "none"
-    views_per_key: int = 5
-    self_attention_below: int = 100
-
-    def __post_init__(self) -> None:
-        if self.views_per_key < 1:
-            raise ValueError(f"views_per_key {self.views_per_key}: expected at least 1.")
+from edit3dgs_ns.editing.predictions import PredictionSpace
+from edit3dgs_ns.editing.sharing import SharingOptions, ViewSharing
 
 
 class InstructPix2Pix:
@@ -106,20 +81,19 @@ class InstructPix2Pix:
         for module in (unet, vae, text_encoder):
             module.requires_grad_(False)
         _check_channels(name, unet, vae)
+        if self.sharing.shares_predictions:
+            PredictionSpace(scheduler)  # refuses some
 
     @property
     def settings(self) -> dict[str, Any]:
         """Name and options as JSON values."""
-        shared = self.sharing.correspondence != "none"
         return {
             "editor": "instruct-pix2pix",
             "model": self.name,
             "scheduler": type(self.scheduler).__name__,
             "resolution": self.defaults.resolution,
             "dtype": str(self.unet.dtype).removeprefix("torch."),
-            "correspondence": self.sharing.correspondence,
-            "views_per_key": self.sharing.views_per_key if shared else None,
-            "self_attention_below": self.sharing.self_attention_below if shared else None,
+            **self.sharing.settings(),
         }
 
     @property
@@ -139,15 +113,7 @@ class InstructPix2Pix:
     def unknown_instruction(self, prompt: str) -> str | None:
         """A warning that lists the known instructions when `prompt` is none of them; None when all is
         well."""
-        known = self.defaults.instructions
-        spoken = _normalised(prompt)
-        if not known or any(spoken == _normalised(w) for wordings in known.values() for w in wordings):
-            return None
-        listing = "\n".join(f'  {edit}: "{wordings[0]}"' for edit, wordings in known.items() if wordings)
-        return (
-            f'The editor {self.name!r} was never taught "{prompt}"; its result may be anything or nothing. It knows:\n{listing}\n'
-            "For any other instruction use a real model: --pipeline.editor.model timbrooks/instruct-pix2pix."
-        )
+        return self.defaults.unknown_instruction(prompt, self.name)
 
     @torch.no_grad()
     def edit(
@@ -175,8 +141,9 @@ class InstructPix2Pix:
         correspondence = make_correspondence(self.sharing.correspondence, request, frame, self._device)
         try:
             batch = self._prepare(request, frame, progress)
-            with self._shared_attention(batch, correspondence) as shared:
-                latents = self._denoise_all(batch, shared)
+            sharing = self._sharing_of(batch, correspondence, request, frame)
+            with sharing.attached() if sharing is not None else nullcontext():
+                latents = self._denoise_all(batch, sharing)
             images = self._codec.decode(latents, frame, finished)
         finally:
             self._free_memory()
@@ -189,16 +156,16 @@ class InstructPix2Pix:
 
     # -- before the first step -------------------------------------------------------------------------------
 
-    def _prepare(self, request: EditRequest, frame: Frame, progress: Progress | None) -> _Batch:
+    def _prepare(self, request: EditRequest, frame: Frame, progress: Progress | None) -> LoopBatch:
         """Encode sentence and images, draw the noise, and start the latents."""
-        settings = self._settings_for(request)
+        settings = self.defaults.settings_for(request)
         first, timesteps = self._timesteps(settings["steps"], request.noise)
         generators = [torch.Generator().manual_seed(request.view_seed(v)) for v in range(request.num_views)]
         condition = self._codec.encode(request.originals, frame)
         noise = torch.cat(
             [torch.randn((1, *condition.shape[1:]), generator=g, dtype=condition.dtype) for g in generators]
         ).to(self._device)
-        return _Batch(
+        return LoopBatch(
             settings=settings,
             text=encode_sentence(
                 request.prompt, self.tokenizer, self.text_encoder, self._device, self.unet.dtype
@@ -208,20 +175,9 @@ class InstructPix2Pix:
             timesteps=timesteps,
             generators=generators,
             branches=guidance_branches(settings["guidance_scale"], settings["image_guidance_scale"]),
-            key_runs=runs_of(
-                order_around_head(request.c2w, request.timesteps), self.sharing.views_per_key, request.anchors
-            ),
             keeper=self._keeper(request, frame, condition, noise),
             progress=progress,
         )
-
-    def _settings_for(self, request: EditRequest) -> dict[str, Any]:
-        def pick(name: str) -> Any:
-            value = getattr(request, name)
-            return value if value is not None else getattr(self.defaults, name)
-
-        names = ("guidance_scale", "image_guidance_scale", "steps")
-        return {name: pick(name) for name in names} | {"noise": request.noise, "seed": request.seed}
 
     def _timesteps(self, steps: int, noise: float) -> tuple[int, Tensor]:
         """The timesteps to denoise, and the place of the first of them in the full schedule.
@@ -268,78 +224,94 @@ class InstructPix2Pix:
 
     # -- the loop --------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _shared_attention(
-        self, batch: _Batch, correspondence: Correspondence | None
-    ) -> Iterator[SharedAttention | None]:
+    def _sharing_of(
+        self, batch: LoopBatch, correspondence: Correspondence | None, request: EditRequest, frame: Frame
+    ) -> ViewSharing | None:
         if correspondence is None:
-            yield None
-            return
-        size = (batch.latents.shape[2], batch.latents.shape[3])
-        with SharedAttention(self.unet, correspondence, size, branches=len(batch.branches)) as shared:
-            yield shared
+            return None
+        anchors = list(request.anchors)
+        return ViewSharing(
+            self.sharing,
+            correspondence,
+            request,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            latent_size=(batch.latents.shape[2], batch.latents.shape[3]),
+            branches=len(batch.branches),
+            anchor_latents=self._codec.encode(request.images[anchors], frame) * self._codec.scale
+            if anchors and self.sharing.shares_predictions
+            else None,
+        )
 
-    def _denoise_all(self, batch: _Batch, shared: SharedAttention | None) -> Float[Tensor, "views 4 h w"]:
+    def _denoise_all(self, batch: LoopBatch, sharing: ViewSharing | None) -> Float[Tensor, "views 4 h w"]:
         """All views from the first timestep to the last, step by step."""
         latents, total = batch.latents, len(batch.timesteps)
         extra = {"generator": batch.generators} if _takes_generator(self.scheduler) else {}
         for step, t in enumerate(batch.timesteps):
-            apart = shared is None or t < self.sharing.self_attention_below
             scaled = self.scheduler.scale_model_input(latents, t)
-            predicted = self._predict(batch, scaled, t, None if apart else shared, step)
+            if sharing is not None and sharing.is_on(t):
+                predicted = self._predict_together(batch, scaled, t, sharing, step)
+            else:
+                predicted = self._predict_apart(batch, scaled, t)
             latents = self.scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
             if batch.keeper is not None:
                 t_next = batch.timesteps[step + 1] if step + 1 < total else None
                 latents = batch.keeper.apply(latents, t_next, step, total)
         return latents
 
-    def _predict(
-        self,
-        batch: _Batch,
-        latents: Float[Tensor, "views 4 h w"],
-        t: Tensor,
-        shared: SharedAttention | None,
-        step: int,
+    def _predict_apart(
+        self, batch: LoopBatch, latents: Float[Tensor, "views 4 h w"], t: Tensor
     ) -> Float[Tensor, "views 4 h w"]:
-        """The guided prediction for every view: the key views first, then the others with what these found."""
-        predicted, limit = torch.empty_like(latents), self._unet_limit
+        """The guided prediction for every view by itself."""
+        predicted = torch.empty_like(latents)
 
-        def predict(views: Sequence[int], sharing: _Sharing) -> None:
-            predicted[list(views)] = self._guided(batch, latents, t, views, sharing)
+        def predict(views: Sequence[int]) -> None:
+            predicted[list(views)] = self._guided(batch, latents, t, views, lambda branches: nullcontext())
             batch.count_steps(len(views))
 
-        everyone = range(len(latents))
-        if shared is None:
-            limit.each(
-                everyone, lambda views: predict(views, lambda branches: nullcontext()), len(batch.branches)
-            )
-            return predicted
-        keys = draw_key_views(batch.key_runs, batch.settings["seed"], step)
-        shared.begin_step(keys)
-        limit.whole(lambda: predict(keys, shared.key_pass), len(batch.branches))
-        others = [view for view in everyone if view not in keys]
+        self._unet_limit.each(range(len(latents)), predict, len(batch.branches))
+        return predicted
+
+    def _predict_together(
+        self,
+        batch: LoopBatch,
+        latents: Float[Tensor, "views 4 h w"],
+        t: Tensor,
+        sharing: ViewSharing,
+        step: int,
+    ) -> Float[Tensor, "views 4 h w"]:
+        """The same: the key views first, then the others with what these found; then all of them agree."""
+        predicted, limit = torch.empty_like(latents), self._unet_limit
+
+        def predict(views: Sequence[int], during: _During) -> None:
+            predicted[list(views)] = self._guided(batch, latents, t, views, during)
+            batch.count_steps(len(views))
+
+        keys, attention = sharing.begin_step(step), sharing.attention
+        limit.whole(lambda: predict(keys, attention.key_pass), len(batch.branches))
         limit.each(
-            others,
-            lambda views: predict(views, lambda branches: shared.injected_pass(views, branches)),
+            [view for view in range(len(latents)) if view not in keys],
+            lambda views: predict(views, lambda branches: attention.injected_pass(views, branches)),
             len(batch.branches),
         )
-        shared.end_step()
+        predicted = sharing.agree(predicted, latents, t)
+        sharing.end_step()
         return predicted
 
     def _guided(
         self,
-        batch: _Batch,
+        batch: LoopBatch,
         latents: Float[Tensor, "views 4 h w"],
         t: Tensor,
         views: Sequence[int],
-        sharing: _Sharing,
+        during: _During,
     ) -> Float[Tensor, "picked 4 h w"]:
         """The weighted sum of the branches' predictions for some views."""
         everything = range(len(batch.branches))
         picked, result = list(views), 0.0
         for branches in [[b] for b in everything] if self._unet_limit.branches_apart else [list(everything)]:
             inputs, words = batch.unet_input(latents, picked, branches)
-            with sharing(branches):
+            with during(branches):
                 prediction = self.unet(inputs, t, encoder_hidden_states=words, return_dict=False)[0]
             batch.evaluations += len(inputs)
             for branch, part in zip(branches, prediction.chunk(len(branches)), strict=True):
@@ -347,43 +319,8 @@ class InstructPix2Pix:
         return result  # type: ignore[return-value]
 
 
-_Sharing = Callable[[Sequence[int]], AbstractContextManager[None]]
+_During = Callable[[Sequence[int]], AbstractContextManager[None]]
 """Given guidance branches: a context for a forward that holds these."""
-
-
-@dataclass
-class _Batch:
-    """What the loop needs of a batch that is being edited."""
-
-    settings: dict[str, Any]
-    text: tuple[Float[Tensor, "1 tokens width"], Float[Tensor, "1 tokens width"]]
-    condition: Float[Tensor, "views 4 h w"]
-    latents: Float[Tensor, "views 4 h w"]
-    timesteps: Tensor
-    generators: list[torch.Generator]
-    branches: tuple[Branch, ...]
-    key_runs: list[tuple[int, ...]]
-    keeper: LatentKeeper | None
-    progress: Progress | None
-    evaluations: int = 0
-    steps_done: int = 0
-
-    def count_steps(self, views: int) -> None:
-        """Some views have gone through a step."""
-        self.steps_done += views
-        if self.progress is not None:
-            self.progress(self.steps_done, len(self.condition) * len(self.timesteps))
-
-    def unet_input(
-        self, latents: Float[Tensor, "views 4 h w"], views: list[int], branches: Sequence[int]
-    ) -> tuple[Float[Tensor, "rows 8 h w"], Float[Tensor, "rows tokens width"]]:
-        """Latents with their condition, and words, in the order (branch, view)."""
-        sentence, nothing = self.text
-        condition = self.condition[views]
-        images = [condition if self.branches[b].image else torch.zeros_like(condition) for b in branches]
-        words = [sentence if self.branches[b].sentence else nothing for b in branches]
-        inputs = torch.cat([latents[views].repeat(len(branches), 1, 1, 1), torch.cat(images)], dim=1)
-        return inputs, torch.cat([word.expand(len(views), -1, -1) for word in words])
 
 
 def _takes_generator(scheduler: Any) -> bool:
@@ -398,7 +335,3 @@ def _check_channels(name: str, unet: Any, vae: Any) -> None:
             f"{expected} (the latent and the image to edit, {vae.config.latent_channels} each). Choose another with "
             "--pipeline.editor.model."
         )
-
-
-def _normalised(sentence: str) -> str:
-    return " ".join(sentence.lower().strip().strip(".!?").split())

@@ -1,7 +1,9 @@
 """Which views of a batch are key views at a denoising step.
 
 Source: Chen, Laina and Vedaldi, "DGE: Direct Gaussian 3D Editing by Consistent Multi-view Editing", ECCV 2024,
-    section 3.2. Unlike there, the number of views need not be a multiple of the run's length.
+    section 3.2. Unlike there, the number of views need not be a multiple of the run's length, and a small batch has
+    two key views: a single one does not show what the far side of the head looks like, so that the others would make
+    that up each for itself.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ def order_around_head(
 def runs_of(order: Sequence[int], views_per_key: int, anchors: Sequence[int] = ()) -> list[tuple[int, ...]]:
     """Cut `order` into the fewest runs of at most `views_per_key` neighbours, of lengths as equal as can be.
 
-    Anchors, which are key views at every step, are runs by themselves, at the end.
+    Anchors, which are key views at every step, are runs by themselves, at the end. Three views or more have two runs at least.
     """
     order = [view for view in order if view not in anchors]
-    count = -(-len(order) // views_per_key)
+    least = 2 if len(order) >= 3 and not anchors else 1
+    count = max(-(-len(order) // views_per_key), least)
     edges = [run * len(order) // count for run in range(count + 1)]
     return [tuple(order[begin:end]) for begin, end in pairwise(edges)] + [(anchor,) for anchor in anchors]
 

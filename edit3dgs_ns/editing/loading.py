@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edit3dgs_ns.editing.instruct_pix2pix import EditorDefaults, InstructPix2Pix, SharingOptions
+from edit3dgs_ns.editing.editor_defaults import EditorDefaults
+from edit3dgs_ns.editing.instruct_pix2pix import InstructPix2Pix
+from edit3dgs_ns.editing.sharing import SharingOptions
 
 if TYPE_CHECKING:
     import torch
@@ -264,6 +266,15 @@ def editor_version(model: str | Path) -> str:
     source = find_model(model)
     path = source / DEFAULTS_FILE if isinstance(source, Path) else None
     return str(_read_json(path).get("version", "")) if path is not None and path.is_file() else ""
+
+
+def taught_edits(model: str | Path) -> tuple[str, ...]:
+    """The edits that the `edit3dgs.json` of a folder lists; none where the model takes any sentence.
+
+    Raises:
+        ValueError, FileNotFoundError: as `check_model`.
+    """
+    return tuple(_defaults(find_model(model), None).instructions)
 
 
 def _defaults(source: Path | str, resolution: int | None) -> EditorDefaults:

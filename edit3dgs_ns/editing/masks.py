@@ -7,6 +7,7 @@ Where masks come from is exchangeable. The rig knows them: the faces of a region
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,19 +18,23 @@ from scipy.ndimage import maximum_filter
 logger = logging.getLogger(__name__)
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "eyes": ("eyes", "eyelids"),
-    "mouth": ("mouth", "lips", "teeth", "gums", "tongue"),
+    "eyes": ("eyes",),
+    "mouth": ("mouth", "teeth", "gums", "tongue"),
     "hair": ("scalp",),
 }
-"""What users call a part -> the regions of a rig that make it, as many of them as the rig has. An eye without its lids would
-not keep a blink, a mouth without its lips no smile."""
-_GROWN = 2 / 64
-"""`only` lets the edit reach this share of the longer side beyond its part: the feather of the kept rest, two of usually 64
-latent pixels, else eats into the part."""
+"""What users call a part -> the regions of a rig that make it, as many of them as the rig has. Lids and lips are skin, which
+an edit may paint or age: kept along, they would stand out of a green face as patches. `eyelids` and `lips` name them."""
+_GROWN = 1 / 64
+"""`only` lets the edit reach this share of the longer side beyond its part, one of usually 64 latent pixels: the soft border of the
+kept rest else eats into the part."""
 
 
 class MaskSource(Protocol):
     """Finds parts of the head in views."""
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the masks besides the views and the phrases, as JSON values."""
+        ...
 
     def check(self, phrases: Sequence[str]) -> None:
         """Raise a ValueError for phrases that this source cannot know, before anything long begins."""
@@ -70,6 +75,10 @@ class RigMasks:
         draw: Callable[[int, Bool[np.ndarray, " faces"]], Float[np.ndarray, "height width"]],
     ):
         self._regions, self._num_faces, self._draw = regions, num_faces, draw
+
+    def settings(self) -> dict[str, Any]:
+        """See `MaskSource.settings`; what the rig shows changes with the avatar alone."""
+        return {}
 
     def check(self, phrases: Sequence[str]) -> None:
         """Raise a ValueError for names that are no part or region of the rig; it lists those that are."""
@@ -126,7 +135,8 @@ class KeepMasks:
         """As JSON values; None if nothing is kept."""
         if not (self._keep or self._only):
             return None
-        return {"masks": self._name, "keep": sorted(self._keep), "only": sorted(self._only)}
+        parts = {"keep": sorted(self._keep), "only": sorted(self._only)}
+        return {**self._source.settings(), "masks": self._name, **parts}
 
     def masks(
         self, images: Float[np.ndarray, "views height width 3"], view_ids: Sequence[int]
@@ -157,16 +167,16 @@ class KeepMasks:
         if missing and not self._said:
             self._said = True
             logger.warning(
-                "No %s found in view %d: it is edited as if it had none. (Said once; there may be more such views.)",
-                " or ".join(phrases),
+                "Not found in view %d: %s. It is edited as if it had none. (Said once; there may be more such views.)",
                 missing[0],
+                " or ".join(phrases),
             )
         return masks
 
 
 def parse_parts(text: str) -> tuple[str, ...]:
-    """The parts in a list like "eyes, mouth"; "none" and "" are no parts."""
-    names = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    """The parts in a list like "eyes, mouth" or "the eyes. the mouth"; "none" and "" are no parts."""
+    names = tuple(dict.fromkeys(part.strip().lower() for part in re.split("[,.;?]", text) if part.strip()))
     return () if names == ("none",) else names
 
 

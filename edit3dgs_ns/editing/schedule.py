@@ -1,8 +1,11 @@
 """Which views are edited next, and with how much noise.
 
 A round edits one batch: several cameras of one timestep, or of several. Rounds follow each other in turns:
-    within a turn every timestep comes once. What a round edits depends on the seed and the round's number
-    alone, so that the whole state is that number.
+    within a turn every timestep comes once. What a round edits depends on the options and the round's number
+    alone, so that the whole state is that number, and where the rounds ended if they ended early.
+
+What a schedule costs is its rounds: `rounds * timesteps_per_edit` turns of a timestep are dealt out, however long the
+    capture is. `farthest-first` makes the most of few: its timesteps cover all expressions of the capture.
 """
 
 from __future__ import annotations
@@ -12,7 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Order = Literal["random", "sequential"]
+import numpy as np
+from jaxtyping import Float
+
+from edit3dgs_ns.editing.coverage import farthest_first
+
+Order = Literal["random", "sequential", "farthest-first"]
+_MUST_AGREE = (
+    "seed", "order", "views_per_edit", "timesteps_per_edit", "timesteps", "noise_first", "noise_last", "new_noise",
+)  # fmt: skip
+"""What the meaning of a round depends on."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,13 @@ class EditSchedule:
         rounds: rounds in all.
         views_per_edit: cameras per timestep of a round; all of a timestep's if it has fewer.
         timesteps_per_edit: timesteps of a round.
-        order: `random` shuffles the timesteps anew in every turn; `sequential` goes along the motion. When
-            the rounds do not reach every timestep, `sequential` spreads them evenly.
+        timesteps: how many different timesteps are edited at all; 0 for as many as the rounds reach. So many are
+            visited again and again.
+        order: `random` shuffles the timesteps anew in every turn; `sequential` goes along the motion, in even steps
+            when the rounds do not reach every timestep; `farthest-first` takes next whose expression is the
+            farthest from all before, so that however few are edited, they cover the others.
+        expressions: for `farthest-first`, the place of every timestep of the motion in expression space (row t is
+            timestep t); distances say how different two are.
         noise_first: noise of the first round, a fraction of the schedule (Instruct-NeRF2NeRF starts at 0.98).
         noise_last: noise of the last round; between them it falls linearly.
         seed: seed of the order and of the diffusion's noise.
@@ -52,6 +69,8 @@ class EditSchedule:
     while not schedule.finished:
         edit(schedule.current)
         schedule.advance()
+        if converged:
+            schedule.end()
     ```
     """
 
@@ -62,7 +81,9 @@ class EditSchedule:
         rounds: int,
         views_per_edit: int,
         timesteps_per_edit: int = 1,
+        timesteps: int = 0,
         order: Order = "random",
+        expressions: Float[np.ndarray, "timesteps coordinates"] | None = None,
         noise_first: float = 0.98,
         noise_last: float = 0.3,
         seed: int = 0,
@@ -73,6 +94,8 @@ class EditSchedule:
                 f"rounds {rounds}, views_per_edit {views_per_edit}, timesteps_per_edit {timesteps_per_edit}: expected at "
                 "least 1 of each."
             )
+        if timesteps < 0:
+            raise ValueError(f"timesteps {timesteps}: expected at least 0 (for as many as the rounds reach).")
         if not 0 < noise_last <= noise_first <= 1:
             raise ValueError(
                 f"noise_first {noise_first} and noise_last {noise_last}: expected 0 < last <= first <= 1."
@@ -80,22 +103,39 @@ class EditSchedule:
         self._views = {t: tuple(sorted(views)) for t, views in sorted(views_by_timestep.items()) if views}
         if not self._views:
             raise ValueError("There is no training view to edit.")
-        self.rounds, self.views_per_edit, self.order = rounds, views_per_edit, order
-        self.timesteps_per_edit = min(timesteps_per_edit, len(self._views))
+        self.rounds, self.views_per_edit, self.order, self.timesteps = (
+            rounds,
+            views_per_edit,
+            order,
+            timesteps,
+        )
+        self.timesteps_per_edit = min(timesteps_per_edit, timesteps or len(self._views), len(self._views))
         self.noise_first, self.noise_last = noise_first, noise_last
         self.seed, self.new_noise = seed, new_noise
         self.round = 0
+        self.ended_after: int | None = None
+        """So many rounds were enough; None while nobody has said so."""
+        self._chosen = self._choose(expressions)
+
+    @property
+    def due_rounds(self) -> int:
+        """Rounds in all, as far as it is known: `rounds`, or fewer if they ended early."""
+        return self.rounds if self.ended_after is None else self.ended_after
 
     @property
     def finished(self) -> bool:
         """All rounds are done."""
-        return self.round >= self.rounds
+        return self.round >= self.due_rounds
+
+    def end(self) -> None:
+        """No more rounds after those that are done."""
+        self.ended_after = self.round
 
     @property
     def current(self) -> Batch:
         """The round that is due."""
         if self.finished:
-            raise IndexError(f"All {self.rounds} rounds are done.")
+            raise IndexError(f"All {self.due_rounds} rounds are done.")
         return self.batch(self.round)
 
     def advance(self) -> None:
@@ -120,37 +160,63 @@ class EditSchedule:
             seed=self.seed + (number if self.new_noise else 0),
         )
 
+    def views(self) -> set[int]:
+        """All views that the rounds edit, if none ends them early."""
+        return {view for number in range(self.rounds) for view in self.batch(number).views}
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values: what the meaning of a round's number depends on."""
+        return {name: getattr(self, name) for name in _MUST_AGREE}
+
     def state_dict(self) -> dict[str, Any]:
         """Plain values: the round that is due, and what its meaning depends on."""
         return {
+            **self.settings(),
+            "rounds": self.rounds,
             "round": self.round,
-            "seed": self.seed,
-            "order": self.order,
-            "views_per_edit": self.views_per_edit,
-            "timesteps_per_edit": self.timesteps_per_edit,
+            "ended_after": self.ended_after,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another schedule with the same options stopped; more rounds than it had are fine.
+        """Go on where another schedule with the same options stopped; more rounds than it had are fine, unless
+        their number decides which timesteps are edited.
 
         Raises:
             ValueError: the options differ, so that its rounds were other rounds.
         """
-        for name in ("seed", "order", "views_per_edit", "timesteps_per_edit"):
+        for name in (*_MUST_AGREE, *(("rounds",) if self._rounds_decide(state) else ())):
             if state.get(name) != getattr(self, name):
                 raise ValueError(
                     f"The run to resume was started with {name} {state.get(name)!r}, this one with "
                     f"{getattr(self, name)!r}. Use the same value, or start a new run."
                 )
-        self.round = int(state["round"])
+        self.round, self.ended_after = int(state["round"]), state.get("ended_after")
+
+    def _choose(self, expressions: Float[np.ndarray, "timesteps coordinates"] | None) -> list[int]:
+        """The timesteps that are edited, in the order of a turn (`random` shuffles them for each)."""
+        known = list(self._views)
+        slots = self.rounds * self.timesteps_per_edit
+        count = min(self.timesteps or slots, slots, len(known))
+        if self.order == "farthest-first":
+            if expressions is None:
+                raise ValueError("The order farthest-first needs the expressions of all timesteps.")
+            return [known[place] for place in farthest_first(expressions[known], count)]
+        if self.order == "sequential":
+            return [known[place * len(known) // count] for place in range(count)]
+        random.Random(f"{self.seed}/timesteps").shuffle(known)
+        return sorted(known[: self.timesteps or len(known)])
+
+    def _rounds_decide(self, state: Mapping[str, Any]) -> bool:
+        """Even steps along the motion are longer when there are fewer of them."""
+        slots = min(self.rounds, state.get("rounds", self.rounds)) * self.timesteps_per_edit
+        return self.order == "sequential" and slots < min(
+            self.timesteps or len(self._views), len(self._views)
+        )
 
     def _timestep(self, slot: int) -> tuple[int, int]:
         """The timestep that is edited as the run's `slot`-th, and how many times it had its turn before."""
-        timesteps = list(self._views)
-        slots = self.rounds * self.timesteps_per_edit
-        if self.order == "sequential" and slots < len(timesteps):
-            return timesteps[slot * len(timesteps) // slots], 0
-        turn, place = divmod(slot, len(timesteps))
+        turn, place = divmod(slot, len(self._chosen))
+        timesteps = list(self._chosen)
         if self.order == "random":
             random.Random(f"{self.seed}/turn/{turn}").shuffle(timesteps)
         return timesteps[place], turn

@@ -46,11 +46,12 @@ def make_sharing_editor(tiny_editor_folder, monkeypatch):
     """Editors whose views share attention through a given correspondence."""
     from edit3dgs_ns.editing import instruct_pix2pix
     from edit3dgs_ns.editing.loading import load_editor
+    from edit3dgs_ns.editing.sharing import SharingOptions
 
     def make(correspondence, views_per_forward=4, **options):
         monkeypatch.setattr(instruct_pix2pix, "make_correspondence", lambda *_: correspondence)
-        options = {"views_per_key": 2, "self_attention_below": 0} | options
-        sharing = instruct_pix2pix.SharingOptions("rig", **options)
+        options = {"views_per_key": 2, "self_attention_below": 0, "share_prediction_until": 1000} | options
+        sharing = SharingOptions("rig", **options)
         return load_editor(tiny_editor_folder, sharing=sharing, views_per_forward=views_per_forward)
 
     return make

@@ -12,8 +12,8 @@ import torch
 from fake_correspondence import FakeCorrespondence, random_index
 
 from edit3dgs_ns.editing.attention import SharedAttention, together, token_grid
-from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
 from edit3dgs_ns.editing.loading import load_editor
+from edit3dgs_ns.editing.sharing import SharingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 LATENT = (8, 12)

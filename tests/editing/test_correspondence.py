@@ -11,73 +11,27 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from true_head import TrueHead, camera, project
+import head_views
+from head_views import FRAME, GRID, HEIGHT, VIEWS, WIDTH, head_maps, head_request, token_pixels
+from true_head import TrueHead, project
 
 from edit3dgs_ns.editing.correspondence import make_correspondence
 from edit3dgs_ns.editing.editor import EditRequest
-from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.editing.token_grid import token_centres, tokens_from_pixels
-from edit3dgs_ns.splats.rig_maps import Cameras, canonical_maps
-from edit3dgs_ns.splats.views import viewmats_from_c2w
 
 CPU = torch.device("cpu")
-HEIGHT, WIDTH = 112, 80
-FRAME = Frame.fit(HEIGHT, WIDTH, 32, longer_side=128)
-"""Scaled by 8/7 and padded at the sides: matches must undo both."""
-GRID = (FRAME.canvas[0] // 4, FRAME.canvas[1] // 4)
-VIEWS = (  # azimuth, elevation, jaw, turn, timestep
-    (-0.5, 0.1, 0.0, 0.0, 0),
-    (0.0, 0.0, 0.0, 0.0, 0),
-    (0.6, -0.1, 0.0, 0.0, 0),
-    (0.15, 0.2, 0.3, 0.25, 7),
-    (0.0, 0.0, 0.3, 0.25, 7),
-)
-
-
-def _request(views=VIEWS, **fields) -> EditRequest:
-    cameras = [camera(azimuth, WIDTH, HEIGHT, elevation) for azimuth, elevation, *_ in views]
-    images = np.ones((len(views), HEIGHT, WIDTH, 3), np.float32)
-    return EditRequest(
-        prompt="x",
-        images=images,
-        originals=images,
-        c2w=np.stack([c2w for c2w, _ in cameras]).astype(np.float32),
-        K=np.stack([K for _, K in cameras]).astype(np.float32),
-        timesteps=tuple(view[4] for view in views),
-        **fields,
-    )
 
 
 @pytest.fixture(scope="module")
 def heads() -> list[TrueHead]:
     """The head of every view."""
-    return [TrueHead(jaw=jaw, turn=turn) for *_, jaw, turn, _ in VIEWS]
+    return head_views.heads()
 
 
 @pytest.fixture(scope="module")
-def request_with_maps(heads) -> EditRequest:
-    """The views with canonical maps, as the renderer gives them."""
-    request = _request()
-    maps = [
-        canonical_maps(
-            head.surface(),
-            Cameras(
-                viewmats_from_c2w(torch.from_numpy(request.c2w[[view]])),
-                torch.from_numpy(request.K[[view]]),
-                WIDTH,
-                HEIGHT,
-            ),
-        )
-        for view, head in enumerate(heads)
-    ]
-    return _request(canonical=torch.cat(maps).numpy())
-
-
-def _pixels(tokens: np.ndarray) -> np.ndarray:
-    """Image pixels of the centres of tokens, by the frame's own definition."""
-    centres = token_centres(GRID)[tokens] * (FRAME.canvas[1] / GRID[1], FRAME.canvas[0] / GRID[0])
-    left, _, top, _ = FRAME.margins
-    return (centres - (left, top)) * (WIDTH / FRAME.scaled[1], HEIGHT / FRAME.scaled[0])
+def request_with_maps() -> EditRequest:
+    """The views with canonical maps."""
+    return head_request(canonical=head_maps())
 
 
 # -- where tokens lie ----------------------------------------------------------------------------------------
@@ -93,7 +47,7 @@ def test_the_map_from_pixels_to_tokens_is_what_the_frame_does_to_a_picture():
     carried = tokens_from_pixels(FRAME, GRID) @ [51.5, 32.5, 1]
     np.testing.assert_allclose(centre, carried[:2], atol=0.15)
     everywhere = np.arange(GRID[0] * GRID[1])
-    back = np.c_[_pixels(everywhere), np.ones(len(everywhere))] @ tokens_from_pixels(FRAME, GRID).T
+    back = np.c_[token_pixels(everywhere), np.ones(len(everywhere))] @ tokens_from_pixels(FRAME, GRID).T
     np.testing.assert_allclose(back[:, :2], token_centres(GRID), atol=1e-9)
 
 
@@ -104,7 +58,7 @@ def _truth(heads, request, view: int, key: int) -> tuple[np.ndarray, np.ndarray,
     """Tokens of a view that show the head; where their points are in a key view (token coordinates); how plainly hidden
     they are there: 0 seen, 1 hidden behind at least 15 mm."""
     tokens = np.arange(GRID[0] * GRID[1])
-    face, weights = heads[view].hit(request.c2w[view], request.K[view], _pixels(tokens))
+    face, weights = heads[view].hit(request.c2w[view], request.K[view], token_pixels(tokens))
     tokens = tokens[face >= 0]
     points = heads[key].place(face[tokens], weights[tokens])
     pixels = np.c_[project(points, request.c2w[key], request.K[key]), np.ones(len(points))]
@@ -133,7 +87,7 @@ def test_what_a_key_view_does_not_show_has_no_match(heads, request_with_maps):
     tokens, _, hidden = _truth(heads, request, 0, key)
     found = matches.index[0, 0].numpy()
     # Right at the edge of what is seen a token shows both: look at points well away from anything that is seen.
-    reach = heads[0].hit(request.c2w[0], request.K[0], _pixels(tokens))
+    reach = heads[0].hit(request.c2w[0], request.K[0], token_pixels(tokens))
     points = heads[0].place(*reach)
     to_seen = np.linalg.norm(points[:, None] - points[None, ~hidden], axis=-1).min(axis=1)
     deep = hidden & (to_seen > 0.02)
@@ -204,17 +158,17 @@ def test_a_single_key_view_has_all_the_weight(request_with_maps, kind):
 
 def test_what_is_missing_is_named():
     with pytest.raises(ValueError, match="canonical"):
-        make_correspondence("rig", _request(), FRAME, CPU)
+        make_correspondence("rig", head_request(), FRAME, CPU)
     images = np.ones((1, 8, 8, 3), np.float32)
     with pytest.raises(ValueError, match="c2w and K"):
         make_correspondence("epipolar", EditRequest(prompt="x", images=images, originals=images), FRAME, CPU)
     with pytest.raises(ValueError, match="features"):
-        make_correspondence("epipolar", _request(), FRAME, CPU).match([0], [1], GRID, None, None)
+        make_correspondence("epipolar", head_request(), FRAME, CPU).match([0], [1], GRID, None, None)
     with pytest.raises(ValueError, match="at least one key view"):
         make_correspondence(
-            "rig", _request(canonical=np.ones((5, HEIGHT, WIDTH, 3), np.float32)), FRAME, CPU
+            "rig", head_request(canonical=np.ones((5, HEIGHT, WIDTH, 3), np.float32)), FRAME, CPU
         ).match([0], [], GRID, None, None)
-    assert make_correspondence("none", _request(), FRAME, CPU) is None
+    assert make_correspondence("none", head_request(), FRAME, CPU) is None
 
 
 # -- epipolar lines ------------------------------------------------------------------------------------------
@@ -224,7 +178,7 @@ def _oracle(request, features, view: int, key: int) -> np.ndarray:
     """For every token: project its ray, sampled densely, into the key view; the most similar token near that trace."""
     K, c2w = request.K[view].astype(np.float64), request.c2w[view].astype(np.float64)
     centres = token_centres(GRID)
-    pixels = _pixels(np.arange(len(centres)))
+    pixels = token_pixels(np.arange(len(centres)))
     rays = (
         np.stack(
             [(pixels[:, 0] - K[0, 2]) / K[0, 0], -(pixels[:, 1] - K[1, 2]) / K[1, 1], -np.ones(len(pixels))],
@@ -257,7 +211,7 @@ def test_epipolar_matches_equal_a_slow_search(view, key, monkeypatch):
     from edit3dgs_ns.editing import epipolar
 
     monkeypatch.setattr(epipolar, "_CHUNK", 50 * GRID[0] * GRID[1])  # many chunks, the last one short
-    request = _request()
+    request = head_request()
     features = torch.randn(5, GRID[0] * GRID[1], 16, generator=torch.Generator().manual_seed(2))
     matches = make_correspondence("epipolar", request, FRAME, CPU).match(
         [view], [key], GRID, features[[view]], features[[key]]
@@ -270,7 +224,7 @@ def test_epipolar_matches_equal_a_slow_search(view, key, monkeypatch):
 def test_the_true_point_lies_on_the_line_and_the_line_is_all_that_is_searched(heads):
     from edit3dgs_ns.editing.epipolar import two_view_geometry
 
-    request = _request()
+    request = head_request()
     tokens, places, _ = _truth(heads, request, 0, 2)
     carry = tokens_from_pixels(FRAME, GRID)
     fundamental, is_line = two_view_geometry(
@@ -297,7 +251,7 @@ def test_cameras_with_one_centre_are_matched_at_the_point():
     views = (VIEWS[1], VIEWS[1])
     features = torch.ones(2, GRID[0] * GRID[1], 4)
     index = (
-        make_correspondence("epipolar", _request(views), FRAME, CPU)
+        make_correspondence("epipolar", head_request(views), FRAME, CPU)
         .match([0], [1], GRID, features[:1], features[1:])
         .index[0, 0]
     )
@@ -309,7 +263,7 @@ def test_between_timesteps_features_alone_decide():
     """The head has moved: the line of the static scene would forbid the true match."""
     features = torch.randn(5, GRID[0] * GRID[1], 16, generator=torch.Generator().manual_seed(2))
     features[3] = features[1].roll(GRID[1] * 5 + 3, dims=0)
-    index = make_correspondence("epipolar", _request(), FRAME, CPU).match(
+    index = make_correspondence("epipolar", head_request(), FRAME, CPU).match(
         [3], [1], GRID, features[[3]], features[[1]]
     )
     tokens = torch.arange(GRID[0] * GRID[1])

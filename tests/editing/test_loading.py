@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edit3dgs_ns.editing import loading
-from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
 from edit3dgs_ns.editing.loading import find_model, load_editor
+from edit3dgs_ns.editing.sharing import SharingOptions
 
 
 def test_folder_settings_become_the_defaults(make_tiny_editor):

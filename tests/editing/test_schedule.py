@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,16 +11,30 @@ from hypothesis import strategies as st
 from edit3dgs_ns.editing.schedule import EditSchedule
 
 VIEWS = {t: [10 * t + camera for camera in range(5)] for t in range(4)}
+ORDERS = st.sampled_from(["random", "sequential", "farthest-first"])
+
+
+def _expressions(timesteps: int) -> np.ndarray:
+    """Places in expression space."""
+    return np.random.default_rng(timesteps).normal(size=(timesteps, 3))
 
 
 def _schedule(**options) -> EditSchedule:
-    return EditSchedule(**({"views_by_timestep": VIEWS, "rounds": 12, "views_per_edit": 2} | options))
+    standard = {"views_by_timestep": VIEWS, "rounds": 12, "views_per_edit": 2, "expressions": _expressions(4)}
+    return EditSchedule(**(standard | options))
 
 
-@given(order=st.sampled_from(["random", "sequential"]), seed=st.integers(0, 99), timesteps=st.integers(1, 7))
+@given(order=ORDERS, seed=st.integers(0, 99), timesteps=st.integers(1, 7))
 def test_every_timestep_once_a_turn(order, seed, timesteps):
     views = {t: [t] for t in range(timesteps)}
-    schedule = EditSchedule(views, rounds=3 * timesteps, views_per_edit=1, order=order, seed=seed)
+    schedule = EditSchedule(
+        views,
+        rounds=3 * timesteps,
+        views_per_edit=1,
+        order=order,
+        expressions=_expressions(timesteps),
+        seed=seed,
+    )
     seen = [schedule.batch(r).timesteps[0] for r in range(3 * timesteps)]
     for turn in range(3):
         assert sorted(seen[turn * timesteps : (turn + 1) * timesteps]) == list(range(timesteps))
@@ -37,12 +52,17 @@ def test_every_view_has_its_turn_and_none_comes_twice_in_a_batch(cameras, count,
 
 @given(
     timesteps=st.integers(1, 6), together=st.integers(1, 4), cameras=st.integers(1, 4), count=st.integers(1, 5),
-    order=st.sampled_from(["random", "sequential"]),
+    order=ORDERS,
 )  # fmt: skip
 def test_a_batch_may_span_timesteps(timesteps, together, cameras, count, order):
     views = {t: [10 * t + camera for camera in range(cameras)] for t in range(timesteps)}
     schedule = EditSchedule(
-        views, rounds=2 * timesteps, views_per_edit=count, timesteps_per_edit=together, order=order
+        views,
+        rounds=2 * timesteps,
+        views_per_edit=count,
+        timesteps_per_edit=together,
+        order=order,
+        expressions=_expressions(timesteps),
     )
     batches = [schedule.batch(r) for r in range(2 * timesteps)]
     for batch in batches:
@@ -82,7 +102,17 @@ def test_resumes_where_it_stopped():
 
 
 @pytest.mark.parametrize(
-    "option", [{"seed": 1}, {"order": "sequential"}, {"views_per_edit": 3}, {"timesteps_per_edit": 2}]
+    "option",
+    [
+        {"seed": 1},
+        {"order": "sequential"},
+        {"views_per_edit": 3},
+        {"timesteps_per_edit": 2},
+        {"timesteps": 2},
+        {"noise_last": 0.2},
+        {"noise_first": 0.9},
+        {"new_noise": True},
+    ],
 )
 def test_another_schedule_is_not_resumed(option):
     with pytest.raises(ValueError, match=next(iter(option))):
@@ -92,6 +122,89 @@ def test_another_schedule_is_not_resumed(option):
 def test_few_rounds_in_order_spread_over_the_motion():
     schedule = EditSchedule({t: [t] for t in range(100)}, rounds=5, views_per_edit=1, order="sequential")
     assert [schedule.batch(r).timesteps[0] for r in range(5)] == [0, 20, 40, 60, 80]
+
+
+@pytest.mark.parametrize("order", ["random", "sequential", "farthest-first"])
+def test_more_rounds_go_on_with_the_same_timesteps_or_are_refused(order):
+    views = {t: [t] for t in range(30)}
+
+    def make(rounds, **options):
+        return EditSchedule(
+            views, rounds=rounds, views_per_edit=1, order=order, expressions=_expressions(30), **options
+        )
+
+    short, long = make(5), make(7)
+    for _ in range(5):
+        short.advance()
+    if order == "sequential":  # even steps through the motion become shorter
+        with pytest.raises(ValueError, match="rounds 5"):
+            long.load_state_dict(short.state_dict())
+        return
+    long.load_state_dict(short.state_dict())
+    assert long.round == 5
+    assert [long.batch(r).views for r in range(5)] == [short.batch(r).views for r in range(5)]
+
+
+@given(order=ORDERS, wanted=st.integers(1, 9), rounds=st.integers(1, 20), seed=st.integers(0, 9))
+def test_only_so_many_timesteps_and_those_again_and_again(order, wanted, rounds, seed):
+    schedule = EditSchedule(
+        {t: [t] for t in range(7)},
+        rounds=rounds,
+        views_per_edit=1,
+        timesteps=wanted,
+        order=order,
+        expressions=_expressions(7),
+        seed=seed,
+    )
+    visits = Counter(schedule.batch(r).timesteps[0] for r in range(rounds))
+    assert len(visits) == min(wanted, rounds, 7)
+    assert max(visits.values()) - min(visits.values()) <= 1
+
+
+def test_farthest_first_covers_a_motion_that_mostly_rests():
+    """A mouth that opens in 3 of 300 timesteps is edited open among the first four; at random, hardly ever."""
+    opening = np.zeros((300, 1))
+    opening[[50, 51, 52], 0] = 5, 10, 5
+    options = {"rounds": 4, "views_per_edit": 1, "expressions": opening}
+    views = {t: [t] for t in range(300)}
+    edited = {EditSchedule(views, order="farthest-first", **options).batch(r).timesteps[0] for r in range(4)}
+    assert {50, 51, 52} & edited and 51 in edited and len(edited) == 4
+    assert np.abs(opening - opening[sorted(edited)].T).min(axis=1).max() == 0
+    at_random = {EditSchedule(views, order="random", **options).batch(r).timesteps[0] for r in range(4)}
+    assert not {50, 51, 52} & at_random
+
+
+@given(order=ORDERS, times=st.integers(2, 6))
+def test_a_longer_capture_costs_no_more(order, times):
+    def cost(timesteps):
+        views = {t: [4 * t + camera for camera in range(4)] for t in range(timesteps)}
+        schedule = EditSchedule(
+            views, rounds=6, views_per_edit=3, order=order, expressions=_expressions(timesteps)
+        )
+        return [len(schedule.batch(r).views) for r in range(6)], len(schedule.views())
+
+    assert cost(8) == cost(8 * times)
+
+
+def test_the_views_of_all_rounds():
+    assert _schedule(rounds=4, views_per_edit=5).views() == {
+        view for views in VIEWS.values() for view in views
+    }
+    assert len(_schedule(rounds=3, views_per_edit=2).views()) == 6
+
+
+def test_rounds_that_end_early_stay_ended_when_resumed():
+    schedule = _schedule()
+    for _ in range(5):
+        schedule.advance()
+    schedule.end()
+    assert schedule.finished and schedule.due_rounds == 5
+    with pytest.raises(IndexError, match="All 5 rounds"):
+        _ = schedule.current
+    resumed = _schedule()
+    resumed.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert resumed.finished and resumed.due_rounds == 5
+    assert resumed.batch(4) == schedule.batch(4)
 
 
 def test_seeds():
@@ -105,6 +218,8 @@ def test_seeds():
         {"rounds": 0},
         {"views_per_edit": 0},
         {"timesteps_per_edit": 0},
+        {"timesteps": -1},
+        {"order": "farthest-first", "expressions": None},
         {"noise_first": 0.2, "noise_last": 0.3},
         {"noise_last": 0.0},
         {"views_by_timestep": {}},

@@ -1,0 +1,52 @@
+"""What an editor's model says of itself: the scales and steps that suit it, and the instructions that it was taught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from edit3dgs_ns.editing.editor import EditRequest
+
+
+@dataclass(frozen=True)
+class EditorDefaults:
+    """What holds when a request leaves it open. A folder's `edit3dgs.json` may set its own."""
+
+    guidance_scale: float = 7.5
+    image_guidance_scale: float = 1.5
+    steps: int = 20
+    resolution: int | None = None
+    """Longer side, in pixels, that the images are scaled to for the model; None leaves their size alone."""
+    instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Wordings of the instructions that the model was taught, by edit; empty when it takes any sentence."""
+
+    def settings_for(self, request: EditRequest) -> dict[str, Any]:
+        """The scales and steps of a request, with what it leaves open filled in, as JSON values."""
+
+        def pick(name: str) -> Any:
+            value = getattr(request, name)
+            return value if value is not None else getattr(self, name)
+
+        names = ("guidance_scale", "image_guidance_scale", "steps")
+        return {name: pick(name) for name in names} | {"noise": request.noise, "seed": request.seed}
+
+    def unknown_instruction(self, prompt: str, name: str) -> str | None:
+        """A warning that lists the known instructions when `prompt` is none of them; None when all is well.
+
+        Args:
+            prompt: an instruction.
+            name: the model's, for the message.
+        """
+        known = self.instructions
+        spoken = _normalised(prompt)
+        if not known or any(spoken == _normalised(w) for wordings in known.values() for w in wordings):
+            return None
+        listing = "\n".join(f'  {edit}: "{wordings[0]}"' for edit, wordings in known.items() if wordings)
+        return (
+            f'The editor {name!r} was never taught "{prompt}"; its result may be anything or nothing. It knows:\n{listing}\n'
+            "For any other instruction use a real model: --pipeline.editor.model timbrooks/instruct-pix2pix."
+        )
+
+
+def _normalised(sentence: str) -> str:
+    return " ".join(sentence.lower().strip().strip(".!?").split())
