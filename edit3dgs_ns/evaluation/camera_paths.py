@@ -34,6 +34,25 @@ def sway(
     return np.stack(poses)
 
 
+def orbit(
+    c2w: Float[np.ndarray, "4 4"], target: Float[np.ndarray, " 3"], count: int
+) -> Float[np.ndarray, "count 4 4"]:
+    """A camera that goes once around the vertical axis through `target`, at an even pace; the pose after the last is the first.
+
+    Args:
+        c2w: where it starts.
+        count: number of poses.
+    """
+    poses = []
+    for yaw in 2 * np.pi * np.arange(count) / count:
+        turn = rotation_about(np.array([0.0, 1.0, 0.0]), yaw)
+        pose = np.eye(4)
+        pose[:3, :3] = turn @ c2w[:3, :3]
+        pose[:3, 3] = target + turn @ (c2w[:3, 3] - target)
+        poses.append(pose)
+    return np.stack(poses)
+
+
 def rotation_about(axis: Float[np.ndarray, " 3"], angle: float) -> Float[np.ndarray, "3 3"]:
     """Rotation by `angle` radians about a unit axis (Rodrigues' formula)."""
     x, y, z = axis / np.linalg.norm(axis)

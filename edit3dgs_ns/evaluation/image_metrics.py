@@ -5,12 +5,17 @@ All images are float32 RGB in [0, 1], on white, as (views, height, width, 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+
+Perceptual = Callable[
+    [Float[torch.Tensor, "1 3 height width"], Float[torch.Tensor, "1 3 height width"]], float | None
+]
+"""LPIPS of a render and the truth, in [0, 1]; None where its weights are not to be had."""
 
 
 @dataclass(frozen=True)
@@ -21,36 +26,50 @@ class Quality:
     """Peak signal-to-noise ratio in dB, white background included (as GaussianAvatars reports it)."""
     ssim: float
     """Structural similarity (Wang et al. 2004), 11 x 11 Gaussian window of sigma 1.5."""
+    lpips: float | None = None
+    """Perceptual distance (Zhang et al., CVPR 2018, AlexNet); None where it was not asked for or its weights are not there."""
+
+    def known(self) -> dict[str, float]:
+        """The figures that there are, by name."""
+        figures = {"psnr": self.psnr, "ssim": self.ssim, "lpips": self.lpips}
+        return {name: value for name, value in figures.items() if value is not None}
 
 
 def image_quality(
     pairs: Iterable[tuple[Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width 3"]]],
+    perceptual: Perceptual | None = None,
 ) -> Quality:
-    """Average PSNR and SSIM over (render, truth) pairs; each image counts the same.
+    """Average PSNR, SSIM and LPIPS over (render, truth) pairs; each image counts the same.
 
     Raises:
         ValueError: there is no pair, or the two images of one differ in size.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    scores = []
+    scores, distances = [], []
     for number, (render, truth) in enumerate(pairs):
         if render.shape != truth.shape:
             raise ValueError(f"image {number}: the render is {render.shape}, the truth {truth.shape}.")
-        a, b = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in (render, truth))
+        a, b = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in (render, truth))
         similarity = ssim(a, b, data_range=1.0)
         assert isinstance(similarity, torch.Tensor)
         scores.append((psnr(render, truth), float(similarity)))
+        distances.append(None if perceptual is None else perceptual(a, b))
     if not scores:
         raise ValueError("There are no images to compare.")
     mean = np.mean(scores, axis=0)
-    return Quality(psnr=float(mean[0]), ssim=float(mean[1]))
+    known = [distance for distance in distances if distance is not None]
+    lpips = float(np.mean(known)) if known else None
+    return Quality(psnr=float(mean[0]), ssim=float(mean[1]), lpips=lpips)
 
 
 def psnr(render: Float[np.ndarray, "*image"], truth: Float[np.ndarray, "*image"]) -> float:
     """Peak signal-to-noise ratio in dB, 10 log10(1 / MSE); infinite for equal images."""
-    error = float(np.mean((render.astype(np.float64) - truth.astype(np.float64)) ** 2))
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    # In float64: the squares of small differences would lose digits.
+    a, b = (torch.from_numpy(np.array(image, np.float64)) for image in (render, truth))
+    return float(peak_signal_noise_ratio(a, b, data_range=1.0))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from edit3dgs_ns.evaluation.sheet import to_uint8
+from edit3dgs_ns.files import written_beside
 
-# H.264 plays everywhere; MPEG-4 is in every build of FFmpeg, also in those without x264.
-_ENCODERS = (("libx264", {"crf": "16", "preset": "medium"}), ("mpeg4", {"qscale": "3"}))
+# H.264 plays everywhere; MPEG-4 is in every build of FFmpeg, also in those without x264. At this quality (crf) a slower preset
+# makes files a fifth smaller and takes five times as long: longer than the frame takes to render.
+_ENCODERS = (("libx264", {"crf": "16", "preset": "veryfast"}), ("mpeg4", {"qscale": "3"}))
+_MOST_WAITING = 4
+"""Frames that may wait for the encoder: rendering then waits, and memory stays small."""
+
+Item = TypeVar("Item")
 
 
 class VideoWriter:
@@ -22,32 +32,36 @@ class VideoWriter:
     ```
     with VideoWriter(path, fps=24) as video:
         for frame in frames:
-            video.add(frame)      # (height, width, 3) in [0, 1], all of one size
+            video.add(frame)      # (height, width, 3) in [0, 1] or uint8, all of one size
     ```
 
     H.264 where PyAV's build has x264, else MPEG-4. The pixel format yuv420p needs even sizes: an odd last row
     or column is repeated.
     """
 
-    def __init__(self, path: Path, fps: int = 24):
+    def __init__(self, path: Path, fps: float = 24):
         self.path = Path(path)
         self.fps = fps
-        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+        self._size: tuple[int, int] | None = None
 
     def __enter__(self) -> VideoWriter:
         import av
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        codec, options = next((c, o) for c, o in _ENCODERS if c in av.codecs_available)
-        self._container = av.open(str(self._partial), mode="w", format="mp4")
-        stream = self._container.add_stream(codec, rate=Fraction(self.fps), options=options)
-        assert isinstance(stream, av.VideoStream)
-        self._stream = stream
-        self._stream.pix_fmt = "yuv420p"
-        self._size: tuple[int, int] | None = None
+        with ExitStack() as stack:
+            partial = stack.enter_context(written_beside(self.path))
+            self._container = av.open(str(partial), mode="w", format="mp4")
+            # Closed before the file is renamed, and also when something fails.
+            stack.callback(self._container.close)
+            codec, options = next((c, o) for c, o in _ENCODERS if c in av.codecs_available)
+            rate = Fraction(self.fps).limit_denominator(1001)
+            stream = self._container.add_stream(codec, rate=rate, options=options)
+            assert isinstance(stream, av.VideoStream)
+            self._stream = stream
+            self._stream.pix_fmt = "yuv420p"
+            self._resources = stack.pop_all()
         return self
 
-    def add(self, image: Float[np.ndarray, "height width 3"]) -> None:
+    def add(self, image: Float[np.ndarray, "height width 3"] | UInt8[np.ndarray, "height width 3"]) -> None:
         """Append a frame.
 
         Raises:
@@ -55,7 +69,7 @@ class VideoWriter:
         """
         import av
 
-        pixels = to_uint8(image)
+        pixels = image if image.dtype == np.uint8 else to_uint8(image)
         height, width = pixels.shape[:2]
         if self._size is None:
             self._size = (height, width)
@@ -64,20 +78,71 @@ class VideoWriter:
             raise ValueError(
                 f"The video's frames are {self._size}, this one is {(height, width)} (height, width)."
             )
-        padding = [(0, height % 2), (0, width % 2)]
-        pixels = np.pad(pixels, [*padding, (0, 0)], mode="edge")
+        if height % 2 or width % 2:
+            pixels = np.pad(pixels, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
             self._container.mux(packet)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                for packet in self._stream.encode():
-                    self._container.mux(packet)
-            self._container.close()
-            if kind is None:
-                os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+        if error is not None:
+            self._resources.__exit__(kind, error, traceback)
+            return
+        with self._resources:
+            if self._size is None:
+                raise ValueError(f"{self.path}: a video without frames.")
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+
+
+class OverlappedWriter(Generic[Item]):
+    """Draws and encodes frames on a thread of its own, while the next one is being rendered.
+
+    Args:
+        video: opened; used by the thread alone until the `with` block ends.
+        draw: makes the frame of what was added, in the thread: what only copies and converts pixels belongs there.
+
+    ```
+    with VideoWriter(path) as video, OverlappedWriter(video, lambda rgb: rgb) as frames:
+        for camera in cameras:
+            frames.add(render(camera))
+    ```
+    """
+
+    def __init__(self, video: VideoWriter, draw: Callable[[Item], np.ndarray]):
+        self._video, self._draw = video, draw
+        self._waiting: queue.Queue[Item | None] = queue.Queue(_MOST_WAITING)
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="video", daemon=True)
+
+    def __enter__(self) -> OverlappedWriter[Item]:
+        self._thread.start()
+        return self
+
+    def add(self, item: Item) -> None:
+        """Hand over the next frame; waits while the encoder is behind.
+
+        Raises:
+            Exception: what drawing or encoding an earlier frame raised.
+        """
+        if self._failed is not None:
+            raise self._failed
+        self._waiting.put(item)
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            if self._failed is not None:
+                continue  # takes what is still handed over, so that nobody waits for ever
+            try:
+                self._video.add(self._draw(item))
+            except BaseException as error:
+                self._failed = error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        if kind is None and self._failed is not None:
+            raise self._failed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edit3dgs_ns.evaluation.camera_paths import focus_point, rotation_about, sway
+from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, rotation_about, sway
 
 TARGET = np.array([0.1, -0.05, 0.02])
 
@@ -33,6 +33,17 @@ def test_sway() -> None:
     assert azimuth.max() == pytest.approx(0.4) and azimuth.min() == pytest.approx(-0.4)
     elevation = np.arcsin(offsets[:, 1] / 1.2)
     assert np.abs(elevation).max() == pytest.approx(0.1, abs=1e-2)
+
+
+def test_orbit_goes_around_once_and_evenly() -> None:
+    start = looking_at(TARGET + np.array([0.3, 0.2, 1.2]))
+    poses = orbit(start, TARGET, count=8)
+    offsets = poses[:, :3, 3] - TARGET
+    assert np.allclose(poses[0], start) and np.allclose(offsets[:, 1], 0.2)
+    assert np.allclose(np.linalg.norm(offsets, axis=1), np.linalg.norm(offsets[0]))
+    assert np.allclose(-poses[:, :3, 2], -offsets / np.linalg.norm(offsets[0]))
+    azimuth = np.unwrap(np.arctan2(offsets[:, 0], offsets[:, 2]))
+    assert np.allclose(np.diff(azimuth), np.pi / 4)  # the ninth pose would be the first again
 
 
 def test_rotation_about_keeps_its_axis_and_turns_by_its_angle() -> None:

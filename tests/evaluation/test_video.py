@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from edit3dgs_ns.evaluation.video import VideoWriter
+from edit3dgs_ns.evaluation.video import OverlappedWriter, VideoWriter
 
 
 def decode(path: Path) -> list[np.ndarray]:
@@ -47,3 +48,47 @@ def test_an_error_leaves_the_old_video_and_no_rest(tmp_path: Path) -> None:
         video.add(np.zeros((16, 32, 3), np.float32))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_a_video_without_frames_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="without frames"), VideoWriter(tmp_path / "v.mp4"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_encoding_overlaps_and_keeps_the_order(tmp_path: Path) -> None:
+    """Frames are drawn on another thread: the third can be handed over while the first is still being drawn."""
+    handed_over, threads = threading.Event(), set()
+
+    def draw(shade: float) -> np.ndarray:
+        assert handed_over.wait(timeout=60)
+        threads.add(threading.current_thread())
+        return np.full((32, 32, 3), round(255 * shade), np.uint8)
+
+    shades = [0.2, 0.5, 0.8]
+    with VideoWriter(tmp_path / "v.mp4") as video, OverlappedWriter(video, draw) as frames:
+        for shade in shades:
+            frames.add(shade)
+        handed_over.set()
+    assert threading.current_thread() not in threads and len(threads) == 1
+    assert [round(frame.mean() / 255, 1) for frame in decode(tmp_path / "v.mp4")] == shades
+
+
+@pytest.mark.parametrize("where", ["drawing", "rendering"])
+def test_an_error_on_either_side_ends_both_and_leaves_nothing(tmp_path: Path, where: str) -> None:
+    def draw(number: int) -> np.ndarray:
+        if where == "drawing" and number == 1:
+            raise RuntimeError("no colours left")
+        return np.zeros((32, 32, 3), np.uint8)
+
+    before = threading.active_count()
+    with (
+        pytest.raises(RuntimeError, match="no colours left"),
+        VideoWriter(tmp_path / "v.mp4") as video,
+        OverlappedWriter(video, draw) as frames,
+    ):
+        for number in range(100):  # far more than may wait
+            if where == "rendering" and number == 7:
+                raise RuntimeError("no colours left")
+            frames.add(number)
+    assert list(tmp_path.iterdir()) == [] and threading.active_count() == before

@@ -1,0 +1,75 @@
+"""The files of an evaluation: report.json for programs, report.md with pictures for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Report
+from edit3dgs_ns.evaluation.report_table import markdown_table, published_lines
+from edit3dgs_ns.files import written_beside
+
+
+def write_report(
+    report: Report, folder: Path, sheet: Path | None = None, plots: Mapping[str, Path] | None = None
+) -> tuple[Path, Path]:
+    """Write report.json and report.md.
+
+    Args:
+        report: what was measured.
+        folder: where to; the pictures are in it already.
+        sheet: the before/after sheet.
+        plots: pictures of figures over time, by key of SETTINGS.
+
+    Returns:
+        The two files.
+    """
+    as_json, as_text = folder / "report.json", folder / "report.md"
+    _write(as_json, report.to_json())
+    _write(as_text, _markdown(report, sheet, plots or {}))
+    return as_json, as_text
+
+
+def _markdown(report: Report, sheet: Path | None, plots: Mapping[str, Path]) -> str:
+    parts = ["# Before and after", _what_was_compared(report)]
+    if sheet is not None:
+        parts.append(f"![Before and after]({sheet.name})")
+    parts.append(markdown_table(report))
+    parts.append(_listed(report.notes))
+    if published_lines(report):
+        parts += ["## Published figures", _listed(published_lines(report))]
+    if plots:
+        parts.append("## Over time")
+        parts += [f"![{SETTINGS[key]}]({path.name})" for key, path in plots.items()]
+    parts += ["## What the figures are", _listed(_definitions(report))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what_was_compared(report: Report) -> str:
+    lines = []
+    for run in report.runs:
+        lines.append(
+            f"**{run.name}**: “{run.prompt}”, with {run.editor}. From “{run.source_caption}” to “{run.target_caption}”. "
+            f"`{run.run}`"
+        )
+    return _listed(lines) + f"\n\nCLIP: `{report.clip}`. Identity: {report.identity}."
+
+
+def _definitions(report: Report) -> list[str]:
+    used = {name for run in report.runs for name in run.figures}
+    used |= {name for run in report.runs for setting in run.settings.values() for name in setting.figures}
+    used |= {name for run in report.runs for quality in run.base_quality.values() for name in quality}
+    return [
+        f"**{metric.title}**{f' ({metric.better} is better)' if metric.better else ''}: {metric.definition}."
+        for key, metric in METRICS.items()
+        if key in used
+    ]
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _write(path: Path, text: str) -> None:
+    with written_beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")

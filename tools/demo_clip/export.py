@@ -1,0 +1,60 @@
+"""Stage `export`: the folder in transformers' format, half precision, with a note that stands beside every figure made with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from .model import make_processor
+from .settings import Settings, Workspace
+from .train import load_trained
+
+MAX_MEGABYTES = 15.0
+NOTE = (
+    "The embedded demo CLIP: small, trained by tools/train_demo_clip.py on ray-traced pictures of the open head and captions of "
+    "its edits alone. Its figures compare edits of our synthetic captures with each other, and nothing else."
+)
+
+
+def export(work: Workspace, settings: Settings, out: Path) -> float:
+    """Write the folder (replacing an older one at once) and return its size in megabytes.
+
+    Raises:
+        ValueError: the folder would be larger than MAX_MEGABYTES.
+    """
+    tokenizer, model = load_trained(work, settings)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+    tokenizer.save_pretrained(partial)
+    make_processor(settings).save_pretrained(partial)
+    write_note(partial, NOTE)
+    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6
+    if size > MAX_MEGABYTES:
+        shutil.rmtree(partial)
+        raise ValueError(
+            f"The CLIP has {size:.1f} MB, more than {MAX_MEGABYTES} MB: make the sizes in Settings smaller."
+        )
+    for path in partial.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for the owner alone
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
+    return size
+
+
+def write_note(folder: Path, note: str, accuracy: float | None = None) -> None:
+    """edit3dgs.json: what stands beside the figures, and how good the model was found to be."""
+    content: dict[str, object] = {"note": note}
+    if accuracy is not None:
+        content["accuracy_of_twelve_captions"] = round(accuracy, 4)
+    (folder / "edit3dgs.json").write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
