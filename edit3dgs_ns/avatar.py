@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edit3dgs_ns.avatar_pipeline import PLAYS
 from edit3dgs_ns.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.model import RiggedSplatfactoModel
 
@@ -31,7 +32,13 @@ def load_avatar(model: RiggedSplatfactoModel, run: Path) -> Path:
         ValueError: it holds no avatar, or one that does not fit the data.
     """
     path = find_checkpoint(run, OPTION, _RUN)
-    state = model_state(read_checkpoint(path, OPTION))
+    content = read_checkpoint(path, OPTION)
+    if (motion := content["pipeline"].get(PLAYS)) is not None:
+        raise ValueError(
+            f"{OPTION} {path} plays {motion}, which the capture's images do not show. Give the run of the avatar itself; "
+            "reenactment.json in that run's folder names it."
+        )
+    state = model_state(content)
     check_avatar_fits(state, model, path)
     model.load_state_dict(state)
     return path

@@ -22,6 +22,7 @@ from edit3dgs_ns.capture.from_avatar import ViewSettings, write_avatar_capture
 from edit3dgs_ns.checkpoints import CHECKPOINT_FOLDER
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets, load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.model import RiggedSplatfactoModel
@@ -134,13 +135,8 @@ def _finished_or_gone(run: Path) -> Iterator[Path]:
     """A folder to make a run in: renamed to `run` at the end, removed if anything fails before."""
     if run.exists():
         raise FileExistsError(f"{run} is there already. Give another --name or --output-dir.")
-    unfinished = run.with_name(f".{run.name}.{os.getpid()}.part")
-    unfinished.mkdir(parents=True)
-    try:
+    with folder_written_beside(run) as unfinished:
         yield unfinished
-        os.replace(unfinished, run)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _render_views(folder: Path, avatar: AvatarFiles, assets: FlameAssets, views: ViewSettings) -> None:

@@ -14,6 +14,9 @@ from types import TracebackType
 import tyro
 
 from edit3dgs_ns.avatar_commands import export_command, import_command
+from edit3dgs_ns.evaluate_command import evaluate_command
+from edit3dgs_ns.film_commands import interpolate_command, orbit_command, reenact_command
+from edit3dgs_ns.history_command import history_command
 
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -116,6 +119,11 @@ def demo(
 
 app.command(name="import")(import_command)
 app.command(name="export")(export_command)
+app.command(name="evaluate")(evaluate_command)
+app.command(name="reenact")(reenact_command)
+app.command(name="orbit")(orbit_command)
+app.command(name="interpolate")(interpolate_command)
+app.command(name="history")(history_command)
 
 
 def main() -> None:

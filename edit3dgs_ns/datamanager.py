@@ -91,6 +91,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
         self._readers: dict[_Picture, ImageReader] = {}
         self._replaced: dict[int, UInt8[Tensor, "height width 3"] | _Picture] = {}
         self._edit_numbers = itertools.count(1)
+        self._render_original: Callable[[int], UInt8[np.ndarray, "height width 3"]] | None = None
         self._train_images = self.make_stream(config.cache_gb, config.image_workers)
 
     # -- the images ---------------------------------------------------------------------------------------------------
@@ -105,8 +106,21 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
         return current if isinstance(current, Tensor) else self._train_images[current]
 
     def original_image(self, index: int) -> UInt8[Tensor, "height width 3"]:
-        """Training image `index` as it was captured, on white."""
+        """Training image `index` before any edit of this run, on white: as captured, if `use_originals` says nothing else."""
         return self._train_images.get(_Picture(index, 0), keep=index not in self._replaced)
+
+    def use_originals(self, render: Callable[[int], UInt8[np.ndarray, "height width 3"]] | None) -> None:
+        """Let other images stand for the captured ones, all of them, and forget all replacements.
+
+        Args:
+            render: gives training image `index`; called whenever it is needed and not in the cache, from several threads. None:
+                the captured images themselves.
+        """
+        for index in self.replaced_indices():
+            self.restore_image(index)
+        self.restrict_to(None)
+        self._render_original = render
+        self._train_images.keep_only(lambda picture: False)
 
     def replace_image(
         self,
@@ -199,6 +213,12 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
         """All evaluation images in order; nothing is read before it is iterated (the viewer looks at every property)."""
         return EvalImages(self)
 
+    def held_out(self, split: str) -> EvalImages:
+        """The images of `val` (held-out camera) or `test` (sequence not trained on), in order, read one by one."""
+        dataset = AvatarDataset(self.dataparser.get_dataparser_outputs(split=split))
+        dataset.composite = self.config.composite
+        return EvalImages(self, dataset)
+
     def get_train_rays_per_batch(self) -> int:
         """Pixels per step."""
         width, height = self.train_dataset.sizes[0]
@@ -218,6 +238,8 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
 
     def _read_picture(self, picture: _Picture) -> UInt8[np.ndarray, "height width 3"]:
         """Called by the workers."""
+        if picture.edit == 0 and self._render_original is not None:
+            return self._render_original(picture.index)
         if picture.edit == 0:
             return self.train_dataset.get_numpy_image(picture.index)
         image = self._readers[picture]()
@@ -231,10 +253,11 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
                 f"The replacement of training image {index} has the shape {found}, its camera {(height, width, 3)}."
             )
 
-    def _eval_pair(self, index: int) -> tuple[Cameras, dict[str, Any]]:
-        camera = deepcopy(self.eval_dataset.cameras[index : index + 1]).to(self.device)
+    def _eval_pair(self, index: int, dataset: AvatarDataset | None = None) -> tuple[Cameras, dict[str, Any]]:
+        dataset = self.eval_dataset if dataset is None else dataset
+        camera = deepcopy(dataset.cameras[index : index + 1]).to(self.device)
         # Used once in a while, and one by one: not worth the cache.
-        image = torch.from_numpy(self.eval_dataset.get_numpy_image(index))
+        image = torch.from_numpy(dataset.get_numpy_image(index))
         return camera, {"image": image.to(self.device), "image_idx": index}
 
     def _require_eval_images(self) -> None:
@@ -251,17 +274,18 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
 
 
 class EvalImages:
-    """The evaluation images as (camera, batch) pairs, read one by one."""
+    """Held-out images as (camera, batch) pairs, read one by one; without a dataset the evaluation's."""
 
-    def __init__(self, datamanager: AvatarDatamanager):
-        self._datamanager = datamanager
+    def __init__(self, datamanager: AvatarDatamanager, dataset: AvatarDataset | None = None):
+        self._datamanager, self._dataset = datamanager, dataset
 
     def __len__(self) -> int:
-        return len(self._datamanager.eval_dataset)
+        return len(self._datamanager.eval_dataset if self._dataset is None else self._dataset)
 
     def __iter__(self) -> Iterator[tuple[Cameras, dict[str, Any]]]:
-        self._datamanager._require_eval_images()
-        return (self._datamanager._eval_pair(index) for index in range(len(self)))
+        if self._dataset is None:
+            self._datamanager._require_eval_images()
+        return (self._datamanager._eval_pair(index, self._dataset) for index in range(len(self)))
 
 
 def _check(config: AvatarDatamanagerConfig) -> None:

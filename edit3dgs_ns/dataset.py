@@ -11,9 +11,9 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
+from edit3dgs_ns.capture.on_white import background_shows, on_white
+
 Composite = Literal["auto", "always", "never"]
-_WHITE_ENOUGH = 250
-"""An image is on white already when its background is at least this bright (of 255) almost everywhere."""
 
 
 class AvatarDataset(InputDataset):
@@ -34,6 +34,35 @@ class AvatarDataset(InputDataset):
         self._needs_mask: bool | None = None
         self._deciding = threading.Lock()
 
+    @property
+    def _dataparser_outputs(self) -> Any:
+        """What Nerfstudio made the dataset of. `ns-render dataset` takes it from here, and would end in an obscure error where
+        there are no images.
+
+        Raises:
+            ValueError: the split has no images.
+        """
+        if not self._made_of.image_filenames:
+            split, capture = self.metadata.get("split"), self.metadata.get("capture")
+            raise ValueError(
+                f"{capture}: the split {split!r} has no images, so there is nothing to render. Render another one, such as --split "
+                "train, or give cameras of your own: ns-render camera-path."
+            )
+        return self._made_of
+
+    @_dataparser_outputs.setter
+    def _dataparser_outputs(self, outputs: Any) -> None:
+        self._made_of = outputs
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self._made_of.image_filenames)
+
+    @property
+    def image_filenames(self) -> list[Path]:
+        """Of every image."""
+        return list(self._made_of.image_filenames)
+
     def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "height width 3"]:
         """The image on white.
 
@@ -46,12 +75,12 @@ class AvatarDataset(InputDataset):
             image = np.repeat(image[:, :, None], 3, axis=2)
         if image.shape[2] in (2, 4):
             colour = np.repeat(image[:, :, :1], 3, axis=2) if image.shape[2] == 2 else image[:, :, :3]
-            return _on_white(colour, image[:, :, -1])
+            return on_white(colour, image[:, :, -1])
         if self._masks is None or self.composite == "never":
             return image
         if self.composite == "auto" and not self._backgrounds_show():
             return image
-        return _on_white(image, self._mask(image_idx))
+        return on_white(image, self._mask(image_idx))
 
     def _backgrounds_show(self) -> bool:
         """Whether images without an alpha channel have to be put on white. The capture's first image decides, in
@@ -59,8 +88,7 @@ class AvatarDataset(InputDataset):
         with self._deciding:
             if self._needs_mask is None:
                 image = self._read(self.image_filenames[0], 0)
-                outside = image[self._mask(0) == 0]
-                self._needs_mask = outside.size > 0 and float((outside < _WHITE_ENOUGH).mean()) > 0.01
+                self._needs_mask = background_shows(image, self._mask(0))
             return self._needs_mask
 
     def _mask(self, index: int) -> UInt8[np.ndarray, "height width"]:
@@ -103,16 +131,3 @@ def _read_picture(
             f"{path} is {picture.width} x {picture.height} pixels; the capture's transforms say {size[0]} x {size[1]}."
         )
     return np.array(picture)
-
-
-def _on_white(
-    image: UInt8[np.ndarray, "height width 3"], mask: UInt8[np.ndarray, "height width"]
-) -> UInt8[np.ndarray, "height width 3"]:
-    """`mask` is the foreground's coverage, 255 where it is all foreground. Rounded to the nearest value."""
-    shade = 255 - image.astype(np.uint16)
-    shade *= mask[:, :, None]
-    # Division by 255 with rounding, without a division (exact up to 255 * 255): (x + 128 + ((x + 128) >> 8)) >> 8.
-    shade += 128
-    shade += shade >> 8
-    shade >>= 8
-    return (255 - shade).astype(np.uint8)

@@ -152,6 +152,12 @@ class Demo:
         seconds = {step.name: runner.run(step) for step in self._making_steps()}
         runner.run(self._render_step(seconds))
 
+    def make_base(self) -> None:
+        """The capture and its avatar alone."""
+        runner = StepRunner(self.out)
+        for step in self._making_steps()[:2]:
+            runner.run(step)
+
     # -- the steps -----------------------------------------------------------------------------------------
 
     def _making_steps(self) -> list[Step]:

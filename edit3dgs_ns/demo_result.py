@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from nerfstudio.cameras.cameras import Cameras
 from rich.progress import Progress
 
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.editing.store import write_atomically
-from edit3dgs_ns.evaluation.camera_paths import focus_point, sway
-from edit3dgs_ns.evaluation.expressions import describe, most_different
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
-from edit3dgs_ns.evaluation.sheet import Column, Row, draw_header, draw_sheet
-from edit3dgs_ns.evaluation.video import VideoWriter
-from edit3dgs_ns.finished_run import FinishedRun, Split, moved_camera, pose_matrices
+from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
+from edit3dgs_ns.filming import film
+from edit3dgs_ns.finished_run import FinishedRun, Split, moved_camera
 from edit3dgs_ns.rounds import HISTORY_FILE
+from edit3dgs_ns.sheet_views import sheet_views
+from edit3dgs_ns.takes import swaying
 
 if TYPE_CHECKING:
     from edit3dgs_ns.demo import Demo
 
-SIDE = np.radians(32.0)
-"""How far the sheet's side views are turned from the front."""
-SWAY = np.radians(24.0)
-LIFT = np.radians(6.0)
-"""How far the video's camera swings to the sides, and up and down."""
-NUM_EXPRESSIONS = 3
 SHEET_CELL = 320
 """Greatest width of an image on the sheet, in pixels; larger renders are reduced, which smooths them."""
 
@@ -84,7 +76,7 @@ def _figures(base: FinishedRun, edited: FinishedRun, most: int, progress: Progre
             befores.append(before.rgb)
             afters.append(edited.render(camera).rgb)
             heads.append(split.mask(index) > 0.5)
-        quality[task] = asdict(image_quality(pairs))
+        quality[task] = image_quality(pairs).known()
     change = mean_change(np.stack(befores), np.stack(afters), np.stack(heads))
     return {
         "base": quality,
@@ -103,7 +95,7 @@ def _spread(total: int, most: int) -> list[int]:
 def _write_sheet(demo: Demo, base: FinishedRun, edited: FinishedRun, progress: Progress) -> None:
     scale = demo.settings.render.scale
     columns = []
-    views = list(_sheet_views(base))
+    views = list(sheet_views(base))
     for group, caption, camera in progress.track(views, description="Drawing the sheet"):
         camera = moved_camera(camera, scale=scale)
         columns.append(Column(caption, [run.render(camera).rgb for run in (base, edited)], group=group))
@@ -114,48 +106,6 @@ def _write_sheet(demo: Demo, base: FinishedRun, edited: FinishedRun, progress: P
     partial.replace(demo.sheet)
 
 
-def _sheet_views(run: FinishedRun) -> Iterator[tuple[str, str, Cameras]]:
-    """(group, caption, camera): three directions at a calm moment, then unseen expressions."""
-    val, test = run.split("val"), run.split("test")
-    calmest = _calmest(run, val)
-    front = val.cameras[calmest : calmest + 1]
-    target = focus_point(pose_matrices(run.split("train").cameras))
-    # Positive turns move the camera to +x: to the subject's own left, the right side of the picture.
-    for caption, angle in (("right side", -SIDE), ("front", 0.0), ("left side", SIDE)):
-        # A sway of four poses is at its farthest, `angle`, in the second.
-        pose = sway(pose_matrices(front)[0], target, 4, angle)[1]
-        yield "views not trained on", caption, moved_camera(front, c2w=pose)
-    for index, caption in _expressions(run, test):
-        time_ = float(test.times[index])
-        yield "expressions of a sequence not trained on", caption, moved_camera(front, time=time_)
-
-
-def _calmest(run: FinishedRun, split: Split) -> int:
-    """The image whose expression is nearest to none."""
-    motion = run.motion
-    strength = np.linalg.norm(_expression_features(motion, split.timesteps), axis=1)
-    return int(strength.argmin())
-
-
-def _expressions(run: FinishedRun, split: Split) -> list[tuple[int, str]]:
-    """Images of clearly different expressions, with captions."""
-    motion = run.motion
-    jaw = np.linalg.norm(motion.jaw_pose.numpy()[split.timesteps], axis=1)
-    features = _expression_features(motion, split.timesteps)
-    chosen = most_different(features, NUM_EXPRESSIONS, first=int(jaw.argmax()))
-    moments = [(index, split.timesteps[index]) for index in chosen]
-    return [
-        (index, describe(motion.expr[t].numpy(), motion.jaw_pose[t].numpy(), run.expression_names))
-        for index, t in moments
-    ]
-
-
-def _expression_features(motion: Any, timesteps: np.ndarray) -> Float[np.ndarray, "images values"]:
-    """Expression, jaw and gaze as one vector; a radian counts like three units of an expression."""
-    parts = [motion.expr.numpy(), 3 * motion.jaw_pose.numpy(), 3 * motion.eyes_pose.numpy()]
-    return np.concatenate(parts, axis=1)[timesteps]
-
-
 # --------------------------------------------------------------------------------------------- video
 
 
@@ -163,19 +113,16 @@ def _write_video(demo: Demo, base: FinishedRun, edited: FinishedRun, progress: P
     """Before and after side by side, moving through the unseen sequence while the camera sways."""
     settings = demo.settings.render
     count = max(2, round(settings.video_seconds * settings.fps))
-    test = base.split("test")
-    front = base.split("val").cameras[0:1]
-    target = focus_point(pose_matrices(base.split("train").cameras))
-    poses = sway(pose_matrices(front)[0], target, count, SWAY, LIFT)
-    header: Float[np.ndarray, "height width 3"] | None = None
-    with VideoWriter(demo.video, fps=settings.fps) as video:
-        moments = list(zip(poses, _times_through(test, count), strict=True))
-        for pose, moment in progress.track(moments, description="Filming the unseen sequence"):
-            camera = moved_camera(front, c2w=pose, time=moment, scale=settings.scale)
-            images = [run.render(camera).rgb for run in (base, edited)]
-            if header is None:
-                header = draw_header(("before", f"“{demo.settings.prompt}”"), images[0].shape[1])
-            video.add(np.concatenate([header, np.concatenate(images, axis=1)], axis=0))
+    take = swaying(base, _times_through(base.split("test"), count)).scaled(settings.scale)
+    film(
+        demo.video,
+        [base, edited],
+        take,
+        fps=settings.fps,
+        titles=("before", f"“{demo.settings.prompt}”"),
+        progress=progress,
+        description="Filming the unseen sequence",
+    )
 
 
 def _times_through(split: Split, count: int) -> Float[np.ndarray, " count"]:

@@ -6,7 +6,6 @@ the doctor is called for. The exit code depends only on findings marked `require
 
 import ctypes.util
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -37,12 +36,12 @@ TESTED_VERSIONS = {
 }
 """The lines of constraints.txt that matter here. An installed package has no constraints.txt beside it, so
 they are repeated; a test holds the two equal."""
+MASK_VERSIONS = {"sam2": "1.1.0", "groundingdino-py": "0.4.0"}
+"""The same for what only masks from words need."""
 
 PIPELINE = ("unet", "vae", "text_encoder")
 INSTRUCT_PIX2PIX = "timbrooks/instruct-pix2pix"
 CLIP = "openai/clip-vit-large-patch14"
-SAM2 = "facebook/sam2.1-hiera-large"
-GROUNDING_DINO = "IDEA-Research/grounding-dino-base"
 DEFAULT_CUDA_TOOLKIT = Path("/usr/local/cuda")
 FLAME_SITE = "https://flame.is.tue.mpg.de"
 
@@ -111,20 +110,31 @@ def cuda_device_name() -> str | None:
 
 
 def check_packages() -> list[Finding]:
-    """Installed versions against `TESTED_VERSIONS`."""
-    return [_package(name, tested) for name, tested in TESTED_VERSIONS.items()]
+    """Installed versions against `TESTED_VERSIONS` and `MASK_VERSIONS`."""
+    from edit3dgs_ns.editing.grounded_sam_options import GROUNDINGDINO_INSTALL, SAM2_INSTALL
+
+    needed = [_package(name, tested, "Run: make setup") for name, tested in TESTED_VERSIONS.items()]
+    words = "For --pipeline.masks grounded-sam"
+    installs = {
+        "sam2": f"{words}: {SAM2_INSTALL}",
+        "groundingdino-py": f"{words} with --pipeline.grounded-sam.detector-backend groundingdino: "
+        f"{GROUNDINGDINO_INSTALL}",
+    }
+    return needed + [
+        _package(name, tested, installs[name], required=False) for name, tested in MASK_VERSIONS.items()
+    ]
 
 
-def _package(name: str, tested: str) -> Finding:
+def _package(name: str, tested: str, install: str, required: bool = True) -> Finding:
     try:
         installed = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding("Packages", name, "missing", "not installed", "Run: make setup", required=True)
+        return Finding("Packages", name, "missing", "not installed", install, required=required)
     # torch's local label (2.14.1+cpu) names the build, not another version.
     if installed.split("+")[0] == tested:
-        return Finding("Packages", name, "ok", installed, required=True)
+        return Finding("Packages", name, "ok", installed, required=required)
     advice = "If something fails, install the tested set: pip install -c constraints.txt -e ."
-    return Finding("Packages", name, "warn", f"{installed} (tested: {tested})", advice, required=True)
+    return Finding("Packages", name, "warn", f"{installed} (tested: {tested})", advice, required=required)
 
 
 # ------------------------------------------------------------------------------------------ head models
@@ -189,19 +199,13 @@ def _demo_editor() -> Finding:
 
 
 def _mask_models() -> list[Finding]:
-    findings = []
-    for package, module, repo, patterns in (
-        ("sam2", "sam2", SAM2, ("*.pt",)),
-        ("groundingdino-py", "groundingdino", GROUNDING_DINO, ("*.safetensors",)),
-    ):
-        finding = _hub_model(repo, patterns, "masks from words (planned; extra `masks`)")
-        if importlib.util.find_spec(module) is None:
-            advice = f"{finding.advice} Package: pip install -c constraints.txt -e '.[masks]'".strip()
-            status: Status = "missing" if finding.status == "missing" else "warn"
-            found = f"package {package} is not installed; {finding.found}"
-            finding = Finding(finding.area, finding.name, status, found, advice)
-        findings.append(finding)
-    return findings
+    from edit3dgs_ns.editing.grounded_sam_options import DETECTOR, SEGMENTER
+
+    purpose = "masks from words (--pipeline.masks grounded-sam)"
+    return [
+        _hub_model(SEGMENTER, ("*.pt",), purpose),
+        _hub_model(DETECTOR, ("config.json", "tokenizer.json", "*.safetensors"), purpose),
+    ]
 
 
 def hub_cache() -> Path:

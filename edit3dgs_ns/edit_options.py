@@ -3,10 +3,9 @@ training's rates."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 if TYPE_CHECKING:
     from edit3dgs_ns.pipeline import EditPipelineConfig
@@ -46,12 +45,16 @@ class EditorConfig:
     `epipolar`: it is searched by its looks, on the line where the key view must show it; `none`: each view is
     edited alone."""
     views_per_key: int = 5
-    """At each denoising step one view in so many neighbours is a key view."""
+    """At each denoising step one view in so many neighbours is a key view; of three views or more two are."""
     self_attention_below: int = 100
     """Below this diffusion timestep (of usually 1000) each view is denoised alone; 0 for never."""
+    share_prediction_until: int = 600
+    """Down to this diffusion timestep a spot of the head is predicted the same in all views that show it: the look is
+    decided together. Below it every view makes its own detail. 1000 for never."""
     keep: str = "none"
     """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
-    expression. Any region of the rig; an unknown name lists them."""
+    expression. Any region of the rig, an unknown name lists them; with --pipeline.masks grounded-sam any words:
+    "the hat. the glasses"."""
     only: str = "none"
     """Parts of the head that alone are edited, like `hair`; `none` edits all."""
     keep_strength: float = 1.0
@@ -87,6 +90,14 @@ def check_options(config: EditPipelineConfig, world_size: int = 1) -> None:
         raise ValueError(
             "--pipeline.final-steps, --pipeline.base-steps and --pipeline.anchors cannot be negative."
         )
+    if config.timesteps < 0:
+        raise ValueError(f"--pipeline.timesteps {config.timesteps}: expected at least 0.")
+    if not 0 <= config.stop_when_converged < 1:
+        raise ValueError(
+            f"--pipeline.stop-when-converged {config.stop_when_converged}: expected a change of colour from 0 (off) to 1, "
+            "like 0.02."
+        )
+    check_fit(config)
     if not 0 < config.noise_last <= config.noise_first <= 1:
         raise ValueError(
             f"--pipeline.noise-first {config.noise_first} --pipeline.noise-last {config.noise_last}: expected "
@@ -101,6 +112,25 @@ def check_options(config: EditPipelineConfig, world_size: int = 1) -> None:
         )
 
 
+def check_fit(config: EditPipelineConfig) -> None:
+    """Raise a ValueError or FileNotFoundError for wrong options of how edits are fitted."""
+    from edit3dgs_ns.edit_loss import check_edit_loss
+    from edit3dgs_ns.editing.masks import parse_parts
+
+    check_edit_loss(config.edit_loss, config.edit_loss_weight)
+    if config.hold_border < 0:
+        raise ValueError(f"--pipeline.hold-border {config.hold_border}: expected metres, 0 or more.")
+    if config.hold_outside and not parse_parts(config.editor.only):
+        raise ValueError(
+            "--pipeline.hold-outside needs a part to be outside of: --pipeline.editor.only hair, for example."
+        )
+    if config.hold_outside and config.densify:
+        raise ValueError(
+            "--pipeline.hold-outside with --pipeline.densify: Gaussians that are held can neither split nor be pruned. Use "
+            "one of the two."
+        )
+
+
 def check_editor(config: EditorConfig) -> None:
     """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
     from edit3dgs_ns.editing.loading import check_model
@@ -111,23 +141,53 @@ def check_editor(config: EditorConfig) -> None:
             f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
             f"--pipeline.editor.keep-until {config.keep_until}: expected numbers from 0 to 1, and from <= until."
         )
-    for name, least in (("views_per_forward", 1), ("views_per_key", 1), ("self_attention_below", 0)):
+    for name, least in (
+        ("views_per_forward", 1),
+        ("views_per_key", 1),
+        ("self_attention_below", 0),
+        ("share_prediction_until", 0),
+    ):
         if getattr(config, name) < least:
             raise ValueError(
                 f"--pipeline.editor.{name.replace('_', '-')} {getattr(config, name)}: expected at least {least}."
             )
 
 
+def load_editor_of(options: EditorConfig, device: Any) -> Any:
+    """The diffusion model that the options of a run name.
+
+    Args:
+        options: of the run.
+        device: of the avatar.
+    """
+    from edit3dgs_ns.editing.loading import load_editor
+    from edit3dgs_ns.editing.sharing import SharingOptions
+
+    return load_editor(
+        options.model,
+        device=device if options.device == "auto" else options.device,
+        dtype=options.dtype,
+        scheduler=options.scheduler,
+        views_per_forward=options.views_per_forward,
+        resolution=options.resolution,
+        sharing=SharingOptions(
+            options.correspondence,
+            options.views_per_key,
+            options.self_attention_below,
+            options.share_prediction_until,
+        ),
+        attention_slicing=options.attention_slicing,
+        offload=options.offload,
+    )
+
+
 def base_rates(base_steps: int) -> dict[str, Callable[[int], float]]:
     """The learning rates of `ns-train rigged-splatfacto-fast`, as functions of the step."""
     from edit3dgs_ns.method_configs.rigged_splatfacto_fast import avatar_optimizers
+    from edit3dgs_ns.schedulers import rate_at
 
-    def rate(first: float, last: float) -> Callable[[int], float]:
-        return lambda step: first * math.exp(math.log(last / first) * min(step / max(base_steps, 1), 1.0))
+    def rate(group: dict[str, Any]) -> Callable[[int], float]:
+        first, schedule = group["optimizer"].lr, group["scheduler"]
+        return lambda step: first if schedule is None else rate_at(schedule, first, step)
 
-    return {
-        name: rate(
-            c["optimizer"].lr, c["scheduler"].lr_final if c["scheduler"] is not None else c["optimizer"].lr
-        )
-        for name, c in avatar_optimizers(base_steps).items()
-    }
+    return {name: rate(group) for name, group in avatar_optimizers(max(base_steps, 1)).items()}

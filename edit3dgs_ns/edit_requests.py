@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from edit3dgs_ns.avatar_maps import AvatarMaps
@@ -57,6 +56,7 @@ class RequestMaker:
         model: renders the current avatar.
         options: what all requests share.
         keep: says what of the views is kept.
+        maps: draws the views; the one that `keep` draws with, so that both pose the avatar together.
     """
 
     def __init__(
@@ -65,10 +65,11 @@ class RequestMaker:
         model: RiggedSplatfactoModel,
         options: RequestOptions,
         keep: KeepMasks,
+        maps: AvatarMaps | None = None,
     ):
         self.options = options
-        self._datamanager, self._model, self._keep = datamanager, model, keep
-        self._maps = AvatarMaps(datamanager, model)
+        self._datamanager, self._keep = datamanager, keep
+        self._maps = maps or AvatarMaps(datamanager, model)
         groups = datamanager.indices_by_timestep()
         self._timestep_of = {view: timestep for timestep, views in groups.items() for view in views}
 
@@ -84,9 +85,19 @@ class RequestMaker:
             batch: the round.
             views: some of its views, which share an image size.
             anchors: other views of this size that are edited along, by their number, and the edits that they start from.
+
+        The avatar is posed once for every timestep among the views.
         """
-        options, anchors = self.options, anchors or {}
-        views = [*views, *anchors]
+        with self._maps.standing_still():
+            return self._make(batch, [*views, *(anchors or {})], anchors or {})
+
+    def _make(
+        self,
+        batch: Batch,
+        views: list[int],
+        anchors: Mapping[int, Float[np.ndarray, "height width 3"]],
+    ) -> EditRequest:
+        options = self.options
         cameras = self._datamanager.train_camera(views)
         c2w = np.tile(np.eye(4, dtype=np.float32), (len(views), 1, 1))
         c2w[:, :3] = cameras.camera_to_worlds.cpu().numpy()[:, :3]
@@ -114,13 +125,6 @@ class RequestMaker:
             steps=options.steps,
         )
 
-    @torch.no_grad()
     def render(self, view: int) -> Float[np.ndarray, "height width 3"]:
         """A training view as the avatar looks now, on white."""
-        training = self._model.training
-        self._model.eval()
-        try:
-            rgb = self._model.get_outputs(self._datamanager.train_camera([view]))["rgb"]
-        finally:
-            self._model.train(training)
-        return rgb.clamp(0, 1).float().cpu().numpy()
+        return self._maps.render(view)

@@ -1,8 +1,9 @@
-"""Writing files that are either whole or not there."""
+"""Writing files and folders that are either whole or not there."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,3 +19,22 @@ def written_beside(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_beside(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` to fill; takes its place at the end, and is removed if anything fails before."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    former = folder.with_name(f".{folder.name}.{os.getpid()}.former")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if folder.exists():  # a folder that is not empty cannot be replaced in one step
+            os.replace(folder, former)
+        os.replace(unfinished, folder)
+    finally:
+        if former.exists() and not folder.exists():
+            os.replace(former, folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)

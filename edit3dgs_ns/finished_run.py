@@ -8,7 +8,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from PIL import Image
 
 from edit3dgs_ns.datamanager import AvatarDatamanager
 from edit3dgs_ns.dataset import AvatarDataset
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.flame.assets import FlameAssets
+    from edit3dgs_ns.flame.motion import FlameMotion
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,10 @@ class FinishedRun:
                 f"{config_path}: no such file. Expected the config.yml of a finished ns-train run."
             )
         _, pipeline, _, self.step = eval_setup(Path(config_path), test_mode="test")
-        assert isinstance(pipeline.datamanager, AvatarDatamanager)
+        if not isinstance(pipeline.datamanager, AvatarDatamanager):
+            raise ValueError(
+                f"{config_path} is no run of an avatar. Expected one of `ns-train rigged-splatfacto` or `ns-train edit3dgs`."
+            )
         self.pipeline: Any = pipeline
         self._splits: dict[str, Split] = {}
 
@@ -93,12 +100,20 @@ class FinishedRun:
         return self.pipeline.datamanager.train_dataset.metadata["flame_motion"]
 
     @property
+    def head(self) -> FlameAssets:
+        """The head model that the avatar is bound to."""
+        from edit3dgs_ns.model_setup import head_assets
+
+        return head_assets(self.pipeline.datamanager.train_dataset.metadata)
+
+    @property
     def expression_names(self) -> tuple[str, ...] | None:
         """Names of the head's expression directions; FLAME's have none."""
-        from edit3dgs_ns.flame.assets import load_assets
+        return self.head.expression_names
 
-        metadata = self.pipeline.datamanager.train_dataset.metadata
-        return load_assets(metadata["flame_model_path"]).expression_names
+    def play(self, motion: FlameMotion) -> None:
+        """Move by another motion from now on: times are places on it. The avatar stays who it is (see `flame.retarget`)."""
+        self.pipeline.model.head.set_motion(motion)
 
     def split(self, name: str) -> Split:
         """Images of `train`, `val` (held-out camera) or `test` (unseen sequence)."""
@@ -118,6 +133,17 @@ class FinishedRun:
         outputs = self.pipeline.model.get_outputs_for_camera(camera.to(self.pipeline.device))
         rgb = outputs["rgb"].clamp(0, 1).cpu().numpy()
         return Picture(rgb=rgb, alpha=outputs["accumulation"][..., 0].clamp(0, 1).cpu().numpy())
+
+    def colours(self, cameras: Cameras) -> Float[np.ndarray, "views height width 3"]:
+        """What cameras of one size and one time see, on white, in [0, 1]; colours alone, for videos. Without a time: the start."""
+        return colours(self.pipeline.model, cameras)
+
+
+@torch.no_grad()
+def colours(model: Any, cameras: Cameras) -> Float[np.ndarray, "views height width 3"]:
+    """What cameras of one size and one time see of a model's avatar, on white, in [0, 1]."""
+    time = None if cameras.times is None else float(cameras.times.flatten()[0])
+    return model.draw_shown(cameras.to(model.device), *model.shown_at(time)).cpu().numpy()
 
 
 def moved_camera(

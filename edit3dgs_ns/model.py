@@ -7,8 +7,9 @@ therefore Gaussians in world coordinates, at the time last shown. The trained, l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,19 +21,22 @@ from nerfstudio.models.splatfacto import SplatfactoModel, num_sh_bases
 from torch import Tensor, nn
 
 from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
+from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.lpips import LazyLpips
 from edit3dgs_ns.model_setup import (
     check_avatar_state,
     initial_gaussians,
     initial_look,
     refuse_unsupported,
+    refuse_untimed,
     take_over_look,
     tracked_head,
     training_timesteps,
 )
 from edit3dgs_ns.splats import losses
-from edit3dgs_ns.splats.binding import WorldGaussians, local_to_world, triangle_frames
+from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, local_to_world, triangle_frames
 from edit3dgs_ns.splats.views import viewmats_from_c2w
+from edit3dgs_ns.viewer import AvatarControls
 
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """What every Gaussian has; with `expression_rank` also `expression_means` and `expression_colors`."""
@@ -53,6 +57,8 @@ class RiggedSplatfactoModel(SplatfactoModel):
     config: RiggedSplatfactoModelConfig
     binding: Tensor
     """(N,) the face of every Gaussian."""
+    needs_camera_times = False
+    """Refuse cameras without a time, instead of showing `time_without_camera_time`: for renders of camera paths."""
     sh_degree_reached: Tensor
     """() the degree of spherical harmonics in use; saved, so that an avatar trained on from step 0 keeps all of its degrees."""
 
@@ -79,7 +85,9 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.info: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._lpips = LazyLpips()
+        self._image_loss: Callable[[Tensor, Tensor], Tensor] | None = None
         self._shown: tuple[WorldGaussians, Tensor] | None = None
+        self.controls = AvatarControls()
         self.strategy = self._make_strategy()
         self._start_strategy()
 
@@ -109,6 +117,12 @@ class RiggedSplatfactoModel(SplatfactoModel):
         with torch.no_grad():
             sizes = triangle_frames(self.head.canonical_vertices(), self.head.faces).size
         self.strategy_state = self.strategy.initialize_state(binding=self.binding, face_sizes=sizes)
+
+    def train_by(self, config: RiggedSplatfactoModelConfig) -> None:
+        """Other options of training from now on."""
+        self.config = config
+        self.strategy = self._make_strategy()
+        self._start_strategy()
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by optimizer: the Gaussians', `light`, and one for each of FLAME's: MOTION_GROUPS."""
@@ -187,7 +201,8 @@ class RiggedSplatfactoModel(SplatfactoModel):
     ) -> dict[str, Tensor]:
         """Image loss and, in training, the two binding losses over the Gaussians that were visible (GaussianAvatars, eq. 5)."""
         rendered, target = _views(outputs["rgb"]), _views(self.get_gt_img(batch["image"]))
-        result = {"main_loss": losses.image_loss(rendered, target, self.config.ssim_lambda)}
+        image_loss = self._image_loss or partial(losses.image_loss, ssim_weight=self.config.ssim_lambda)
+        result = {"main_loss": image_loss(rendered, target)}
         if self.training:
             visible = (self.info["radii"] > 0).any(dim=0)
             means, scales = self.gauss_params["means"][visible], self.gauss_params["scales"][visible]
@@ -202,6 +217,10 @@ class RiggedSplatfactoModel(SplatfactoModel):
                 opacities = torch.sigmoid(self.gauss_params["opacities"][visible])
                 result["opacity_loss"] = config.opacity_loss_weight * (1 - opacities).mean()
         return result
+
+    def use_image_loss(self, loss: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+        """Compare renders and targets (views, height, width, 3) with this from now on; None for L1 and SSIM."""
+        self._image_loss = loss
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """PSNR of the batch and the number of Gaussians."""
@@ -225,17 +244,31 @@ class RiggedSplatfactoModel(SplatfactoModel):
 
         None: at the start. Differentiable.
         """
-        time = self.time_without_camera_time if time is None else time
-        pose, params = self.head.pose_at(time), self.gauss_params
-        frames = self.head.frames_of(pose)
+        return self.shown_in(self.head.pose_at(self.time_without_camera_time if time is None else time))
+
+    def shown_in(
+        self, pose: FlamePose, frames: TriangleFrames | None = None
+    ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
+        """The same in any pose of one frame; `frames` are the head's in this pose, where they are known already."""
+        params, frames = self.gauss_params, self.head.frames_of(pose) if frames is None else frames
         count = num_sh_bases(int(self.sh_degree_reached))
         colors = torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
         offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
         means, colors = self.look(params["means"], colors, pose, frames, self.binding, *offsets)
         return local_to_world(means, params["quats"], params["scales"], self.binding, frames), colors
 
-    def get_outputs(self, camera: Cameras) -> dict[str, Any]:  # type: ignore[override]
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
+        """What a camera sees; in the viewer's window, with all that its controls say."""
+        self.set_crop(obb_box)
+        seen = self.controls.outputs(camera.to(self.device))
+        return self.get_outputs(camera.to(self.device)) if seen is None else seen
+
+    def get_outputs(self, camera: Cameras, pose: FlamePose | None = None) -> dict[str, Any]:  # type: ignore[override]
         """Renders cameras that share one time.
+
+        Args:
+            camera: the cameras.
+            pose: one frame, shown instead of what the motion has at the cameras' time.
 
         Returns:
             rgb (height, width, 3) and accumulation (height, width, 1) in [0, 1], and outside training depth (height, width, 1) in
@@ -245,8 +278,9 @@ class RiggedSplatfactoModel(SplatfactoModel):
             ValueError: the cameras differ in time or size.
         """
         camera = camera.reshape((1,)) if camera.ndim == 0 else camera
+        refuse_untimed(camera, self.needs_camera_times)
         width, height = _shared_size(camera)
-        gaussians, colors = self.shown_at(_shared_time(camera))
+        gaussians, colors = self.shown_at(_shared_time(camera)) if pose is None else self.shown_in(pose)
         keep = None
         if not self.training:
             self._shown = gaussians, colors
@@ -264,6 +298,19 @@ class RiggedSplatfactoModel(SplatfactoModel):
             outputs = {name: image[0] for name, image in outputs.items()}
         return outputs
 
+    def draw(self, camera: Cameras, pose: FlamePose) -> Float[Tensor, "height width 3"]:
+        """What one camera sees in any pose of one frame, on white, whatever the camera's time; differentiable in the pose."""
+        return self.draw_shown(camera, *self.shown_in(pose))[0]
+
+    def draw_shown(
+        self, camera: Cameras, gaussians: WorldGaussians, colors: Float[Tensor, "gaussians bases 3"]
+    ) -> Float[Tensor, "views height width 3"]:
+        """What cameras of one size see of what `shown_at` or `shown_in` gave, on white."""
+        width, height = _shared_size(camera)
+        background = torch.ones(3, device=self.device)
+        render, _ = self._rasterize(camera, gaussians, colors, None, width, height, background, depth=False)
+        return render.clamp(0, 1)
+
     def _rasterize(
         self,
         camera: Cameras,
@@ -273,6 +320,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         width: int,
         height: int,
         background: Float[Tensor, " 3"],
+        depth: bool = True,
     ) -> tuple[Tensor, Tensor]:
         from edit3dgs_ns.splats.rasterize import rasterize
 
@@ -289,7 +337,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
             height,
             sh_degree=int(self.sh_degree_reached),
             backgrounds=background.expand(len(camera), 3),
-            render_mode="RGB" if self.training else "RGB+ED",
+            render_mode="RGB+ED" if depth and not self.training else "RGB",
             rasterize_mode=self.config.rasterize_mode,
             absgrad=self.config.use_absgrad and self.training,
         )

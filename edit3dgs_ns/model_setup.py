@@ -11,6 +11,8 @@ from nerfstudio.models.splatfacto import num_sh_bases
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
     from edit3dgs_ns.flame.assets import FlameAssets
     from edit3dgs_ns.model import RiggedSplatfactoModel, RiggedSplatfactoModelConfig
     from edit3dgs_ns.splats.look import MovingLook
@@ -28,6 +30,16 @@ def refuse_unsupported(config: RiggedSplatfactoModelConfig) -> None:
         raise ValueError(
             "rigged-splatfacto has no bilateral grid and needs --pipeline.model.sh-degree between 1 and 3 "
             f"(found use_bilateral_grid={config.use_bilateral_grid}, sh_degree={config.sh_degree})."
+        )
+
+
+def refuse_untimed(camera: Cameras, needed: bool) -> None:
+    """Raises a ValueError for cameras without times where they are needed: when a camera path is rendered."""
+    if needed and camera.times is None:
+        raise ValueError(
+            '--camera-path-filename: not every camera of this path has a "render_time", so nothing says which moments it shows. '
+            "Save the path in ns-viewer's Render panel, or add to each of its cameras a place on the motion, from 0 to 1. "
+            "`edit3dgs orbit` and `edit3dgs reenact` make videos that need no path."
         )
 
 

@@ -1,35 +1,33 @@
 """`edit3dgs`: train an avatar, or take a trained one, and edit it while fitting it to the edits.
 
-The run, step by step: `base_steps` on the capture (none with `--pipeline.avatar`), then `rounds` times an
-edit and `edit_every` steps, then `final_steps` with falling learning rates. Everything about a step follows
-from its number, so that a run that was stopped goes on.
+The run, step by step: `base_steps` on the capture (none with `--pipeline.avatar`), then `rounds` times (or until the
+edits have stopped changing anything) an edit and `edit_every` steps, then `final_steps` with falling learning
+rates. Everything about a step follows from its number, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional, Type  # noqa: UP035  (tyro reads these at run time)
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from edit3dgs_ns.avatar_pipeline import AvatarPipeline, AvatarPipelineConfig
 from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
-from edit3dgs_ns.edit_options import EditorConfig, base_rates, check_options
+from edit3dgs_ns.edit_options import EditorConfig, check_options, load_editor_of
+from edit3dgs_ns.edit_plan import RunPlan
+from edit3dgs_ns.edit_settings import check_same_run, make_schedule, run_settings
+from edit3dgs_ns.editing.grounded_sam_options import GroundedSamOptions
 from edit3dgs_ns.model import RiggedSplatfactoModel, RiggedSplatfactoModelConfig
-
-_FINAL_RATE = 0.1
-"""Learning rates fall to this part of themselves in the final steps."""
+from edit3dgs_ns.train_lock import viewer_may_draw
 
 
 @dataclass
-class EditPipelineConfig(VanillaPipelineConfig):
+class EditPipelineConfig(AvatarPipelineConfig):
     """Edits an avatar with a sentence, given by --prompt."""
 
     _target: Type = field(default_factory=lambda: EditPipeline)  # noqa: UP006
@@ -56,11 +54,17 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """Timesteps in a batch. With more than one, its key views steer all of them (--pipeline.editor.correspondence rig)."""
     final_steps: int = 200
     """Steps after the last batch's own, with falling learning rates."""
+    stop_when_converged: float = 0.0
+    """End the rounds early when edits change what the avatar shows by less than this, on average over the head (colours go
+    from 0 to 1), in two rounds in a row; 0: as many as `rounds` says. `edit_history.json` lists it as `correction`."""
     anchors: int = 0
     """Views of the first round that every later round edits along as key views, so that it follows their look. Each
     costs as much as any other view of a batch, and is trained on no second time."""
-    timestep_order: Literal["random", "sequential"] = "random"
-    """Which timestep is edited next."""
+    timestep_order: Literal["random", "sequential", "farthest-first"] = "random"
+    """Which timestep is edited next: `random`; `sequential`, along the motion; `farthest-first`, the one whose expression is
+    farthest from all before, so that few timesteps cover a long capture and the rig carries their edit to the others."""
+    timesteps: int = 0
+    """Edit only so many different timesteps, again and again; 0: as many as the rounds reach."""
     noise_first: float = 0.98
     """How far the renders of the first round are noised before they are edited, as a fraction of the
     diffusion schedule."""
@@ -68,19 +72,37 @@ class EditPipelineConfig(VanillaPipelineConfig):
     """The same for the last round."""
     new_noise: bool = False
     """Draw new noise in every round."""
-    masks: Literal["rig"] = "rig"
-    """Where the masks of --pipeline.editor.keep and --pipeline.editor.only come from: `rig`, the avatar itself."""
+    masks: Literal["rig", "grounded-sam"] = "rig"
+    """Where the masks of --pipeline.editor.keep and --pipeline.editor.only come from: `rig`, the avatar itself (exact,
+    and costs nothing); `grounded-sam`, a detector that looks for any words in the pictures."""
+    grounded_sam: GroundedSamOptions = field(default_factory=GroundedSamOptions)
+    """the detector of --pipeline.masks grounded-sam"""
     train_on: Literal["edited", "mixed"] = "edited"
-    """Once there are edits, train on edited images only, or on all images of the capture."""
+    """Once there are edits, train on `edited` images only: timesteps that are not edited change with them, because all share
+    the Gaussians. Or `mixed`, on all images of the capture: those that no round has edited hold the avatar to its old
+    look, so it is for runs that reach them all."""
+    edit_loss: Literal["auto", "lpips", "ssim"] = "auto"
+    """What edits are fitted with besides L1: LPIPS or SSIM; `auto` is LPIPS if its weights (AlexNet) are on this machine.
+    Nothing is downloaded."""
+    edit_loss_weight: Optional[float] = None  # noqa: UP045
+    """Share of LPIPS or 1 - SSIM in that loss, 0 to 1; the rest is L1. If not given: 0.5 for LPIPS, the model's
+    --pipeline.model.ssim-lambda for SSIM."""
+    hold_outside: bool = False
+    """Hold all Gaussians outside of the part that --pipeline.editor.only names exactly as they are."""
+    hold_border: float = 0.015
+    """How far (metres) around that part Gaussians still move: masks are soft at their border."""
     densify: bool = False
     """Let Gaussians split and be pruned while edits are fitted, as the model's options say."""
     edit_motion: bool = False
     """Go on training the expressions and poses while edits are fitted."""
+    edit_light: bool = False
+    """Go on training how the capture's light changes a turning face (one small set of numbers for the whole avatar) while
+    edits are fitted."""
     seed: int = 0
     """Seed of the order of the batches and of the diffusion's noise."""
 
 
-class EditPipeline(VanillaPipeline):
+class EditPipeline(AvatarPipeline):
     """The pipeline of `edit3dgs`."""
 
     config: EditPipelineConfig
@@ -100,23 +122,40 @@ class EditPipeline(VanillaPipeline):
             check_options(config, world_size)
         self._prepare_model_config(config)
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
+        self._set_fields()
+        if training:
+            self._prepare()
+
+    @classmethod
+    def around(
+        cls,
+        config: EditPipelineConfig,
+        datamanager: AvatarDatamanager,
+        model: RiggedSplatfactoModel,
+        editor: Any,
+    ) -> EditPipeline:
+        """The pipeline of an edit in a viewer: on data, on the avatar of `config.avatar` and with an editor that are loaded."""
+        cls._prepare_model_config(config)
+        pipeline = cls.__new__(cls)
+        torch.nn.Module.__init__(pipeline)
+        pipeline.config, pipeline.test_mode, pipeline.world_size = config, "val", 1
+        pipeline.datamanager, pipeline._model = datamanager, model
+        pipeline._set_fields()
+        pipeline._in_viewer = True
+        model.train_by(config.model)
+        pipeline._prepare(editor)
+        return pipeline
+
+    def _set_fields(self) -> None:
         self._editor: Any = None
-        self._resumed: dict[str, Any] | None = None
+        self._in_viewer = False
+        self._resumed: dict[str, Any] = {}
         self._rounds: Any = None
         self._keep_masks: Any = None
-        self._schedule = self._make_schedule()
-        self._rates: dict[str, float] = {}
-        self._motion_trains = config.model.fine_tune_motion and not config.edit_motion
-        if training:
-            if config.avatar is not None:
-                from edit3dgs_ns.avatar import load_avatar
-
-                path = load_avatar(self._avatar_model, config.avatar)
-                CONSOLE.log(f"Editing the avatar of {path}")
-            from edit3dgs_ns.edit_masks import make_keep_masks
-
-            self._keep_masks = make_keep_masks(config, self.datamanager, self._avatar_model)
-            self._editor = self._load_editor()
+        self._schedule: Any = None
+        self._fit: Any = None
+        self._maps: Any = None
+        self._settings: dict[str, Any] = {}
 
     # -- the plan --------------------------------------------------------------------------------------------
 
@@ -127,20 +166,19 @@ class EditPipeline(VanillaPipeline):
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.base_steps + self.config.rounds * self.config.edit_every + self.config.final_steps
+        """Steps of the whole run, as far as it is known: it may converge early."""
+        return self._plan.total_steps
 
-    def rounds_begun_before(self, step: int) -> int:
-        """How many rounds have begun before `step`."""
-        local = step - self.base_steps
-        return 0 if local <= 0 else min(-(-local // self.config.edit_every), self.config.rounds)
+    @property
+    def schedule(self) -> Any:
+        """The rounds of a training run; None where nothing is trained."""
+        return self._schedule
 
-    def learning_rate_factor(self, step: int) -> float:
-        """Of the configured learning rates, while edits are fitted."""
-        begin = self.total_steps - self.config.final_steps
-        if step < begin or self.config.final_steps < 1:
-            return 1.0
-        return math.exp(math.log(_FINAL_RATE) * (step - begin) / self.config.final_steps)
+    @property
+    def _plan(self) -> RunPlan:
+        config = self.config
+        rounds = config.rounds if self._schedule is None else self._schedule.due_rounds
+        return RunPlan(self.base_steps, rounds, config.edit_every, config.final_steps)
 
     # -- Nerfstudio's side -----------------------------------------------------------------------------------
 
@@ -158,12 +196,17 @@ class EditPipeline(VanillaPipeline):
         def before(step: int) -> None:
             self._before_step(trainer, step)
 
+        def end(step: int) -> None:
+            # The loop's length was fixed before it began: this ends a run that has converged.
+            trainer.stop_training = trainer.stop_training or step + 1 >= self.total_steps
+
         def after(step: int) -> None:
             self._after_training()
 
         return [
             TrainingCallback([where.BEFORE_TRAIN_ITERATION], before),
             *callbacks,
+            TrainingCallback([where.AFTER_TRAIN_ITERATION], end),
             TrainingCallback([where.AFTER_TRAIN], after),
         ]
 
@@ -174,15 +217,15 @@ class EditPipeline(VanillaPipeline):
             ValueError: the checkpoint is of another method, or of an edit with other options.
         """
         if self._editor is not None:
-            self._check_same_run(loaded_state.get("_extra_state"))
+            check_same_run(loaded_state.get("_extra_state"), self._settings)
         super().load_pipeline(loaded_state, step)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint says of the edit: plain values and a tensor."""
+        if self._schedule is None:
+            return self._resumed
         return {
-            "prompt": self.config.model.prompt,
-            "base_steps": self.base_steps,
-            "edit_every": self.config.edit_every,
+            "settings": self._settings,
             "schedule": self._schedule.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
@@ -192,6 +235,38 @@ class EditPipeline(VanillaPipeline):
         self._resumed = state
 
     # -- set-up ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, editor: Any = None) -> None:
+        """Everything that a training run needs and an evaluation does not; what can go wrong quickly comes first."""
+        from edit3dgs_ns.avatar import load_avatar
+        from edit3dgs_ns.avatar_maps import AvatarMaps
+        from edit3dgs_ns.edit_fit import EditFit, held_faces
+        from edit3dgs_ns.edit_loss import make_edit_loss, said_of
+        from edit3dgs_ns.edit_masks import make_keep_masks
+        from edit3dgs_ns.editing.shared_editor import SharedEditor
+
+        config, datamanager, model = self.config, self.datamanager, self._avatar_model
+        self._schedule = make_schedule(config, datamanager, model.head)
+        self._warn_of_unedited()
+        if config.avatar is not None and not self._in_viewer:
+            path = load_avatar(model, config.avatar)
+            CONSOLE.log(f"Editing the avatar of {path}")
+        self._maps = AvatarMaps(datamanager, model)
+        self._keep_masks = make_keep_masks(config, datamanager, model, self._maps)
+        held = held_faces(config, datamanager, model, self._maps)
+        loss = make_edit_loss(config.edit_loss, config.edit_loss_weight, config.model.ssim_lambda)
+        CONSOLE.log(said_of(loss, config.edit_loss), highlight=False)
+        self._fit = EditFit(config, model, loss, held)
+        self._editor = SharedEditor(self._load_editor()) if editor is None else editor
+        self._settings = run_settings(
+            config,
+            base_steps=self.base_steps,
+            loss=loss.name,
+            schedule=self._schedule,
+            editor=self._editor.settings,
+            keep=self._keep_masks,
+            datamanager=datamanager,
+        )
 
     @property
     def _avatar_model(self) -> RiggedSplatfactoModel:
@@ -208,40 +283,18 @@ class EditPipeline(VanillaPipeline):
         if config.avatar is not None and not config.edit_motion:
             config.model.fine_tune_motion = False
 
-    def _make_schedule(self) -> Any:
-        from edit3dgs_ns.editing.schedule import EditSchedule
-
-        config = self.config
-        return EditSchedule(
-            self.datamanager.indices_by_timestep(),
-            rounds=config.rounds,
-            views_per_edit=config.views_per_edit,
-            timesteps_per_edit=config.timesteps_per_edit,
-            order=config.timestep_order,
-            noise_first=config.noise_first,
-            noise_last=config.noise_last,
-            seed=config.seed,
-            new_noise=config.new_noise,
-        )
+    def _warn_of_unedited(self) -> None:
+        total = len(self.datamanager.train_dataset)
+        never = total - len(self._schedule.views())
+        if self.config.train_on == "mixed" and never:
+            CONSOLE.print(
+                f"[bold yellow]Warning:[/bold yellow] --pipeline.train-on mixed: no round edits {never} of the {total} training "
+                "images, which will hold the avatar to its old look. Use more rounds, or --pipeline.train-on edited.",
+                highlight=False,
+            )
 
     def _load_editor(self) -> Any:
-        from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
-        from edit3dgs_ns.editing.loading import load_editor
-
-        options = self.config.editor
-        editor = load_editor(
-            options.model,
-            device=self.device if options.device == "auto" else options.device,
-            dtype=options.dtype,
-            scheduler=options.scheduler,
-            views_per_forward=options.views_per_forward,
-            resolution=options.resolution,
-            sharing=SharingOptions(
-                options.correspondence, options.views_per_key, options.self_attention_below
-            ),
-            attention_slicing=options.attention_slicing,
-            offload=options.offload,
-        )
+        editor = load_editor_of(self.config.editor, self.device)
         warning = editor.unknown_instruction(self._prompt)
         if warning is not None:
             CONSOLE.print(f"[bold yellow]Warning:[/bold yellow] {warning}", highlight=False)
@@ -258,10 +311,19 @@ class EditPipeline(VanillaPipeline):
 
         run, resumed_run = trainer.base_dir, self._resumed_run(trainer)
         run.mkdir(parents=True, exist_ok=True)
+        if self.config.avatar is not None and not self._in_viewer:
+            from edit3dgs_ns.edit_origin import begin_history
+
+            begin_history(run, self.config.avatar, resumed_run, self.datamanager, self._avatar_model)
         options = RequestOptions.of(self._prompt, self.config.editor)
-        requests = RequestMaker(self.datamanager, self._avatar_model, options, self._keep_masks)
+        requests = RequestMaker(self.datamanager, self._avatar_model, options, self._keep_masks, self._maps)
         history = History(
-            run / HISTORY_FILE, self._prompt, self.config.rounds, self.base_steps, self._editor.settings
+            run / HISTORY_FILE,
+            self._prompt,
+            self.config.rounds,
+            self.base_steps,
+            self._editor.settings,
+            self._fit.loss.name,
         )
         if resumed_run is not None:
             history.read_batches(resumed_run / HISTORY_FILE)
@@ -276,13 +338,12 @@ class EditPipeline(VanillaPipeline):
             anchors=self.config.anchors,
             train_on=self.config.train_on,
         )
-        self._rates = {name: o.param_groups[0]["lr"] for name, o in trainer.optimizers.optimizers.items()}
-        self._rates |= {
-            name: c["optimizer"].lr for name, c in trainer.config.optimizers.items() if name in self._rates
-        }
+        rates = {name: o.param_groups[0]["lr"] for name, o in trainer.optimizers.optimizers.items()}
+        rates |= {name: c["optimizer"].lr for name, c in trainer.config.optimizers.items() if name in rates}
+        self._fit.set_rates(rates)
+        self._resume(trainer._start_step)
         left = max(self.total_steps - trainer._start_step, 1)
         trainer.config.max_num_iterations = min(trainer.config.max_num_iterations, left)
-        self._resume(trainer._start_step)
 
     def _resumed_run(self, trainer: Any) -> Path | None:
         config = trainer.config
@@ -291,47 +352,14 @@ class EditPipeline(VanillaPipeline):
             return None
         return Path(loaded).parent.parent if Path(loaded).suffix == ".ckpt" else Path(loaded).parent
 
-    def _check_same_run(self, saved: Any) -> None:
-        if not isinstance(saved, dict):
-            raise ValueError(
-                "--load-dir: this is no checkpoint of `ns-train edit3dgs`, so there is no edit to go on with. To edit a "
-                "trained avatar, give it as --pipeline.avatar instead of --load-dir."
-            )
-        own = self.get_extra_state()
-        for name in ("prompt", "base_steps", "edit_every"):
-            if saved.get(name) != own[name]:
-                raise ValueError(
-                    f"--load-dir: the run to resume has {name} {saved.get(name)!r}, this one {own[name]!r}. Resume with "
-                    "the same command, or edit that run's avatar anew: --pipeline.avatar instead of --load-dir."
-                )
-
     def _open_store(self, run: Path, resumed_run: Path | None) -> Any:
         """The store in this run's folder, with all edits of the run that is resumed."""
         from edit3dgs_ns.editing.store import EditStore, settings_hash
 
-        names = "\n".join(path.name for path in self.datamanager.train_dataset.image_filenames)
-        options = self.config.editor
-        settings = {
-            **self._editor.settings,
-            **self._schedule.state_dict(),
-            "prompt": self._prompt,
-            "guidance_scale": options.guidance_scale,
-            "image_guidance_scale": options.image_guidance_scale,
-            "steps": options.steps,
-            "shared_noise": options.shared_noise,
-            "keep": self._keep_masks.settings(),
-            "keep_strength": options.keep_strength,
-            "keep_from": options.keep_from,
-            "keep_until": options.keep_until,
-            "new_noise": self.config.new_noise,
-            "anchors": self.config.anchors,
-            "images": hashlib.sha256(names.encode()).hexdigest()[:12],
-        }
-        del settings["round"]
-        store = EditStore.for_settings(run / "edits", settings)
-        old = None if resumed_run is None else resumed_run / "edits" / settings_hash(settings)
+        store = EditStore.for_settings(run / "edits", self._settings)
+        old = None if resumed_run is None else resumed_run / "edits" / settings_hash(self._settings)
         if old is not None and old.is_dir() and old.resolve() != store.folder.resolve():
-            taken = store.copy_from(EditStore(old, settings))
+            taken = store.copy_from(EditStore(old, self._settings))
             CONSOLE.log(f"Took over {taken} finished edits from {old}")
         return store
 
@@ -339,11 +367,12 @@ class EditPipeline(VanillaPipeline):
         """Continue the schedule; edits of the rounds before come from the store, and are made again only if
         they are gone."""
         state = self._resumed
-        if state is None:
+        if not state:
             return
         self._schedule.load_state_dict(state["schedule"])
+        self._rounds.history.converged_after = self._schedule.ended_after
         torch.set_rng_state(state["torch_rng"].cpu().to(torch.uint8))
-        begun = self.rounds_begun_before(start_step)
+        begun = self._plan.rounds_begun_before(start_step)
         for number in range(begun):
             self._rounds.run(self._schedule.batch(number), start_step)
         self._schedule.round = begun
@@ -353,38 +382,33 @@ class EditPipeline(VanillaPipeline):
     def _before_step(self, trainer: Any, step: int) -> None:
         if writer.is_initialized():
             writer.GLOBAL_BUFFER["max_iter"] = self.total_steps
-        self._set_learning_rates(trainer.optimizers.optimizers, step)
-        local = step - self.base_steps
-        if local < 0 or self._schedule.finished:
+        optimizers, schedule = trainer.optimizers.optimizers, self._schedule
+        self._fit.set_learning_rates(optimizers, step, self._plan)
+        if step < self.base_steps:
             return
-        if self._motion_trains:
-            self._freeze_motion()
-        if local == self._schedule.round * self.config.edit_every:
+        self._fit.begin(optimizers)
+        if not schedule.finished and self._plan.begins_round(step, schedule.round):
             # With this, a run that is killed while it edits goes on from here and not from the last
             # `steps_per_save`.
             trainer.save_checkpoint(max(step - 1, 0))
-            self._rounds.run(self._schedule.current, step)
-            self._schedule.advance()
+            with viewer_may_draw(trainer, self):
+                self._rounds.run(schedule.current, step)
+            schedule.advance()
+            if self._rounds.converged(schedule.round, self.config.stop_when_converged):
+                schedule.end()
 
-    def _set_learning_rates(self, optimizers: Mapping[str, torch.optim.Optimizer], step: int) -> None:
-        base = base_rates(self.base_steps) if step < self.base_steps else None
-        for name, optimizer in optimizers.items():
-            frozen = name.startswith("flame_") and base is None and not self.config.edit_motion
-            rate = (
-                base[name](step) if base is not None else self._rates[name] * self.learning_rate_factor(step)
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = 0.0 if frozen else rate
-
-    def _freeze_motion(self) -> None:
-        from edit3dgs_ns.avatar import freeze
-
-        self._motion_trains = False
-        freeze(list(self._avatar_model.head.pose.values()))
+    def release(self) -> None:
+        """The avatar may be trained by something else from now on."""
+        self._fit.end()
 
     def _after_training(self) -> None:
+        self.release()
         history = self._rounds.history
         history.finished = self._schedule.finished
         history.save()
+        if not self._in_viewer:
+            from edit3dgs_ns.run_history import RunHistory
+
+            RunHistory(history.path.parent).keep_current()
         images = sum(len(b["views"]) for b in history.batches)
         CONSOLE.log(f"{len(history.batches)} rounds, {images} edited images: {history.path}", highlight=False)

@@ -24,10 +24,12 @@ from PIL import Image
 
 from edit3dgs_ns.datamanager import AvatarDatamanager
 from edit3dgs_ns.edit_requests import RequestMaker
+from edit3dgs_ns.editing.convergence import IN_A_ROW, corrections, has_converged
 from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.editing.key_views import order_around_head
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.editing.store import EditKey, EditStore, write_atomically
+from edit3dgs_ns.peak_memory import peak_memory_gb
 from edit3dgs_ns.rounds_display import RoundBar, RoundClock, edit_grid, progress_bar
 
 HISTORY_FILE = "edit_history.json"
@@ -42,6 +44,10 @@ class History:
     rounds_planned: int
     base_steps: int
     editor: dict[str, Any]
+    loss: str = ""
+    """What the edits are fitted with."""
+    converged_after: int | None = None
+    """So many rounds were enough; None if none said so."""
     batches: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
@@ -68,6 +74,8 @@ class History:
             "distinct_images": len({view for b in self.batches for view in b["views"]}),
             "base_steps": self.base_steps,
             "finished": self.finished,
+            "converged_after": self.converged_after,
+            "loss": self.loss,
             "seconds": round(sum(b.get("seconds", 0.0) for b in self.batches), 2),
             "unet_evaluations": sum(b.get("unet_evaluations", 0) for b in self.batches),
             "editor": self.editor,
@@ -121,6 +129,29 @@ class EditRounds:
         if missing:
             self._show(batch, step)
 
+    def converged(self, rounds: int, threshold: float) -> bool:
+        """Whether the edits of the last of so many rounds changed next to nothing; see `editing.convergence`. Says so.
+
+        What was measured is kept with every edit, so that a resumed run decides the same.
+        """
+        values = [self._correction(number) for number in range(max(rounds - IN_A_ROW, 0), rounds)]
+        if not has_converged(values, threshold):
+            return False
+        self.history.converged_after = rounds
+        self.history.save()
+        CONSOLE.log(
+            f"Converged after {rounds} of at most {self.rounds} rounds: the last two changed the avatar's pictures by "
+            f"{values[-2]:.4f} and {values[-1]:.4f}, less than {threshold:g}. On to the final steps.",
+            highlight=False,
+        )
+        return True
+
+    def _correction(self, number: int) -> float | None:
+        """The mean over the views of a round; None where an edit says nothing of it."""
+        of_round = [self.store.record(key) for key in self.store.edits() if key.round == number]
+        found = [float(record["correction"]) for record in of_round if "correction" in record]
+        return round(float(np.mean(found)), 5) if of_round and len(found) == len(of_round) else None
+
     def swap_in(self, views: Sequence[int], before_round: int) -> None:
         """Train on the newest edits of these views, of the rounds before `before_round`."""
         latest = self.store.latest(before_round)
@@ -158,7 +189,9 @@ class EditRounds:
                 "seed": batch.seed,
                 "seconds": round(time.perf_counter() - started, 2),
                 "unet_evaluations": evaluations,
+                "peak_memory_gb": round(peak_memory_gb(self.datamanager.device), 3),
                 "change": round(float(np.mean(change)), 4),
+                "correction": self._correction(batch.round),
             }
         )
 
@@ -173,6 +206,7 @@ class EditRounds:
                     "step": step,
                     "noise": request.noise,
                     "seed": request.seed,
+                    "correction": round(_correction(request, position, image), 5),
                 }
                 self.store.put(key, image, record)
 
@@ -218,3 +252,10 @@ class EditRounds:
                 image=torch.from_numpy(picture.astype(np.float32) / 255),
                 step=step,
             )
+
+
+def _correction(request: EditRequest, position: int, image: np.ndarray) -> float:
+    """How far the edit of a view is from the render it started from."""
+    here = slice(position, position + 1)
+    kept = None if request.keep_mask is None else request.keep_mask[here]
+    return corrections(request.images[here], image[None], kept)[0]

@@ -30,20 +30,20 @@ class ExponentialSchedulerConfig(SchedulerConfig):
     """Steps at the full learning rate before the decay begins."""
 
 
+def rate_at(config: ExponentialSchedulerConfig, first: float, step: int) -> float:
+    """`first^(1 - t) lr_final^t`, t rising from 0 to 1 between `delay_steps` and `max_steps`."""
+    span = max(config.max_steps - config.delay_steps, 1)
+    share = min(max((step - config.delay_steps) / span, 0.0), 1.0)
+    return first * math.exp(math.log(config.lr_final / first) * share)
+
+
 class ExponentialScheduler(Scheduler):
-    """`lr(step) = lr_init^(1 - t) lr_final^t`, t rising from 0 to 1 between `delay_steps` and `max_steps`."""
+    """The learning rate of a step is `rate_at`."""
 
     config: ExponentialSchedulerConfig
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
-        config = self.config
-        ratio = math.log(config.lr_final / lr_init)
-        span = max(config.max_steps - config.delay_steps, 1)
-
-        def factor(step: int) -> float:
-            return math.exp(ratio * min(max((step - config.delay_steps) / span, 0.0), 1.0))
-
-        return LambdaLR(optimizer, lr_lambda=factor)
+        return LambdaLR(optimizer, lr_lambda=lambda step: rate_at(self.config, lr_init, step) / lr_init)
 
 
 def scaled_rates(group: Mapping[str, Any], factor: float) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
+from edit3dgs_ns.avatar_pipeline import AvatarPipelineConfig
 from edit3dgs_ns.checkpoints import ResumableTrainer
 from edit3dgs_ns.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
@@ -92,7 +92,7 @@ rigged_splatfacto = MethodSpecification(
         steps_per_eval_all_images=0,
         mixed_precision=False,
         logging=LoggingConfig(steps_per_log=100, local_writer=LocalWriterConfig(enable=True, max_log_size=0)),
-        pipeline=VanillaPipelineConfig(
+        pipeline=AvatarPipelineConfig(
             datamanager=AvatarDatamanagerConfig(dataparser=NersembleDataParserConfig(), cameras_per_step=1),
             model=gaussian_avatars_model(),
         ),

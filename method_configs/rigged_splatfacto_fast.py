@@ -11,10 +11,10 @@ from typing import Any
 
 from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
+from edit3dgs_ns.avatar_pipeline import AvatarPipelineConfig
 from edit3dgs_ns.checkpoints import ResumableTrainer
 from edit3dgs_ns.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
@@ -48,12 +48,12 @@ def avatar_optimizers(steps: int) -> dict[str, dict[str, Any]]:
         "expression_colors": adam(2e-3, 2e-4),
         "light": adam(1e-2, 1e-3),
         # High at first, to find the way back from a tracker's errors; low in the end, not to add errors of their own.
-        "flame_expr": adam(5e-3, 1e-4),
-        "flame_translation": adam(5e-5, 1e-6),
-        "flame_rotation": adam(5e-4, 1e-5),
-        "flame_neck": adam(5e-4, 1e-5),
-        "flame_jaw": adam(5e-4, 1e-5),
-        "flame_eyes": adam(5e-4, 1e-5),
+        "flame_expr": adam(2e-3, 1e-4),
+        "flame_translation": adam(2e-5, 1e-6),
+        "flame_rotation": adam(2e-4, 1e-5),
+        "flame_neck": adam(2e-4, 1e-5),
+        "flame_jaw": adam(2e-4, 1e-5),
+        "flame_eyes": adam(2e-4, 1e-5),
     }
 
 
@@ -68,7 +68,7 @@ rigged_splatfacto_fast = MethodSpecification(
         steps_per_eval_all_images=0,
         mixed_precision=False,
         logging=LoggingConfig(steps_per_log=50, local_writer=LocalWriterConfig(enable=True, max_log_size=0)),
-        pipeline=VanillaPipelineConfig(
+        pipeline=AvatarPipelineConfig(
             datamanager=AvatarDatamanagerConfig(dataparser=NersembleDataParserConfig()),
             model=RiggedSplatfactoModelConfig(),
         ),

@@ -122,6 +122,15 @@ def test_a_file_that_is_no_record_is_named_before_anything_is_measured(tmp_path:
     assert path.read_text() == "[1, 2"
 
 
+def test_the_reenactment_section_films_what_it_measures() -> None:
+    from tools.benchmarks import reenactment
+
+    figures = reenactment.measure(QUIET, threads=1, gaussians=300, frames=3)
+    assert set(bench.SECTIONS["reenactment"]) <= set(figures)
+    assert figures["fps_ratio"] == pytest.approx(figures["video_fps"] / figures["bare_fps"], rel=0.01)
+    assert figures["video_megabytes"] > 0
+
+
 def test_threads_are_put_back() -> None:
     before = numba.get_num_threads(), torch.get_num_threads()
     with common.threads(1):

@@ -57,9 +57,8 @@ def test_tested_versions_are_those_of_the_constraints() -> None:
     here = {
         pin.name.lower(): str(pin.specifier) for pin in pins if pin.marker is None or pin.marker.evaluate()
     }
-    assert {name: f"=={version}" for name, version in doctor.TESTED_VERSIONS.items()} == {
-        name: here[name] for name in doctor.TESTED_VERSIONS
-    }
+    tested = doctor.TESTED_VERSIONS | doctor.MASK_VERSIONS
+    assert {name: f"=={version}" for name, version in tested.items()} == {name: here[name] for name in tested}
 
 
 def test_every_finding_that_is_not_fine_says_what_to_do() -> None:
@@ -87,6 +86,39 @@ def test_versions_missing_other_and_local_label(monkeypatch: pytest.MonkeyPatch)
     assert doctor.TESTED_VERSIONS["numba"] in named(findings, "numba").found
     assert named(findings, "gsplat").status == "missing"
     assert not doctor.can_run_demo(findings)
+
+
+def test_packages_for_masks_from_words_are_wanted_by_their_option_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version(name: str) -> str:
+        if name in doctor.MASK_VERSIONS:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return doctor.TESTED_VERSIONS[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    findings = doctor.check_packages()
+    assert doctor.can_run_demo(findings)
+    segmenter, detector = named(findings, "sam2"), named(findings, "groundingdino-py")
+    assert segmenter.status == detector.status == "missing"
+    assert "--pipeline.masks grounded-sam" in segmenter.advice
+    assert "--pipeline.grounded-sam.detector-backend groundingdino" in detector.advice
+    for install in (segmenter.advice, detector.advice):
+        assert "pip install" in install and "==" in install
+
+
+def test_weights_for_masks_from_words(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edit3dgs_ns.editing.grounded_sam_options import GroundedSamOptions
+
+    monkeypatch.setenv("HF_HOME", str(bare_machine))
+    defaults = GroundedSamOptions()
+    for name in (defaults.detector, defaults.segmenter):
+        missing = named(doctor.check_weights(), name)
+        assert missing.status == "missing" and "--pipeline.masks grounded-sam" in missing.advice
+    put_model(bare_machine / "hub", defaults.segmenter, "sam2.1_hiera_large.pt")
+    put_model(bare_machine / "hub", defaults.detector, "config.json", "tokenizer.json", "model.safetensors")
+    for name in (defaults.detector, defaults.segmenter):
+        assert named(doctor.check_weights(), name).status == "ok"
 
 
 @pytest.mark.parametrize(("version", "fits"), [((3, 9, 1), False), ((3, 10, 0), True), ((3, 13, 0), False)])

@@ -11,8 +11,10 @@ import av
 import pytest
 from PIL import Image
 
+from edit3dgs_ns import cli
 from edit3dgs_ns.capture.settings import CaptureSettings
 from edit3dgs_ns.demo import DemoSettings, run_demo
+from tests.tiny_clip import save_tiny_clip
 from tests.tiny_editor import save_tiny_editor
 
 pytestmark = pytest.mark.slow
@@ -64,6 +66,29 @@ def test_video(finished: Path, settings: DemoSettings) -> None:
         frames = list(container.decode(video=0))
     assert len(frames) == round(settings.render.video_seconds * settings.render.fps)
     assert frames[0].width == 2 * 48 and frames[0].height > 48
+
+
+def test_evaluate_takes_the_runs(finished: Path, tmp_path: Path) -> None:
+    """What `ns-train` has written, up to the true edit, which a synthetic capture knows."""
+    arguments = ["evaluate", "--load-config", str(finished / "edit" / "edit3dgs" / "run" / "config.yml")]
+    arguments += ["--source-caption", "a photo of a man", "--target-caption", "a photo of an old man"]
+    arguments += [
+        "--clip",
+        str(save_tiny_clip(tmp_path / "clip")),
+        "--max-frames",
+        "2",
+        "--expression-frames",
+        "0",
+    ]
+    assert cli.run([*arguments, "--output", str(tmp_path / "out")]) == 0
+    (run,) = json.loads((tmp_path / "out" / "report.json").read_text())["runs"]
+    for setting in ("novel_view", "self_reenactment"):
+        figures = run["settings"][setting]["figures"]
+        assert 5 < figures["truth_psnr"]["value"] < 60 and -1 <= figures["clip_s"]["value"] <= 1
+        # The unedited render is no nearer to the true edit than the capture's own pictures are.
+        assert figures["truth_psnr"]["beside"] < 40
+    assert run["figures"]["peak_memory_gb"]["value"] > 0.1
+    assert run["prompt"] == "Make him look older"
 
 
 def test_a_second_run_reuses_everything(finished: Path, settings: DemoSettings) -> None:

@@ -68,6 +68,12 @@ SECTIONS: dict[str, dict[str, Aim | None]] = {
         "width": None,
         "height": None,
     },
+    "reenactment": {
+        "fps_ratio": Aim(">=", 0.9),
+    },
+    "viewer": {
+        "slider_response_s": Aim("<=", 0.5),
+    },
     "streaming": {
         "extra_peak_gb": Aim("<=", 1.5),
         "steps_per_second_ratio": Aim(">=", 0.9),
@@ -122,6 +128,14 @@ def _measurement(
         from tools.benchmarks import avatar_frame
 
         return partial(avatar_frame.measure, threads=machine["threads"])
+    if name == "reenactment":
+        from tools.benchmarks import reenactment
+
+        return partial(reenactment.measure, threads=machine["threads"])
+    if name == "viewer":
+        from tools.benchmarks import viewer
+
+        return viewer.measure
     from tools.benchmarks import streaming
 
     return streaming.measure

@@ -91,7 +91,11 @@ class TrackedHead(nn.Module):
 
     def vertices_at(self, time: float) -> Float[Tensor, "vertices 3"]:
         """Posed vertices at a place on the motion; outside [0, 1] it stops at the ends."""
-        return self._shaped_head().posed(self.pose_at(time))[0]
+        return self.vertices_of(self.pose_at(time))
+
+    def vertices_of(self, pose: FlamePose) -> Float[Tensor, "vertices 3"]:
+        """Posed vertices of one frame, metres; differentiable."""
+        return self._shaped_head().posed(pose)[0]
 
     def pose_at(self, time: float) -> FlamePose:
         """Expression and pose (one frame) at a place on the motion; outside [0, 1] it stops at the ends."""
@@ -109,7 +113,7 @@ class TrackedHead(nn.Module):
 
     def frames_of(self, pose: FlamePose) -> TriangleFrames:
         """The triangle frames of one pose (of a single frame); differentiable."""
-        return triangle_frames(self._shaped_head().posed(pose)[0], self.faces)
+        return triangle_frames(self.vertices_of(pose), self.faces)
 
     def rest_frames(self) -> TriangleFrames:
         """The triangle frames of the head at rest."""

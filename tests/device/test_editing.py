@@ -14,8 +14,8 @@ from nerfstudio.engine.trainer import Trainer
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
 from edit3dgs_ns.editing.editor import EditRequest
-from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
 from edit3dgs_ns.editing.loading import load_editor
+from edit3dgs_ns.editing.sharing import SharingOptions
 from edit3dgs_ns.editing.store import EditStore
 from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
 from tests.device.test_training import left_on_the_cpu, make_config, start
@@ -70,7 +70,7 @@ def test_a_round_edits_as_on_the_cpu(
     with cuda_with_gsplat("1.5"):
         trainer, mine = edit("cuda", tiny_capture.union, avatar, editor_folder, tmp_path)
         assert left_on_the_cpu(trainer) == []
-        assert trainer.pipeline._editor.unet.device.type == "cuda"
+        assert trainer.pipeline._editor._editor.unet.device.type == "cuda"
         assert trainer.pipeline.datamanager.replaced_indices() == sorted(mine) and len(mine) == 2
     _, theirs = edit("cpu", tiny_capture.union, avatar, editor_folder, tmp_path)
     assert mine.keys() == theirs.keys()

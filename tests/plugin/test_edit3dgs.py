@@ -3,9 +3,6 @@ refuses."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-import json
 import os
 import shutil
 import signal
@@ -13,116 +10,34 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tiny_capture import write_tiny_capture
-from tiny_editor import save_tiny_editor
-
-from edit3dgs_ns.editing.editor import EditResult
-
-PROMPT = "Make him look older"
-KNOWN = {"instructions": {"older": [PROMPT]}, "steps": 3, "guidance_scale": 2.0, "image_guidance_scale": 1.0}
-
-
-@pytest.fixture(scope="module")
-def capture(tmp_path_factory) -> Path:
-    """Three training views of each of four timesteps, 40 pixels."""
-    return write_tiny_capture(
-        tmp_path_factory.mktemp("capture"), size=40, cameras=4, timesteps=2, samples=1
-    ).union
-
-
-@pytest.fixture(scope="module")
-def editor(tmp_path_factory) -> Path:
-    return save_tiny_editor(tmp_path_factory.mktemp("editor"), settings=KNOWN)
-
-
-def _train(config):
-    """What `ns-train` does with a config, in this process."""
-    from nerfstudio.scripts.train import _set_random_seed
-    from nerfstudio.utils import writer
-
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    _set_random_seed(config.machine.seed)
-    config.set_timestamp()
-    config.save_config()
-    trainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    trainer.train()
-    return trainer
-
-
-@pytest.fixture(scope="module")
-def avatar(capture, tmp_path_factory) -> Path:
-    """The run folder of an avatar trained for a few steps."""
-    from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
-
-    config = copy.deepcopy(rigged_splatfacto_fast.config)
-    config.output_dir, config.timestamp = tmp_path_factory.mktemp("avatar"), "run"
-    config.max_num_iterations, config.machine.device_type = 8, "cpu"
-    config.pipeline.datamanager.dataparser.data = capture
-    return _train(config).base_dir
-
-
-@pytest.fixture(scope="module")
-def make_config(capture, editor, avatar, tmp_path_factory):
-    """Configs of short runs; options by their name below `pipeline` or `pipeline.editor`."""
-    from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
-
-    numbers = itertools.count()
-    output_dir = tmp_path_factory.mktemp("edits")
-
-    def make(prompt: str | None = PROMPT, data: Path = capture, load_dir: Path | None = None, **options):
-        config = copy.deepcopy(edit3dgs.config)
-        config.output_dir, config.timestamp, config.load_dir = output_dir, f"run{next(numbers)}", load_dir
-        config.machine.device_type = "cpu"
-        pipeline = config.pipeline
-        pipeline.model.prompt = prompt
-        pipeline.datamanager.dataparser.data = data
-        pipeline.avatar, pipeline.editor.model = avatar, str(editor)
-        pipeline.rounds, pipeline.edit_every, pipeline.final_steps, pipeline.views_per_edit = 3, 2, 2, 2
-        for name, value in options.items():
-            target = pipeline.editor if hasattr(pipeline.editor, name) else pipeline
-            setattr(target, name, value)
-        return config
-
-    return make
+from tests.edit_runs import (
+    PROMPT,
+    GreenEditor,
+    PulledPlug,
+    checkpoint_of,
+    history_of,
+    shows_head,
+    store_of,
+    train,
+)
+from tests.tiny_capture import write_tiny_capture
 
 
 @pytest.fixture(scope="module")
 def edited(make_config):
     """The trainer of a whole run."""
-    return _train(make_config())
+    return train(make_config())
 
 
-def _store(run: Path):
-    """The one store in a run's folder."""
-    from edit3dgs_ns.editing.store import EditStore
-
-    (folder,) = (run / "edits").iterdir()
-    return EditStore(folder, json.loads((folder / "manifest.json").read_text())["settings"])
-
-
-def _history(run: Path) -> dict:
-    return json.loads((run / "edit_history.json").read_text())
-
-
-def _checkpoint(run: Path) -> dict:
-    (path,) = (run / "nerfstudio_models").glob("*.ckpt")
-    return torch.load(path, weights_only=True)
-
-
-def test_edits_are_made_stored_shown_and_trained_on(edited, avatar):
+def test_edits_are_made_stored_shown_and_trained_on(edited, small_avatar):
     trainer = edited
     run, pipeline = trainer.base_dir, trainer.pipeline
-    store, history = _store(run), _history(run)
+    store, history = store_of(run), history_of(run)
     assert len(store) == 6 and history["edited_images"] == 6
     assert (history["rounds"], history["rounds_planned"], history["finished"], history["prompt"]) == (
         3,
@@ -146,7 +61,7 @@ def test_edits_are_made_stored_shown_and_trained_on(edited, avatar):
     assert len(list((run / "edit_grids").glob("*.png"))) == 3
 
     # The rig and the number of Gaussians are the avatar's; the colours are not.
-    before, after = _checkpoint(avatar)["pipeline"], _checkpoint(run)["pipeline"]
+    before, after = checkpoint_of(small_avatar)["pipeline"], checkpoint_of(run)["pipeline"]
     for name in before:
         if name.startswith("_model.head.") or name == "_model.binding":
             assert torch.equal(before[name], after[name]), name
@@ -156,36 +71,17 @@ def test_edits_are_made_stored_shown_and_trained_on(edited, avatar):
     assert not any(word in name for name in after for word in ("unet", "vae", "text_encoder"))
 
 
-class _GreenEditor:
-    """An editor whose result is known: everything but the white background turns green."""
-
-    settings: ClassVar[dict] = {"editor": "green"}
-    views_depend = False
-
-    def unknown_instruction(self, prompt):
-        return None
-
-    def edit(self, request, progress=None, finished=None):
-        return EditResult(
-            images=(request.originals * np.array([0.3, 1.0, 0.3], np.float32) ** _head(request.originals))
-        )
-
-
-def _head(images: np.ndarray) -> np.ndarray:
-    return (images.min(axis=-1, keepdims=True) < 0.97).astype(np.float32)
-
-
 def test_the_avatar_takes_on_the_edit_in_views_that_were_never_edited(make_config, monkeypatch):
     from edit3dgs_ns.pipeline import EditPipeline
 
-    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: _GreenEditor())
+    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: GreenEditor())
     config = make_config(rounds=2, edit_every=20, final_steps=10)
     config.optimizers["features_dc"]["optimizer"].lr = 0.05
-    trainer = _train(config)
+    trainer = train(config)
     rounds, datamanager = trainer.pipeline._rounds, trainer.pipeline.datamanager
     unseen = next(v for v in range(len(datamanager.train_dataset)) if v not in datamanager.replaced_indices())
     original = datamanager.original_image(unseen).numpy() / 255
-    head = _head(original)[..., 0] > 0
+    head = shows_head(original)[..., 0] > 0
     red, green, blue = rounds.requests.render(unseen)[head].mean(axis=0)
     assert green > 1.3 * red and green > 1.3 * blue
     assert original[head].mean(axis=0)[0] > original[head].mean(axis=0)[1]
@@ -202,7 +98,7 @@ def test_requests_carry_the_whole_batch(make_config, monkeypatch):
         return edit(self, request, *args, **kwargs)
 
     monkeypatch.setattr(InstructPix2Pix, "edit", record)
-    trainer = _train(make_config(rounds=2))
+    trainer = train(make_config(rounds=2))
     datamanager = trainer.pipeline.datamanager
     assert [r.num_views for r in requests] == [2, 2]
     for request in requests:
@@ -217,18 +113,18 @@ def test_requests_carry_the_whole_batch(make_config, monkeypatch):
 
 def test_batches_over_timesteps_with_parts_kept_are_recorded_and_stored_apart(make_config, edited):
     options = {"rounds": 2, "timesteps_per_edit": 2, "views_per_edit": 1, "correspondence": "rig"}
-    trainer = _train(make_config(keep="eyes,mouth", keep_from=0.25, **options))
+    trainer = train(make_config(keep="eyes,mouth", keep_from=0.25, **options))
     datamanager, (folder,) = trainer.pipeline.datamanager, (trainer.base_dir / "edits").iterdir()
-    settings = _store(trainer.base_dir).settings
+    settings = store_of(trainer.base_dir).settings
     assert settings["keep"] == {"masks": "rig", "keep": ["eyes", "mouth"], "only": []}
     assert (settings["keep_from"], settings["timesteps_per_edit"]) == (0.25, 2)
     assert folder.name != next((edited.base_dir / "edits").iterdir()).name
     timestep_of = datamanager.train_dataset.metadata["timesteps"]
-    for batch in _history(trainer.base_dir)["batches"]:
+    for batch in history_of(trainer.base_dir)["batches"]:
         assert batch["timesteps"] == [int(timestep_of[view]) for view in batch["views"]]
         assert len(set(batch["timesteps"])) == 2
-    for key in _store(trainer.base_dir).edits():
-        record = _store(trainer.base_dir).record(key)
+    for key in store_of(trainer.base_dir).edits():
+        record = store_of(trainer.base_dir).record(key)
         assert record["timestep"] == int(timestep_of[key.view])
 
 
@@ -241,16 +137,12 @@ def test_an_unknown_part_ends_the_run_before_the_editor_is_loaded(make_config, m
 
 
 def test_without_an_avatar_one_is_trained_first(make_config):
-    trainer = _train(make_config(avatar=None, base_steps=3, rounds=1))
-    history = _history(trainer.base_dir)
+    trainer = train(make_config(avatar=None, base_steps=3, rounds=1))
+    history = history_of(trainer.base_dir)
     assert history["base_steps"] == 3 and history["batches"][0]["step"] == 3
     assert trainer.step + 1 == 3 + 2 + 2
     pose = trainer.pipeline.model.head.pose
     assert not any(parameter.requires_grad for parameter in pose.values())
-
-
-class _PulledPlug(BaseException):
-    """Stands in for a crash: nobody catches it."""
 
 
 def test_a_run_that_crashed_in_mid_round_goes_on_and_edits_nothing_twice(make_config, edited, monkeypatch):
@@ -261,7 +153,7 @@ def test_a_run_that_crashed_in_mid_round_goes_on_and_edits_nothing_twice(make_co
     def put_until(limit):
         def replacement(self, key, image, record=None):
             if len(made) == limit:
-                raise _PulledPlug
+                raise PulledPlug
             put(self, key, image, record)
             made.append(key)
 
@@ -269,19 +161,19 @@ def test_a_run_that_crashed_in_mid_round_goes_on_and_edits_nothing_twice(make_co
 
     monkeypatch.setattr(EditStore, "put", put_until(3))
     config = make_config(views_per_forward=1)
-    with pytest.raises(_PulledPlug):
-        _train(config)
+    with pytest.raises(PulledPlug):
+        train(config)
     crashed = config.get_base_dir()
-    assert len(_store(crashed)) == 3
+    assert len(store_of(crashed)) == 3
     monkeypatch.setattr(EditStore, "put", put_until(None))
-    resumed = _train(make_config(views_per_forward=1, load_dir=crashed / "nerfstudio_models"))
+    resumed = train(make_config(views_per_forward=1, load_dir=crashed / "nerfstudio_models"))
     assert len(made) == len(set(made)) == 6
-    store, expected = _store(resumed.base_dir), _store(edited.base_dir)
+    store, expected = store_of(resumed.base_dir), store_of(edited.base_dir)
     assert store.edits() == expected.edits()
     for key in expected.edits():
         difference = np.abs(store.get(key).astype(int) - expected.get(key).astype(int))
         assert difference.mean() < 1.0, f"{key} came out differently after the crash"
-    assert _history(resumed.base_dir)["rounds"] == 3 and _history(resumed.base_dir)["finished"]
+    assert history_of(resumed.base_dir)["rounds"] == 3 and history_of(resumed.base_dir)["finished"]
     assert resumed.step == edited.step
 
 
@@ -292,20 +184,20 @@ def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch
 
     def stop(self, key, image, record=None):
         if made:
-            raise _PulledPlug
+            raise PulledPlug
         put(self, key, image, record)
         made.append(key)
 
     monkeypatch.setattr(EditStore, "put", stop)
     config = make_config(views_per_forward=1, avatar=None, base_steps=1)
-    with pytest.raises(_PulledPlug):
-        _train(config)
+    with pytest.raises(PulledPlug):
+        train(config)
     monkeypatch.undo()
-    resumed = _train(make_config(avatar=None, base_steps=1, load_dir=config.get_base_dir()))
-    assert len(_store(resumed.base_dir)) == 6
+    resumed = train(make_config(avatar=None, base_steps=1, load_dir=config.get_base_dir()))
+    assert len(store_of(resumed.base_dir)) == 6
     first = made[0]
     np.testing.assert_array_equal(
-        _store(config.get_base_dir()).get(first), _store(resumed.base_dir).get(first)
+        store_of(config.get_base_dir()).get(first), store_of(resumed.base_dir).get(first)
     )
 
 
@@ -313,8 +205,8 @@ def test_a_damaged_edit_is_made_again_on_resume(make_config, edited, tmp_path):
     run = shutil.copytree(edited.base_dir, tmp_path / "run")
     victim = next((run / "edits").glob("*/00000_*.png"))
     victim.write_bytes(b"")
-    resumed = _train(make_config(load_dir=run))
-    assert len(_store(resumed.base_dir)) == 6
+    resumed = train(make_config(load_dir=run))
+    assert len(store_of(resumed.base_dir)) == 6
     assert (resumed.base_dir / "edits" / victim.parent.name / victim.name).stat().st_size > 0
 
 
@@ -333,6 +225,7 @@ def test_a_damaged_edit_is_made_again_on_resume(make_config, edited, tmp_path):
         ({"views_per_forward": 0}, "--pipeline.editor.views-per-forward 0"),
         ({"views_per_key": 0}, "--pipeline.editor.views-per-key 0"),
         ({"self_attention_below": -1}, "--pipeline.editor.self-attention-below -1"),
+        ({"share_prediction_until": -1}, "--pipeline.editor.share-prediction-until -1"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_read(make_config, options, message, monkeypatch):
@@ -362,8 +255,8 @@ def test_an_avatar_of_another_capture_is_refused(make_config, tmp_path):
         make_config(data=other).pipeline.setup(device="cpu", test_mode="val")
 
 
-def test_an_avatar_of_another_head_is_refused(avatar, make_config, tmp_path):
-    content = _checkpoint(avatar)
+def test_an_avatar_of_another_head_is_refused(small_avatar, make_config, tmp_path):
+    content = checkpoint_of(small_avatar)
     shape = content["pipeline"]["_model.head.shape"]
     run = tmp_path / "someone_else"
     for change, message in (
@@ -392,25 +285,25 @@ def test_a_checkpoint_with_code_in_it_is_not_run(make_config, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_run_folder_config_and_checkpoint_folder_all_name_an_avatar(avatar):
+def test_run_folder_config_and_checkpoint_folder_all_name_an_avatar(small_avatar):
     from edit3dgs_ns.checkpoints import find_checkpoint
 
     places = [
-        avatar,
-        avatar / "config.yml",
-        avatar / "nerfstudio_models",
-        next((avatar / "nerfstudio_models").iterdir()),
+        small_avatar,
+        small_avatar / "config.yml",
+        small_avatar / "nerfstudio_models",
+        next((small_avatar / "nerfstudio_models").iterdir()),
     ]
     assert len({find_checkpoint(place, "--pipeline.avatar", "a run") for place in places}) == 1
 
 
-def test_resuming_something_else_is_refused(make_config, edited, avatar):
+def test_resuming_something_else_is_refused(make_config, edited, small_avatar):
     with pytest.raises(ValueError, match=r"--pipeline\.avatar instead of --load-dir"):
-        _train(make_config(load_dir=avatar / "nerfstudio_models"))
+        train(make_config(load_dir=small_avatar / "nerfstudio_models"))
     with pytest.raises(ValueError, match="prompt"):
-        _train(make_config(prompt="turn her skin green", load_dir=edited.base_dir))
+        train(make_config(prompt="turn her skin green", load_dir=edited.base_dir))
     with pytest.raises(FileNotFoundError, match="--load-dir"):
-        _train(make_config(load_dir=edited.base_dir / "edits"))
+        train(make_config(load_dir=edited.base_dir / "edits"))
 
 
 def test_an_unknown_instruction_gets_a_warning_that_lists_the_known(make_config, capsys):
@@ -444,23 +337,23 @@ def test_the_edited_run_opens_for_evaluation_without_the_diffusion_model(edited,
 
 
 @pytest.mark.slow
-def test_ns_train_after_kill_9_in_mid_round(capture, editor, avatar, tmp_path):
+def test_ns_train_after_kill_9_in_mid_round(small_capture, tiny_editor, small_avatar, tmp_path):
     """The real command, really killed: every edit that was finished is still there and is not made again."""
     command = [
         *(str(Path(sys.executable).with_name("ns-train")), "edit3dgs", "--prompt", PROMPT),
         *("--output-dir", str(tmp_path), "--machine.device-type", "cpu"),
         *(
             "--pipeline.avatar",
-            str(avatar),
+            str(small_avatar),
             "--pipeline.editor.model",
-            str(editor),
+            str(tiny_editor),
             "--pipeline.editor.steps",
             "40",
         ),
         *("--pipeline.editor.views-per-forward", "1", "--pipeline.rounds", "2", "--pipeline.edit-every", "1"),
         *("--pipeline.final-steps", "0", "--pipeline.views-per-edit", "3"),
     ]
-    data = ["nersemble-data", "--data", str(capture)]
+    data = ["nersemble-data", "--data", str(small_capture)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--timestamp", "killed", *data],
@@ -491,7 +384,7 @@ def test_ns_train_after_kill_9_in_mid_round(capture, editor, avatar, tmp_path):
         timeout=1200,
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    store = _store(run.with_name("resumed"))
-    assert len(store) == 6 and _history(run.with_name("resumed"))["finished"]
+    store = store_of(run.with_name("resumed"))
+    assert len(store) == 6 and history_of(run.with_name("resumed"))["finished"]
     after = {path.name: path.read_bytes() for path in store.folder.glob("*.png")}
     assert all(after[name] == content for name, content in before.items())

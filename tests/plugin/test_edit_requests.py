@@ -97,7 +97,7 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
     first, second = list(by_timestep)[:2]
     views = (by_timestep[first][0], by_timestep[second][1])
     batch = Batch(round=0, views=views, timesteps=(first, second), noise=0.7, seed=3)
-    keep = make_keep_masks(_config(keep="eyes,mouth"), datamanager, model)
+    keep = make_keep_masks(_config(keep="eyes,eyelids,mouth,lips"), datamanager, model)
     options = RequestOptions("older", keep_strength=0.9, keep_from=0.2, keep_until=0.8, canonical=True)
     request = RequestMaker(datamanager, model, options, keep).make(batch, views[::-1])
     assert request.view_ids == views[::-1] and request.timesteps == (second, first)
@@ -118,6 +118,41 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
     assert request.canonical is None and request.keep_mask is None
 
 
+def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypatch):
+    from edit3dgs_ns.avatar_maps import AvatarMaps
+    from edit3dgs_ns.edit_masks import make_keep_masks
+    from edit3dgs_ns.edit_requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.flame.model import ShapedHead
+
+    datamanager, model = stack
+    by_timestep = datamanager.indices_by_timestep()
+    first, second = list(by_timestep)[:2]
+    views = (*by_timestep[first][:2], *by_timestep[second][:2])
+    batch = Batch(round=0, views=views, timesteps=(first, first, second, second), noise=0.7, seed=3)
+    maps = AvatarMaps(datamanager, model)
+    keep = make_keep_masks(_config(keep="eyes,mouth", only="hair"), datamanager, model, maps)
+    maker = RequestMaker(datamanager, model, RequestOptions("older", canonical=True), keep, maps)
+    alone = [maker.make(batch, [view]) for view in views]
+    posed, pose = [], ShapedHead.posed
+
+    def count(self, frames):
+        posed.append(frames)
+        return pose(self, frames)
+
+    monkeypatch.setattr(ShapedHead, "posed", count)
+    request = maker.make(batch, views)
+    monkeypatch.undo()
+    assert len(posed) == 3  # two timesteps, and the head at rest
+    for place, single in enumerate(alone):
+        for name in ("images", "canonical", "keep_mask"):
+            np.testing.assert_array_equal(getattr(request, name)[place], getattr(single, name)[0])
+    # Nothing is kept beyond the request: the avatar goes on changing.
+    colors = model.gauss_params["features_dc"].data
+    model.gauss_params["features_dc"].data = colors + 1
+    assert np.abs(maker.make(batch, views[:1]).images - request.images[:1]).max() > 0.1
+    model.gauss_params["features_dc"].data = colors
+
+
 @pytest.mark.parametrize("option", ["keep", "only"])
 def test_an_unknown_part_is_named_with_all_that_there_are(stack, option):
     from edit3dgs_ns.edit_masks import make_keep_masks
@@ -134,6 +169,29 @@ def test_what_is_kept_is_part_of_the_settings_that_edits_are_stored_under(stack)
 
     assert settings() is None
     assert settings(keep="mouth,eyes") == settings(keep="eyes, mouth") != settings(only="eyes,mouth")
+
+
+def test_masks_from_words_without_their_weights_are_refused_with_the_way_out(stack, tmp_path):
+    from edit3dgs_ns.edit_masks import make_keep_masks
+    from edit3dgs_ns.editing.grounded_sam_options import GroundedSamOptions
+
+    pytest.importorskip("sam2", reason="sam2 is not installed: see edit3dgs doctor")
+    config = _config(keep="the hat. eyes")
+    config.masks = "grounded-sam"
+    config.grounded_sam = GroundedSamOptions(detector=str(tmp_path / "swint.pth"))
+    with pytest.raises(FileNotFoundError) as error:
+        make_keep_masks(config, *stack)
+    for part in ("--pipeline.grounded-sam.detector", "swint.pth", "--pipeline.masks rig"):
+        assert part in str(error.value)
+
+
+def test_masks_from_words_that_nobody_asked_for_load_nothing(stack, caplog):
+    from edit3dgs_ns.edit_masks import make_keep_masks
+
+    config = _config()
+    config.masks = "grounded-sam"
+    assert make_keep_masks(config, *stack).settings() is None
+    assert "--pipeline.masks grounded-sam is not used" in caplog.text
 
 
 class _Recorder:

@@ -14,8 +14,8 @@ import time
 import torch
 from ball import ball_request
 
-from edit3dgs_ns.editing.instruct_pix2pix import SharingOptions
 from edit3dgs_ns.editing.loading import load_editor
+from edit3dgs_ns.editing.sharing import SharingOptions
 
 KINDS = ("none", "rig", "epipolar")
 

@@ -1,0 +1,106 @@
+"""A run that plays another motion: configuration and checkpoint of an avatar, with the poses exchanged.
+
+Every `ns-*` command takes it like the run that it comes from: `ns-viewer`, `ns-render camera-path|dataset`, `ns-export`. A time in
+[0, 1] is a place on the motion in it. It is for showing, not for training: it has no optimizers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from edit3dgs_ns.avatar_pipeline import PLAYS
+from edit3dgs_ns.checkpoint_files import CHECKPOINT_FOLDER, find_checkpoint, read_checkpoint
+from edit3dgs_ns.files import folder_written_beside
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.splats.rig import POSE_PARAMETERS
+
+MARKER = "reenactment.json"
+"""Says what is played; a folder without it was not made here and is left alone."""
+_COPIED = ("dataparser_transforms.json", "edit_history.json")
+_RUN = "the config.yml of a run of `ns-train rigged-splatfacto` or `ns-train edit3dgs`"
+
+
+def derived_folder(load_config: Path, name: str) -> Path:
+    """Where the run that plays `name` goes: beside the avatar's own.
+
+    Raises:
+        ValueError: `name` is no part of a folder's name.
+        FileExistsError: something is there that was not made by this command.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"--run-name {name!r}: expected a part of a folder's name, without '/'.")
+    run = Path(os.path.abspath(load_config)).parent
+    folder = run.with_name(f"{run.name}-{name}")
+    if folder.exists() and not (folder / MARKER).is_file():
+        raise FileExistsError(f"{folder} is there already, but is no reenactment. Give another --run-name.")
+    return folder
+
+
+def write_derived_run(
+    load_config: Path, folder: Path, motion: FlameMotion, record: Mapping[str, Any]
+) -> Path:
+    """Writes the run; one that is there is replaced as a whole.
+
+    Args:
+        load_config: the avatar's config.yml.
+        folder: from `derived_folder`.
+        motion: on the avatar's head (see `flame.retarget`).
+        record: JSON values that say what is played; "motion" names it.
+
+    Returns:
+        Its config.yml.
+
+    Raises:
+        FileNotFoundError, ValueError: the avatar's run has no checkpoint, or none of an avatar.
+    """
+    checkpoint = find_checkpoint(load_config, "--load-config", _RUN)
+    content = read_checkpoint(checkpoint, "--load-config")
+    with folder_written_beside(folder) as unfinished:
+        (unfinished / "config.yml").write_text(_config(load_config, folder), encoding="utf-8")
+        models = unfinished / CHECKPOINT_FOLDER
+        models.mkdir()
+        empty: dict[str, Any] = {"optimizers": {}, "schedulers": {}, "scalers": {}}
+        pipeline = _with_motion(content["pipeline"], motion, checkpoint) | {PLAYS: str(record["motion"])}
+        state = {"step": content["step"], "pipeline": pipeline}
+        torch.save(state | empty, models / checkpoint.name)
+        for name in _COPIED:
+            if (load_config.parent / name).is_file():
+                shutil.copyfile(load_config.parent / name, unfinished / name)
+        text = json.dumps({"avatar": str(load_config), **record}, indent=1)
+        (unfinished / MARKER).write_text(text + "\n", encoding="utf-8")
+    return folder / "config.yml"
+
+
+def _config(load_config: Path, folder: Path) -> str:
+    """The avatar's configuration for another folder beside its own."""
+    # As every ns-* command reads it.
+    config: Any = yaml.load(load_config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    config.output_dir = Path(os.path.abspath(config.output_dir))
+    config.timestamp = folder.name
+    config.load_dir = config.load_step = config.load_checkpoint = None
+    expected = Path(os.path.abspath(config.get_base_dir()))
+    if expected != folder:
+        raise ValueError(
+            f"{load_config} says that its run is in {expected.parent}, but it lies in {load_config.parent.parent}: it was moved or "
+            "copied, or this is another working directory than that of the training. Nerfstudio looks for checkpoints where the "
+            "configuration says; move the run back."
+        )
+    return str(yaml.dump(config))
+
+
+def _with_motion(state: Mapping[str, Any], motion: FlameMotion, checkpoint: Path) -> dict[str, Any]:
+    changed = dict(state)
+    for name in POSE_PARAMETERS:
+        keys = [key for key in state if key.endswith(f"head.pose.{name}")]
+        if len(keys) != 1:
+            raise ValueError(f"--load-config {checkpoint} holds no rigged avatar. Expected {_RUN}.")
+        changed[keys[0]] = getattr(motion, name).detach().cpu().float().contiguous()
+    return changed

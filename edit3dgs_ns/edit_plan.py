@@ -1,0 +1,44 @@
+"""Which step of a run of `edit3dgs` does what: base training, rounds of edits with steps between them, final steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_FINAL_RATE = 0.1
+"""Learning rates fall to this part of themselves in the final steps."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything about a step follows from its number, so that a run that was stopped goes on."""
+
+    base_steps: int
+    """Steps before the first edit."""
+    rounds: int
+    """Edits."""
+    edit_every: int
+    """Steps from one edit to the next."""
+    final_steps: int
+    """Steps after the last edit's own, with falling learning rates."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.base_steps + self.rounds * self.edit_every + self.final_steps
+
+    def rounds_begun_before(self, step: int) -> int:
+        """How many rounds have begun before `step`."""
+        local = step - self.base_steps
+        return 0 if local <= 0 else min(-(-local // self.edit_every), self.rounds)
+
+    def begins_round(self, step: int, number: int) -> bool:
+        """Whether round `number` (0, 1, ...) is edited before `step`."""
+        return number < self.rounds and step - self.base_steps == number * self.edit_every
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Of the configured learning rates, while edits are fitted."""
+        begin = self.total_steps - self.final_steps
+        if step < begin or self.final_steps < 1:
+            return 1.0
+        return math.exp(math.log(_FINAL_RATE) * (step - begin) / self.final_steps)

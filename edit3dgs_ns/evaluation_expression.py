@@ -1,0 +1,140 @@
+"""Whether an edited avatar keeps its expressions: the unedited avatar is fitted to its renders, and both poses are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.avatar_maps import AvatarMaps
+from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression
+from edit3dgs_ns.evaluation.expression_kept import ExpressionError, expression_error
+from edit3dgs_ns.evaluation.expressions import most_different
+from edit3dgs_ns.evaluation.report_data import Figure, mean
+from edit3dgs_ns.evaluation_runs import driven_by
+from edit3dgs_ns.evaluation_views import Setting, Shot
+from edit3dgs_ns.finished_run import FinishedRun, moved_camera
+from edit3dgs_ns.flame.model import FlamePose
+
+_LOOKED_AT = ("eyes", "eyelids", "lips", "mouth", "teeth", "tongue")
+"""Regions that an expression is read from, as far as the head model names them."""
+_REACH = 12
+"""Their surroundings count too: a twelfth of the picture's height on each side together."""
+
+
+class ExpressionFits:
+    """Fits one avatar to renders; remembers its fits to its own renders, which do not depend on the edit.
+
+    Args:
+        base: the avatar before the edit.
+        count: frames of a setting that are looked at, the most different ones.
+        options: of the fit.
+    """
+
+    def __init__(self, base: FinishedRun, count: int, options: FitOptions | None = None):
+        self._base, self.count, self._options = base, count, options
+        self._own: dict[tuple[str, str], ExpressionError] = {}
+        assets = base.head
+        self._regions = assets.vertex_regions
+        self._faces = np.zeros(len(assets.faces), bool)
+        for region in _LOOKED_AT:
+            self._faces[assets.face_regions.get(region, [])] = True
+
+    def figures(
+        self, edited: FinishedRun, setting: Setting, tick: Callable[[], None] = lambda: None
+    ) -> dict[str, Figure]:
+        """Jaw, lips, lids and gaze: mean error over frames, and that of the same fit where nothing was edited."""
+        rows: list[tuple[dict[str, float | None], dict[str, float | None]]] = []
+        with driven_by([self._base, edited], setting.motion):
+            shots, start = self._chosen(setting)
+            for shot in shots:
+                key = (setting.key, shot.label)
+                if key not in self._own:
+                    self._own[key] = self._error(self._base, shot, start)
+                rows.append((asdict(self._error(edited, shot, start)), asdict(self._own[key])))
+                tick()
+        figures = {}
+        for field in fields(ExpressionError):
+            known = [row for row in rows if row[0][field.name] is not None]
+            if known:
+                value, own = (mean([float(row[i][field.name] or 0.0) for row in known]) for i in (0, 1))
+                figures[field.name] = Figure(value, own)
+        return figures
+
+    def _chosen(self, setting: Setting) -> tuple[list[Shot], FlamePose]:
+        """The frames that are looked at, and the mean pose of all, from which every fit starts."""
+        shots = [shot for path in setting.paths for shot in path]
+        if not shots:
+            return [], self._pose(0.0)
+        poses = [self._pose(_time(shot)) for shot in shots]
+        features = torch.cat(
+            [_rows(poses, "expr"), 3 * _rows(poses, "jaw_pose"), 3 * _rows(poses, "eyes_pose")], 1
+        )
+        first = int(_rows(poses, "jaw_pose").norm(dim=1).argmax())
+        chosen = most_different(features.cpu().numpy(), self.count, first)
+        averages = {name: _rows(poses, name).mean(0, keepdim=True) for name in vars(poses[0])}
+        return [shots[i] for i in chosen], FlamePose(**averages)
+
+    def _error(self, run: FinishedRun, shot: Shot, start: FlamePose) -> ExpressionError:
+        """How far what `run` shows is from what the rig was posed to."""
+        wanted = self._pose(_time(shot))
+        begin = replace(
+            start, rotation=wanted.rotation, neck_pose=wanted.neck_pose, translation=wanted.translation
+        )
+        model = self._base.pipeline.model
+        picture = torch.from_numpy(run.render(shot.camera).rgb).to(model.device)
+        where = self._where(shot, begin)
+        camera, rows, columns = _cropped(shot.camera.to(model.device), where)
+
+        def draw(pose: FlamePose) -> Float[Tensor, "height width 3"]:
+            return model.draw(camera, pose)
+
+        found = fit_expression(
+            draw, picture[rows, columns], wanted, [begin], where[rows, columns], self._options
+        )
+        head = model.head.flame.shaped(model.head.shape, model.head.static_offset)
+        return expression_error(head, wanted, found, self._regions)
+
+    def _where(self, shot: Shot, pose: FlamePose) -> Float[Tensor, "height width"]:
+        """The eyes' and the mouth's surroundings in the starting pose; all of the head where the model names no regions."""
+        model = self._base.pipeline.model
+        camera = moved_camera(shot.camera, time=0.0)
+        with driven_by([self._base], model.head.motion().with_pose(pose)):
+            if not self._faces.any():
+                return torch.from_numpy((self._base.render(camera).alpha > 0.5).astype(np.float32)).to(
+                    model.device
+                )
+            maps = AvatarMaps(self._base.pipeline.datamanager, model)
+            share = torch.from_numpy(maps.share_of(camera, self._faces)).to(model.device)
+        reach = 2 * (share.shape[0] // (2 * _REACH)) + 1
+        shown = (share > 0.25).float()[None, None]
+        return torch.nn.functional.max_pool2d(shown, reach, stride=1, padding=reach // 2)[0, 0]
+
+    def _pose(self, time: float) -> FlamePose:
+        pose = self._base.pipeline.model.head.pose_at(time)
+        return FlamePose(**{name: value.detach().clone() for name, value in vars(pose).items()})
+
+
+def _cropped(camera: Any, where: Float[Tensor, "height width"]) -> tuple[Any, slice, slice]:
+    """The camera with the part of its picture that counts, and that part's rows and columns: less to render in every step."""
+    inside = (where > 0).nonzero()
+    if not len(inside):
+        return camera, slice(None), slice(None)
+    (top, left), (bottom, right) = inside.min(dim=0).values.tolist(), inside.max(dim=0).values.tolist()
+    crop = moved_camera(camera)
+    crop.cx, crop.cy = crop.cx - left, crop.cy - top
+    crop.width, crop.height = crop.width * 0 + (right + 1 - left), crop.height * 0 + (bottom + 1 - top)
+    return crop, slice(top, bottom + 1), slice(left, right + 1)
+
+
+def _rows(poses: list[FlamePose], name: str) -> Float[Tensor, "frames width"]:
+    return torch.cat([getattr(pose, name) for pose in poses])
+
+
+def _time(shot: Shot) -> float:
+    return 0.0 if shot.camera.times is None else float(shot.camera.times.flatten()[0])

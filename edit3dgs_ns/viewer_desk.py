@@ -1,0 +1,129 @@
+"""Puts the viewer's controls of one avatar together: the stage, the panel, the thread that edits, and what ticks.
+
+In `ns-viewer` there is no training: edits are ours, in a thread of our own, and end up in the run's history. In `ns-train`
+the training edits; the panel shows how far it is, and takes edits of its own once it is done.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+import viser
+
+from edit3dgs_ns.edit_job import standard_options
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.model_setup import head_assets
+from edit3dgs_ns.viewer_camera import Standpoint
+from edit3dgs_ns.viewer_edit_panel import EditPanel
+from edit3dgs_ns.viewer_editing import Editing
+from edit3dgs_ns.viewer_layers import Palette
+from edit3dgs_ns.viewer_motions import Motions
+from edit3dgs_ns.viewer_panel import LookPanel, MovePanel
+from edit3dgs_ns.viewer_pose import pose_sliders
+from edit3dgs_ns.viewer_stage import Stage
+from edit3dgs_ns.viewer_timeline import Timeline
+
+if TYPE_CHECKING:
+    from nerfstudio.viewer.viewer import Viewer
+
+    from edit3dgs_ns.viewer import AvatarControls
+
+_MOST_IMAGES = 48
+"""Training images that Nerfstudio draws into the scene at start; it decodes and sends each of them first."""
+_TICK, _LOOK = 1 / 30, 0.5
+"""Seconds between two frames at most, and between two looks at a training."""
+_MODELS = ("timbrooks/instruct-pix2pix", "demo")
+_REAL, _EMBEDDED = _MODELS
+
+
+class Desk:
+    """All controls of one avatar in one viewer.
+
+    Args:
+        controls: that the viewer has found.
+        viewer: Nerfstudio's.
+    """
+
+    def __init__(self, controls: AvatarControls, viewer: Viewer):
+        self._viewer, pipeline = viewer, viewer.pipeline
+        model: Any = pipeline.model
+        dataset: Any = pipeline.datamanager.train_dataset
+        assets = head_assets(dataset.metadata)
+        regions = dict(assets.face_regions)
+        head = model.head
+        viewer.config.max_num_display_images = min(viewer.config.max_num_display_images, _MOST_IMAGES)
+        with torch.no_grad():
+            vertices = head.vertices_at(0.0)
+        self._standpoint = Standpoint.in_front(dataset.cameras, vertices)
+        self.stage = Stage(
+            model=model,
+            palette=Palette.of(regions, len(head.faces)),
+            sliders=pose_sliders(
+                head.pose["expr"].detach().cpu(), head.flame.exprdirs.cpu(), assets.expression_names
+            ),
+            timeline=Timeline(head.num_timesteps),
+        )
+        self._editing = Editing(controls, viewer, self.stage, regions, self.redraw)
+        self._build(viewer.viser_server, sorted(regions), assets)
+        self._hide_what_does_nothing()
+        viewer.viser_server.scene.set_up_direction("+y")
+        viewer.viser_server.on_client_connect(self._standpoint.show_to)
+        threading.Thread(target=self._tick_forever, name="avatar-clock", daemon=True).start()
+
+    def redraw(self) -> None:
+        """A new picture for everyone, as soon as there is time; returns at once."""
+        if self._viewer.ready:
+            self._viewer._trigger_rerender()
+
+    def _build(self, server: viser.ViserServer, regions: list[str], head: FlameAssets) -> None:
+        standard = standard_options(self._viewer.pipeline.config)
+        first = standard.editor.model
+        if first == _REAL and head.name == "open-head":
+            first = _EMBEDDED  # for synthetic heads; the real model needs a download and photographs
+        tabs = server.gui.add_tab_group(order=-1)  # above Nerfstudio's
+        with tabs.add_tab("Move", viser.Icon.RUN):
+            self._move = MovePanel(server, self.stage, Motions(self.stage.model, head), self.redraw)
+        with tabs.add_tab("Look", viser.Icon.EYE):
+            LookPanel(server, self.stage, self.redraw)
+        with tabs.add_tab("Edit", viser.Icon.WAND):
+            panel = EditPanel(
+                server,
+                self._editing,
+                list(dict.fromkeys([first, *_MODELS])),
+                regions,
+                rounds=standard.rounds,
+                views=standard.views_per_edit,
+                prompt=(standard.model.prompt or "").strip(),
+            )
+        self._editing.begin(panel)
+
+    def _hide_what_does_nothing(self) -> None:
+        """Nerfstudio's clock (ours is the frame slider), and its pause of a training where none goes on."""
+        self._viewer.control_panel._time_enabled = False
+        self._viewer.control_panel._time.set_hidden(True)
+        if self._viewer.trainer is None:
+            self._viewer.pause_train.visible = False
+
+    def _tick_forever(self) -> None:
+        looked, cameras_hidden = 0.0, False
+        while True:
+            time.sleep(_TICK)
+            if not self._viewer.ready:
+                continue
+            if self._move.tick():
+                self.redraw()
+            if time.monotonic() - looked > _LOOK:
+                looked = time.monotonic()
+                self._editing.look_at_training()
+                cameras_hidden = cameras_hidden or self._hide_training_cameras()
+
+    def _hide_training_cameras(self) -> bool:
+        """They stand between the visitor and the head. Nerfstudio's button brings them back."""
+        if not hasattr(self._viewer, "train_util"):  # set when all of them have been drawn
+            return False
+        self._viewer.set_camera_visibility(False)
+        self._viewer.toggle_cameravis_button()
+        return True

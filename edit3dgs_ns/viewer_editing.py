@@ -1,0 +1,298 @@
+"""What the buttons of the tab Edit do, and what the panel says about it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from edit3dgs_ns.edit_job import EditJob, options_of, standard_options
+from edit3dgs_ns.run_history import RunHistory
+from edit3dgs_ns.viewer_edit_panel import EditPanel
+from edit3dgs_ns.viewer_stage import Stage
+from edit3dgs_ns.viewer_worker import Status, Worker
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.viewer.viewer import Viewer
+
+    from edit3dgs_ns.viewer import AvatarControls
+
+_BUSY = "Wait until what is going on is done, or press Pause or Undo."
+_TRAINING = "The training is still at work on the avatar: edit, undo and go back once it is done."
+_LARGEST = 1024
+"""Longer side of a preview, pixels."""
+_REDRAW_EVERY = 0.5
+"""Seconds between two pictures while the avatar is being trained."""
+
+
+class Editing:
+    """Previews and edits of one avatar in one viewer; `viewer_edit_panel.Actions`.
+
+    Args:
+        controls: that know the visitors' cameras.
+        viewer: Nerfstudio's.
+        stage: what the window shows.
+        regions: faces of every named region of the rig.
+        redraw: asks for a new picture.
+    """
+
+    def __init__(
+        self,
+        controls: AvatarControls,
+        viewer: Viewer,
+        stage: Stage,
+        regions: dict[str, np.ndarray],
+        redraw: Callable[[], None],
+    ):
+        self._controls, self._viewer, self._stage = controls, viewer, stage
+        self._regions, self._redraw = regions, redraw
+        self._pipeline: Any = viewer.pipeline
+        self._run = viewer.log_filename.parent
+        self._lock = viewer.train_lock or threading.Lock()
+        self._worker = Worker(self._report, self._give_way)
+        self._editors: dict[str, Any] = {}
+        self._drawn = self._pictured = 0.0
+        self._share, self._caution = 0.0, ""
+
+    @property
+    def worker(self) -> Worker:
+        """The thread."""
+        return self._worker
+
+    def begin(self, panel: EditPanel) -> None:
+        """The panel is there: find out where the avatar comes from."""
+        self._panel = panel
+        self._pictured = time.time()
+        if self._viewer.trainer is None:
+            self._worker.go_back(self._find_before)
+        else:
+            own = getattr(self._pipeline, "_editor", None)
+            if own is not None:
+                self._editors[self._pipeline.config.editor.model] = own
+            self._remember_before()
+
+    # -- the buttons -------------------------------------------------------------------------------------------------
+
+    def preview(self, job: EditJob, client: int) -> str:
+        """See `Actions`."""
+        camera = self._camera(client)
+        if not job.prompt:
+            return "Write a sentence first."
+        return "" if self._worker.preview(lambda: self._make_preview(job, camera)) else _BUSY
+
+    def edit(self, job: EditJob) -> str:
+        """See `Actions`."""
+        if self._training():
+            return _TRAINING
+        if not job.prompt:
+            return "Write a sentence first."
+        return "" if self._worker.edit(lambda: self._open_session(job)) else _BUSY
+
+    def pause(self, pause: bool) -> str:
+        """See `Actions`."""
+        trainer = self._viewer.trainer
+        if trainer is not None and self._training():
+            trainer.training_state = "paused" if pause else "training"
+            return ""
+        return "" if self._worker.pause(pause) else "Nothing is being edited."
+
+    def undo(self) -> str:
+        """See `Actions`."""
+        if self._training():
+            return _TRAINING
+        return "" if self._worker.go_back(lambda: self._go_to(None)) else _BUSY
+
+    def go_back(self, version: int) -> str:
+        """See `Actions`."""
+        if self._training():
+            return _TRAINING
+        if self._worker.status.state != "idle":
+            return _BUSY
+        return "" if self._worker.go_back(lambda: self._go_to(version)) else _BUSY
+
+    # -- a training that goes on -------------------------------------------------------------------------------------
+
+    def look_at_training(self) -> None:
+        """Called twice a second: show how far the training is, and the newest pictures of an edit."""
+        status = self._worker.status
+        if status.session is not None:
+            self._show_newest(Path(status.session.folder) / "edit_grids")
+        elif self._viewer.trainer is not None:
+            self._show_newest(self._run / "edit_grids")
+            if status.state == "idle":
+                self._show_training()
+
+    def _training(self) -> bool:
+        trainer = self._viewer.trainer
+        return trainer is not None and trainer.training_state != "completed"
+
+    def _show_training(self) -> None:
+        trainer: Any = self._viewer.trainer
+        schedule = getattr(self._pipeline, "schedule", None)
+        paused = trainer.training_state == "paused"
+        self._panel.show_state(busy=False, editing=self._training(), paused=paused)
+        if schedule is None or not self._training():
+            return
+        step, total = trainer.step, self._pipeline.total_steps
+        if self._stage.before is None and step >= self._pipeline.base_steps:
+            self._remember_before()
+        said = f"{'Paused' if paused else 'Training'}: step {step} of {total}, round {schedule.round} of {schedule.due_rounds}"
+        self._panel.say(said, step / max(total, 1))
+
+    def _remember_before(self) -> None:
+        from edit3dgs_ns.frozen_avatar import frozen_avatar
+
+        if getattr(self._pipeline, "base_steps", 1) == 0 or self._viewer.ready:
+            with self._lock:
+                self._stage.before = frozen_avatar(self._stage.model)
+
+    # -- the work, in the worker's thread ----------------------------------------------------------------------------
+
+    def _make_preview(self, job: EditJob, camera: Cameras) -> str:
+        from edit3dgs_ns.edit_preview import make_preview, preview_request
+
+        standard = standard_options(self._pipeline.config)
+        editor = self._editor(job, standard)
+        preview = make_preview(
+            editor,
+            lambda: preview_request(
+                self._stage.model, self._regions, camera, self._stage.pose_now(), job, standard.noise_first
+            ),
+            self._lock,
+            lambda done, total: self._panel.say("Editing this picture ...", done / total),
+        )
+        both = np.concatenate([preview.render, preview.edited], axis=1)
+        self._panel.show_picture(both, "Preview: this view, and its edit. The avatar is not touched.")
+        return editor.unknown_instruction(job.prompt) or "The preview is done."
+
+    def _open_session(self, job: EditJob) -> Any:
+        from edit3dgs_ns.edit_session import EditSession
+
+        history = RunHistory(self._run)
+        current = history.keep_current()
+        standard = standard_options(self._pipeline.config)
+        config = options_of(job, standard, self._stage.model, history.checkpoint(current.number))
+        self._panel.say("Loading the diffusion model ...")
+        editor = self._editor(job, config)
+        session = EditSession(self._pipeline, job, config, history, editor, self._lock)
+        self._stage.before, self._share = session.before, 0.0
+        warning = editor.unknown_instruction(job.prompt)
+        self._caution = "" if warning is None else f" {warning.splitlines()[0]}"
+        editor.watcher = self._watch
+        return session
+
+    def _go_to(self, number: int | None) -> str:
+        from edit3dgs_ns.edit_session import show_version
+
+        history = RunHistory(self._run)
+        version = history.undo() if number is None else history.go_back(number)
+        show_version(self._pipeline, history, version.number, self._lock)
+        self._find_before()
+        return f"The avatar is version {version.number} again: {version.prompt or 'as it was trained'}."
+
+    def _find_before(self) -> str:
+        """What the shown version is an edit of, for the comparison."""
+        from edit3dgs_ns.checkpoint_files import find_checkpoint, model_state, read_checkpoint
+        from edit3dgs_ns.edit_session import version_avatar
+        from edit3dgs_ns.frozen_avatar import frozen_avatar
+
+        history = RunHistory(self._run)
+        current, source = history.current, getattr(self._pipeline.config, "avatar", None)
+        self._stage.before = None
+        if current.parent is not None:
+            self._stage.before = version_avatar(self._pipeline, history, current.parent)
+        elif current.prompt is not None and source is not None:
+            with contextlib.suppress(FileNotFoundError):  # a run from before there were histories
+                path = find_checkpoint(source, "--pipeline.avatar", "a run")
+                state = model_state(read_checkpoint(path, "--pipeline.avatar"))
+                self._stage.before = frozen_avatar(self._stage.model, state)
+        return ""
+
+    def _editor(self, job: EditJob, config: Any) -> Any:
+        """The diffusion model, loaded once for this process."""
+        from edit3dgs_ns.edit_options import check_editor, load_editor_of
+        from edit3dgs_ns.editing.shared_editor import SharedEditor
+
+        if job.model not in self._editors:
+            options = replace(config.editor, model=job.model)
+            check_editor(options)
+            self._editors[job.model] = SharedEditor(load_editor_of(options, self._pipeline.device))
+        return self._editors[job.model]
+
+    def _camera(self, client: int) -> Cameras:
+        """What a visitor looks at, in the proportions and at the size of the capture's images."""
+        cameras = self._pipeline.datamanager.train_dataset.cameras
+        width, height = int(cameras.width[0]), int(cameras.height[0])
+        shrink = min(1.0, _LARGEST / max(width, height))
+        camera = self._controls.get_camera(round(height * shrink), round(width * shrink), client)
+        assert camera is not None, "somebody has pressed a button"
+        return camera.to(self._pipeline.device)
+
+    # -- what is said ------------------------------------------------------------------------------------------------
+
+    def _watch(self, done: int, total: int) -> None:
+        """The diffusion model has done a step."""
+        session = self._worker.status.session
+        if session is not None:
+            said = f"Round {session.rounds_done + 1} of {session.rounds}: {100 * done // total} % edited"
+            self._panel.say(said, self._share)
+
+    def _report(self, status: Status) -> None:
+        session = status.session
+        busy = status.state != "idle"
+        self._panel.show_state(
+            busy=busy, editing=status.state in ("editing", "paused"), paused=status.state == "paused"
+        )
+        if session is not None:
+            self._share = session.step / max(session.total_steps, 1)
+            said = f"{'Paused' if status.state == 'paused' else 'Editing'}: step {session.step} of {session.total_steps}, "
+            self._panel.say(
+                f"{said}round {session.rounds_done} of {session.rounds}.{self._caution}", self._share
+            )
+            self._redraw_sometimes()
+        elif not busy:
+            if status.said:
+                self._panel.say(status.said)
+            self._show_history()
+            self._redraw()
+
+    def _show_history(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # a training that has not saved anything yet
+            history = RunHistory(self._run)
+            self._panel.show_history(history.versions, history.current.number)
+
+    def _show_newest(self, folder: Path) -> None:
+        path = newest_picture(folder, self._pictured)
+        if path is not None:
+            self._pictured = path.stat().st_mtime
+            with Image.open(path) as file:
+                image = np.asarray(file.convert("RGB"))
+            self._panel.show_picture(image, "The latest round: before (above) and after.")
+
+    def _redraw_sometimes(self) -> None:
+        if time.monotonic() - self._drawn > _REDRAW_EVERY:
+            self._drawn = time.monotonic()
+            self._redraw()
+
+    def _give_way(self) -> None:
+        """Between two steps: let render threads take the lock, and the visitor move without stutter."""
+        time.sleep(0.005)
+        while time.time() - self._viewer.last_move_time < 0.1:
+            time.sleep(0.02)
+
+
+def newest_picture(folder: Path, than: float) -> Path | None:
+    """The newest PNG in a folder that is newer than a moment (seconds since the epoch)."""
+    with contextlib.suppress(FileNotFoundError):
+        pictures = [(path.stat().st_mtime, path) for path in folder.glob("*.png")]
+        if pictures and max(pictures)[0] > than:
+            return max(pictures)[1]
+    return None

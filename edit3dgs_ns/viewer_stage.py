@@ -1,0 +1,95 @@
+"""What the viewer's window shows: which pose, drawn how, of the avatar before or after its edit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+from edit3dgs_ns.flame.model import FlamePose
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.model import RiggedSplatfactoModel
+from edit3dgs_ns.viewer_compare import Compare, wiped
+from edit3dgs_ns.viewer_layers import CLAY, Palette, draw_colored, draw_mesh
+from edit3dgs_ns.viewer_pose import PoseSlider, posed_by_hand
+from edit3dgs_ns.viewer_timeline import Timeline
+
+Show = Literal["Splats", "Mesh", "Both", "Regions"]
+
+_TINT = 0.6
+"""Share of a region's colour over the avatar's own."""
+
+
+@dataclass
+class Stage:
+    """State of the window. Callbacks of the panel write it, render threads read it; plain assignments, so neither waits."""
+
+    model: RiggedSplatfactoModel
+    palette: Palette
+    sliders: list[PoseSlider]
+    timeline: Timeline
+    motion: FlameMotion | None = None
+    """Another motion than the avatar's own, on the model's device."""
+    by_hand: dict[str, float] = field(default_factory=dict)
+    """Where the pose sliders stand."""
+    show: Show = "Splats"
+    compare: Compare = "After"
+    wipe: float = 0.5
+    """Where Split has its border, as a share of the width."""
+    before: RiggedSplatfactoModel | None = None
+    """The avatar before its edit; None if there is none."""
+    clock: Callable[[], float] = time.monotonic
+
+    def pose_now(self) -> FlamePose:
+        """The pose that is due."""
+        return self.pose_at(self.timeline.time_at(self.clock()))
+
+    @torch.no_grad()
+    def pose_at(self, place: float) -> FlamePose:
+        """The pose at a place on the motion, t in [0, 1], with what is added by hand."""
+        motion = self.motion
+        pose = self.model.head.pose_at(place) if motion is None else motion.interpolate(place)
+        return posed_by_hand(pose, self.sliders, dict(self.by_hand))
+
+    @torch.no_grad()
+    def outputs(self, camera: Cameras, place: float | None = None) -> dict[str, Any]:
+        """What a camera sees; see `RiggedSplatfactoModel.get_outputs`.
+
+        Args:
+            camera: one, shape (1,).
+            place: on the motion, t in [0, 1]; None for the frame that is due.
+        """
+        pose = self.pose_now() if place is None else self.pose_at(place)
+        before, compare = self.before, self.compare
+        if before is None or compare == "After":
+            return self._drawn(self.model, camera, pose)
+        if compare == "Before":
+            return self._drawn(before, camera, pose)
+        pair = [self._drawn(model, camera, pose) for model in (before, self.model)]
+        return {
+            name: wiped(pair[0][name], pair[1][name], self.wipe, line=name == "rgb")
+            for name in pair[1]
+            if name in pair[0]
+        }
+
+    def _drawn(self, model: RiggedSplatfactoModel, camera: Cameras, pose: FlamePose) -> dict[str, Any]:
+        clay = torch.tensor(CLAY).expand(len(model.head.faces), 3)
+        if self.show == "Mesh":
+            return draw_mesh(model, camera, pose, clay)
+        splats: dict[str, Any] = model.get_outputs(camera, pose)
+        if self.show == "Both":
+            return splats | {"rgb": _mixed(splats, draw_mesh(model, camera, pose, clay), 0.5)}
+        if self.show == "Regions":
+            tinted = draw_colored(model, camera, pose, self.palette.of_faces)
+            return splats | {"rgb": _mixed(splats, tinted, _TINT)}
+        return splats
+
+
+def _mixed(one: dict[str, Any], other: dict[str, Tensor], share: float) -> Tensor:
+    rgb: Tensor = one["rgb"]
+    return rgb.lerp(other["rgb"], share)

@@ -1,0 +1,73 @@
+"""Runs of `ns-train edit3dgs` within a test's process; their fixtures are in tests/plugin/conftest.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from edit3dgs_ns.editing.editor import EditRequest, EditResult
+
+PROMPT = "Make him look older"
+
+
+def train(config: Any) -> Any:
+    """What `ns-train` does with a config; returns the trainer."""
+    from nerfstudio.scripts.train import _set_random_seed
+    from nerfstudio.utils import writer
+
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    _set_random_seed(config.machine.seed)
+    config.set_timestamp()
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    trainer.train()
+    return trainer
+
+
+def store_of(run: Path) -> Any:
+    """The one store in a run's folder."""
+    from edit3dgs_ns.editing.store import EditStore
+
+    (folder,) = (run / "edits").iterdir()
+    return EditStore(folder, json.loads((folder / "manifest.json").read_text())["settings"])
+
+
+def history_of(run: Path) -> dict[str, Any]:
+    """What the run has written about its edits."""
+    return json.loads((run / "edit_history.json").read_text())
+
+
+def checkpoint_of(run: Path) -> dict[str, Any]:
+    """The content of its one checkpoint."""
+    (path,) = (run / "nerfstudio_models").glob("*.ckpt")
+    return torch.load(path, weights_only=True)
+
+
+class PulledPlug(BaseException):
+    """Stands in for a crash: nobody catches it."""
+
+
+class GreenEditor:
+    """An editor whose result is known: everything but the white background turns green."""
+
+    settings: ClassVar[dict[str, Any]] = {"editor": "green"}
+    views_depend = False
+
+    def unknown_instruction(self, prompt: str) -> None:
+        """Knows every sentence."""
+
+    def edit(self, request: EditRequest, progress: Any = None, finished: Any = None) -> EditResult:
+        """Of the originals; the current renders do not matter."""
+        green = np.array([0.3, 1.0, 0.3], np.float32)
+        return EditResult(images=request.originals * green ** shows_head(request.originals))
+
+
+def shows_head(images: np.ndarray) -> np.ndarray:
+    """1 where pictures on white show something, with a last axis of 1."""
+    return (images.min(axis=-1, keepdims=True) < 0.97).astype(np.float32)

@@ -1,0 +1,68 @@
+"""Shared by the tests of runs of `edit3dgs`: one capture, one trained avatar, one tiny random diffusion model."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.edit_runs import PROMPT, train
+from tests.tiny_capture import write_tiny_capture
+from tests.tiny_editor import save_tiny_editor
+
+KNOWN = {"instructions": {"older": [PROMPT]}, "steps": 3, "guidance_scale": 2.0, "image_guidance_scale": 1.0}
+
+
+@pytest.fixture(scope="session")
+def small_capture(tmp_path_factory) -> Path:
+    """Three training views of each of four timesteps, 40 pixels."""
+    return write_tiny_capture(
+        tmp_path_factory.mktemp("capture"), size=40, cameras=4, timesteps=2, samples=1
+    ).union
+
+
+@pytest.fixture(scope="session")
+def tiny_editor(tmp_path_factory) -> Path:
+    """Folder of a randomly initialised InstructPix2Pix."""
+    return save_tiny_editor(tmp_path_factory.mktemp("editor"), settings=KNOWN)
+
+
+@pytest.fixture(scope="session")
+def small_avatar(small_capture, tmp_path_factory) -> Path:
+    """The run folder of an avatar of `small_capture`, trained for a few steps."""
+    from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
+
+    config = copy.deepcopy(rigged_splatfacto_fast.config)
+    config.output_dir, config.timestamp = tmp_path_factory.mktemp("avatar"), "run"
+    config.max_num_iterations, config.machine.device_type = 8, "cpu"
+    config.pipeline.datamanager.dataparser.data = small_capture
+    return train(config).base_dir
+
+
+@pytest.fixture(scope="session")
+def make_config(small_capture, tiny_editor, small_avatar, tmp_path_factory):
+    """Configs of short runs; options by their name below `pipeline` or `pipeline.editor`."""
+    from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
+
+    numbers = itertools.count()
+    output_dir = tmp_path_factory.mktemp("edits")
+
+    def make(
+        prompt: str | None = PROMPT, data: Path = small_capture, load_dir: Path | None = None, **options
+    ):
+        config = copy.deepcopy(edit3dgs.config)
+        config.output_dir, config.timestamp, config.load_dir = output_dir, f"run{next(numbers)}", load_dir
+        config.machine.device_type = "cpu"
+        pipeline = config.pipeline
+        pipeline.model.prompt = prompt
+        pipeline.datamanager.dataparser.data = data
+        pipeline.avatar, pipeline.editor.model = small_avatar, str(tiny_editor)
+        pipeline.rounds, pipeline.edit_every, pipeline.final_steps, pipeline.views_per_edit = 3, 2, 2, 2
+        for name, value in options.items():
+            target = pipeline.editor if hasattr(pipeline.editor, name) else pipeline
+            setattr(target, name, value)
+        return config
+
+    return make

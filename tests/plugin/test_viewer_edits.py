@@ -1,0 +1,339 @@
+"""Edits on an avatar that a viewer shows: what they change, what undo brings back, and what a second edit begins with."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from edit3dgs_ns.checkpoint_files import model_state
+from edit3dgs_ns.edit_job import EditJob, options_of, standard_options
+from edit3dgs_ns.editing.shared_editor import SharedEditor
+from edit3dgs_ns.frozen_avatar import frozen_avatar
+from edit3dgs_ns.run_history import RunHistory
+from tests.edit_runs import PROMPT, GreenEditor, checkpoint_of, shows_head, train
+
+JOB = EditJob(prompt="Turn his skin green", model="demo", rounds=2, views_per_edit=2)
+
+
+class RecordingEditor(GreenEditor):
+    """Remembers what it was asked."""
+
+    def __init__(self):
+        self.requests = []
+
+    def edit(self, request, progress=None, finished=None):
+        self.requests.append(request)
+        return super().edit(request)
+
+
+@pytest.fixture
+def opened(small_avatar, tmp_path):
+    """A copy of the avatar's run, and its pipeline as `ns-viewer` loads it."""
+    return open_run(small_avatar, tmp_path)
+
+
+def open_run(run: Path, into: Path):
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    config = yaml.load((run / "config.yml").read_text(), Loader=yaml.Loader)
+    config.output_dir = into
+    shutil.copytree(run, config.get_base_dir())
+    config.save_config()
+    _, pipeline, _, _ = eval_setup(config.get_base_dir() / "config.yml", test_mode="test")
+    return config.get_base_dir(), pipeline
+
+
+def session_on(run: Path, pipeline, editor=None, job: EditJob = JOB):
+    from edit3dgs_ns.edit_session import EditSession
+
+    history = RunHistory(run)
+    standard = standard_options(pipeline.config)
+    standard.edit_every, standard.final_steps, standard.edit_loss = 4, 2, "ssim"
+    config = options_of(job, standard, pipeline.model, history.checkpoint(history.current.number))
+    editor = SharedEditor(editor or GreenEditor())
+    return EditSession(pipeline, job, config, history, editor, threading.Lock())
+
+
+def state_of(pipeline) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in pipeline.model.state_dict().items()}
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_edit_is_kept_as_a_version_and_undo_restores_the_avatar_bit_for_bit(opened):
+    from edit3dgs_ns.edit_session import show_version
+
+    run, pipeline = opened
+    before, (file,) = state_of(pipeline), (run / "nerfstudio_models").iterdir()
+    bytes_before = file.read_bytes()
+    session = session_on(run, pipeline)
+    assert session.total_steps == 2 * 4 + 2
+    while not session.finished:
+        session.advance()
+        assert not pipeline.model.training, "whoever draws between two steps finds it ready"
+    assert session.rounds_done == 2
+    version = session.keep()
+    after = state_of(pipeline)
+    assert (version.number, version.parent, version.prompt) == (1, 0, JOB.prompt)
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        assert not (moved and (name.startswith("head.") or name == "binding")), name
+    assert not torch.equal(before["gauss_params.features_dc"], after["gauss_params.features_dc"])
+
+    # What is on disk is what is shown, and loads as any checkpoint does.
+    shown = checkpoint_of(run)
+    assert shown["step"] == RunHistory(run).version(0).step + 10
+    assert same(model_state(shown), after)
+    assert same(dict(session.before.state_dict()), before), "what it is compared with is the avatar as it was"
+
+    history = RunHistory(run)
+    show_version(pipeline, history, history.undo().number, threading.Lock())
+    assert same(state_of(pipeline), before)
+    (file,) = (run / "nerfstudio_models").iterdir()
+    assert file.read_bytes() == bytes_before
+    show_version(pipeline, history, history.go_back(1).number, threading.Lock())
+    assert same(state_of(pipeline), after)
+
+
+def test_an_edit_that_is_given_up_leaves_no_trace_in_the_avatar(opened):
+    run, pipeline = opened
+    before = state_of(pipeline)
+    session = session_on(run, pipeline)
+    for _ in range(5):
+        session.advance()
+    assert not same(state_of(pipeline), before)
+    session.abandon()
+    assert same(state_of(pipeline), before)
+    assert pipeline.datamanager.replaced_indices() == []
+    assert [v.prompt for v in RunHistory(run).versions] == [None]
+    # Begun again, the finished round comes from the disk.
+    editor = RecordingEditor()
+    again = session_on(run, pipeline, editor)
+    while not again.finished:
+        again.advance()
+    assert again.rounds_done == 2 and len(editor.requests) == 0
+
+
+def test_the_second_edit_begins_with_what_the_first_has_made(opened):
+    run, pipeline = opened
+    first = session_on(run, pipeline)
+    while not first.finished:
+        first.advance()
+    first.keep()
+    edited = frozen_avatar(pipeline.model)
+    editor, datamanager = RecordingEditor(), pipeline.datamanager
+    second = session_on(run, pipeline, editor, replace(JOB, prompt="Make him look older"))
+    second.advance()
+    (request,) = editor.requests
+    for view, original in zip(request.view_ids, request.originals, strict=True):
+        with torch.no_grad():
+            expected = edited.get_outputs(datamanager.train_camera([view]))["rgb"].numpy()
+        np.testing.assert_allclose(original, expected, atol=0.51 / 255)
+        captured = datamanager.train_dataset.get_numpy_image(view) / 255
+        assert np.abs(original - captured)[shows_head(captured)[..., 0] > 0].mean() > 0.02
+    while not second.finished:
+        second.advance()
+    second.keep()
+    assert [v.prompt for v in RunHistory(run).chain()] == [None, JOB.prompt, "Make him look older"]
+
+
+def test_ns_train_edits_an_edited_run_again_and_can_go_back_to_each_step(
+    make_config, monkeypatch, small_avatar
+):
+    from edit3dgs_ns.pipeline import EditPipeline
+
+    editor = RecordingEditor()
+    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: editor)
+    first = train(make_config("Turn his skin green", rounds=1)).base_dir
+    editor.requests.clear()
+    second = train(make_config("Make him look older", rounds=1, avatar=first)).base_dir
+    chain = RunHistory(second).chain()
+    assert [v.prompt for v in chain] == [None, "Turn his skin green", "Make him look older"]
+    captured = [request.originals for request in editor.requests]
+    assert all((images[shows_head(images)[..., 0] > 0].mean(0).argmax() == 1) for images in captured), "green"
+    final = model_state(checkpoint_of(second))
+    for number, run in ((0, small_avatar), (1, first)):
+        RunHistory(second).go_back(number)
+        assert same(model_state(checkpoint_of(second)), model_state(checkpoint_of(run)))
+    RunHistory(second).go_back(2)
+    assert same(model_state(checkpoint_of(second)), final)
+
+
+def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, monkeypatch, small_avatar):
+    from edit3dgs_ns.pipeline import EditPipeline
+
+    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: GreenEditor())
+    config = make_config(rounds=1)
+    config.vis = "viewer"
+    trainer = train(config)
+    try:
+        desk = trainer.pipeline.model.controls._desk
+        assert same(dict(desk.stage.before.state_dict()), model_state(checkpoint_of(small_avatar)))
+        editing, trained = desk._editing, state_of(trainer.pipeline)
+        job = EditJob("Make him look older", config.pipeline.editor.model, rounds=1, views_per_edit=1)
+        assert editing.edit(replace(job, prompt="")) != ""
+        trainer.training_state = "training"
+        assert "still at work" in editing.edit(job) and "still at work" in editing.undo()
+        assert editing.pause(True) == "" and trainer.training_state == "paused"
+        trainer.training_state = "completed"
+        assert editing.edit(job) == "" and editing.edit(job) != "", "one at a time"
+        assert editing.worker.wait(120) and not editing.worker.status.failed, editing.worker.status
+        prompts = [v.prompt for v in RunHistory(trainer.base_dir).chain()]
+        assert prompts == [None, PROMPT, "Make him look older"]
+        assert same(dict(desk.stage.before.state_dict()), trained)
+        assert not same(state_of(trainer.pipeline), trained)
+        assert editing.undo() == "" and editing.worker.wait(120)
+        assert same(state_of(trainer.pipeline), trained)
+        assert editing.go_back(7) == "" and editing.worker.wait(120)
+        assert editing.worker.status.failed and "no version 7" in editing.worker.status.said
+    finally:
+        trainer.viewer_state.viser_server.stop()
+
+
+# -- what the window shows ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stage(opened):
+    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.viewer_layers import Palette
+    from edit3dgs_ns.viewer_pose import pose_sliders
+    from edit3dgs_ns.viewer_stage import Stage
+    from edit3dgs_ns.viewer_timeline import Timeline
+
+    _, pipeline = opened
+    model = pipeline.model
+    assets = head_assets(pipeline.datamanager.train_dataset.metadata)
+    head = model.head
+    sliders = pose_sliders(head.pose["expr"].detach(), head.flame.exprdirs, assets.expression_names)
+    stage = Stage(
+        model,
+        Palette.of(assets.face_regions, len(head.faces)),
+        sliders,
+        Timeline(head.num_timesteps),
+        clock=lambda: 0.0,
+    )
+    return stage, pipeline.datamanager.train_camera([0])
+
+
+@torch.no_grad()
+def test_the_window_shows_the_frame_that_the_slider_says(stage):
+    stage, camera = stage
+    frames = stage.timeline.frames
+    for frame in (0, 3, frames - 1):
+        stage.timeline.seek(frame, 0.0)
+        camera.times = torch.tensor([[frame / (frames - 1)]])
+        expected = stage.model.get_outputs(camera)["rgb"]
+        camera.times = torch.tensor([[0.5]])  # what Nerfstudio's own clock says does not matter ...
+        assert torch.equal(stage.outputs(camera)["rgb"], expected)
+    camera.times = torch.tensor([[1 / 3]])
+    assert torch.equal(
+        stage.outputs(camera, float(camera.times))["rgb"], stage.model.get_outputs(camera)["rgb"]
+    )  # ... but on a path
+
+
+@torch.no_grad()
+def test_a_split_shows_both_avatars_and_sliders_move_both(stage):
+    stage, camera = stage
+    stage.before = frozen_avatar(stage.model)
+    stage.model.gauss_params["features_dc"].data += 0.5
+    width = int(camera.width[0, 0])
+    stage.by_hand = {"jaw": 25.0}
+    pictures = {}
+    for how in ("Before", "After", "Split"):
+        stage.compare = how
+        pictures[how] = stage.outputs(camera)["rgb"]
+    half = width // 2
+    assert torch.equal(pictures["Split"][:, :half], pictures["Before"][:, :half])
+    assert torch.equal(pictures["Split"][:, half + 1 :], pictures["After"][:, half + 1 :])
+    stage.by_hand, stage.compare = {}, "Before"
+    assert not torch.equal(stage.outputs(camera)["rgb"], pictures["Before"])
+
+
+def test_mesh_and_regions_lie_where_the_head_is(stage):
+    stage, camera = stage
+    splats = stage.outputs(camera)
+    shown = splats["accumulation"][..., 0]
+    for show in ("Mesh", "Both", "Regions"):
+        stage.show = show
+        outputs = stage.outputs(camera)
+        assert outputs.keys() == splats.keys() and outputs["rgb"].shape == splats["rgb"].shape
+        assert not torch.allclose(outputs["rgb"], splats["rgb"], atol=0.02)
+        assert float(outputs["rgb"][shown < 0.01].min()) > 0.98, "white where no head is"
+    stage.show = "Mesh"
+    covered = stage.outputs(camera)["accumulation"][..., 0]
+    assert float((covered > 0.5).float().mean()) > 0.1
+    # A trained avatar lies on its mesh but for its hair.
+    overlap = ((covered > 0.5) & (shown > 0.5)).sum() / (covered > 0.5).sum()
+    assert float(overlap) > 0.8
+
+
+def test_a_frozen_avatar_stays_as_it_was_and_shares_no_parameter(stage):
+    stage, camera = stage
+    model = stage.model
+    frozen = frozen_avatar(model)
+    own = {id(p) for p in model.parameters()}
+    assert not own & {id(p) for p in frozen.parameters()}
+    with torch.no_grad():
+        before = model.get_outputs(camera)["rgb"]
+        for parameter in model.parameters():
+            parameter.data = parameter.data + 0.05
+        assert torch.equal(frozen.get_outputs(camera)["rgb"], before)
+
+
+def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(stage, opened):
+    from edit3dgs_ns.edit_preview import make_preview, preview_request
+    from edit3dgs_ns.model_setup import head_assets
+
+    stage, camera = stage
+    _, pipeline = opened
+    before = state_of(pipeline)
+    regions = dict(head_assets(pipeline.datamanager.train_dataset.metadata).face_regions)
+
+    def ask(job):
+        return preview_request(stage.model, regions, camera, stage.pose_now(), job, noise=0.9)
+
+    editor = RecordingEditor()
+    preview = make_preview(editor, lambda: ask(replace(JOB, keep="mouth")), threading.Lock())
+    (request,) = editor.requests
+    assert request.keep_mask is not None and 0 < float(request.keep_mask.mean()) < 0.2
+    assert request.canonical is not None and np.isfinite(request.canonical).any()
+    head = shows_head(preview.render)[..., 0] > 0
+    assert preview.edited[head].mean(0).argmax() == 1
+    assert same(state_of(pipeline), before)
+    with pytest.raises(ValueError, match="no region 'hat'"):
+        ask(replace(JOB, keep="hat"))
+
+
+def test_motions_are_taken_over_and_those_of_another_head_refused(stage, opened, tmp_path):
+    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.viewer_motions import OWN, Motions
+
+    stage, _ = stage
+    _, pipeline = opened
+    motions = Motions(stage.model, head_assets(pipeline.datamanager.train_dataset.metadata))
+    assert motions.names() == [OWN] and motions.get(OWN) == (None, stage.timeline.frames)
+    own = stage.model.head.motion()
+    own.slice(2, 5).save(tmp_path / "flame_param.npz")
+    motion, frames = motions.get(motions.add(str(tmp_path / "flame_param.npz")))
+    assert frames == 3
+    stage.motion = motion
+    stage.timeline.set_frames(frames, 0.0)
+    for name in ("expr", "jaw_pose"):
+        torch.testing.assert_close(getattr(stage.pose_now(), name), getattr(own, name)[2:3])
+    wide = copy.copy(own.slice(0, 1))
+    object.__setattr__(wide, "expr", torch.ones(1, own.expr.shape[1] + 900))
+    wide.save(tmp_path / "wide.npz")
+    for file, message in (("wide.npz", "coefficients"), ("nothing.npz", "no such file"), ("", "Give a file")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            motions.add(str(tmp_path / file) if file else "")
