@@ -11,9 +11,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+from demo_editor.data import save_npz
+from demo_editor.data import shards as shards  # the same layout of the folder
 from jaxtyping import UInt8
-
-from edit3dgs_ns.files import written_beside
 
 from .captions import HAIR, PLAIN, Facts, looks
 from .settings import Settings
@@ -116,13 +116,7 @@ def _save(path: Path, scenes: list[Scene]) -> None:
     for name in ("mouth_open", "eyes_shut", "smiling"):
         table[name] = np.array([-1 if getattr(f, name) is None else int(getattr(f, name)) for _, f in scenes])
     images = np.stack([pictures for pictures, _ in scenes])
-    with written_beside(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, images=images, looks=np.array(looks()), **table)
-
-
-def shards(folder: Path) -> list[Path]:
-    """The finished shards of a folder, in order."""
-    return sorted(folder.glob("[0-9]*.npz")) if folder.exists() else []
+    save_npz(path, images=images, looks=np.array(looks()), **table)
 
 
 def load(paths: list[Path]) -> tuple[UInt8[np.ndarray, "pictures side side 3"], list[Facts]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
+from demo_editor.embedding import checked
+
+from edit3dgs_ns.files import folder_written_beside
 
 from .model import make_processor
 from .settings import Settings, Workspace
@@ -27,27 +28,12 @@ def export(work: Workspace, settings: Settings, out: Path) -> float:
         ValueError: the folder would be larger than MAX_MEGABYTES.
     """
     tokenizer, model = load_trained(work, settings)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
-    tokenizer.save_pretrained(partial)
-    make_processor(settings).save_pretrained(partial)
-    write_note(partial, NOTE)
-    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6
-    if size > MAX_MEGABYTES:
-        shutil.rmtree(partial)
-        raise ValueError(
-            f"The CLIP has {size:.1f} MB, more than {MAX_MEGABYTES} MB: make the sizes in Settings smaller."
-        )
-    for path in partial.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for the owner alone
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
-    return size
+    with folder_written_beside(out) as partial:
+        model.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+        tokenizer.save_pretrained(partial)
+        make_processor(settings).save_pretrained(partial)
+        write_note(partial, NOTE)
+        return checked(partial, MAX_MEGABYTES, "CLIP")
 
 
 def write_note(folder: Path, note: str, accuracy: float | None = None) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from edit3dgs_ns.files import written_beside
+
 from .settings import EDIT_ORDER, HUES, OPEN_ORDER, Settings
 from .toy import toy_open, toy_scene
 
@@ -128,10 +130,8 @@ def _claim(path: Path) -> bool:
 
 def save_npz(path: Path, **arrays: np.ndarray) -> None:
     """Compressed npz that is either whole or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as stream:
+    with written_beside(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
-    os.replace(partial, path)
 
 
 def shards(folder: Path) -> list[Path]:

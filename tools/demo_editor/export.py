@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 
+from edit3dgs_ns.files import folder_written_beside
+
+from .embedding import checked
 from .models import make_scheduler
 from .settings import EDIT_ORDER, OPEN_ORDER, Settings, Workspace
 from .unet import load_editor
@@ -49,34 +50,19 @@ def export(
     """
     from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS
 
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    build_pipeline(work, settings).to(dtype=torch.float16).save_pretrained(partial, safe_serialization=True)
-    weights = (partial / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
-    info = {
-        "about": ABOUT,
-        "version": hashlib.sha256(weights).hexdigest()[:12],
-        "resolution": settings.resolution,
-        "guidance_scale": guidance,
-        "image_guidance_scale": image_guidance,
-        "steps": steps,
-        "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER}
-        | {key: list(OPEN_EDITS[key].instructions) for key in OPEN_ORDER},
-    }
-    (partial / "edit3dgs.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
-    for path in partial.rglob("*"):
-        # safetensors writes for the owner alone.
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file()) / 1e6
-    if size > MAX_MEGABYTES:
-        shutil.rmtree(partial)
-        raise ValueError(
-            f"The editor has {size:.1f} MB, more than {MAX_MEGABYTES} MB: make the sizes in Settings smaller."
-        )
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
-    return size
+    pipeline = build_pipeline(work, settings).to(dtype=torch.float16)
+    with folder_written_beside(out) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
+        weights = (partial / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+        info = {
+            "about": ABOUT,
+            "version": hashlib.sha256(weights).hexdigest()[:12],
+            "resolution": settings.resolution,
+            "guidance_scale": guidance,
+            "image_guidance_scale": image_guidance,
+            "steps": steps,
+            "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER}
+            | {key: list(OPEN_EDITS[key].instructions) for key in OPEN_ORDER},
+        }
+        (partial / "edit3dgs.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+        return checked(partial, MAX_MEGABYTES, "editor")

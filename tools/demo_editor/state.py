@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from edit3dgs_ns.files import written_beside
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write next to the file, then rename: a kill leaves the old state or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with written_beside(path) as partial:
+        torch.save(state, partial)
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
