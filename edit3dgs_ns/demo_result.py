@@ -12,9 +12,9 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.editing.store import write_atomically
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
 from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
+from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.filming import film
 from edit3dgs_ns.finished_run import FinishedRun, Split, moved_camera
 from edit3dgs_ns.rounds import HISTORY_FILE
@@ -55,7 +55,7 @@ def write_result(demo: Demo, seconds: Mapping[str, float], start: float) -> None
         },
         "seconds": {**seconds, "render": time.monotonic() - start},
     }
-    write_atomically(demo.report, (json.dumps(_rounded(report), indent=2) + "\n").encode())
+    write_durably(demo.report, (json.dumps(_rounded(report), indent=2) + "\n").encode())
 
 
 # ------------------------------------------------------------------------------------------- figures

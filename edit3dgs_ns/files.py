@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -38,3 +39,29 @@ def folder_written_beside(folder: Path) -> Iterator[Path]:
             os.replace(former, folder)
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or not there; one of many that could be made again."""
+    with written_beside(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that under its name there is, even if the power fails, the old content or the new: for what took
+    long to make."""
+    with written_beside(path) as partial, partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Not all systems can open a folder (Windows cannot); there the rename is still atomic."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

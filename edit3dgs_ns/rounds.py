@@ -28,7 +28,8 @@ from edit3dgs_ns.editing.convergence import IN_A_ROW, corrections, has_converged
 from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.editing.key_views import order_around_head
 from edit3dgs_ns.editing.schedule import Batch
-from edit3dgs_ns.editing.store import EditKey, EditStore, write_atomically
+from edit3dgs_ns.editing.store import EditKey, EditStore
+from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.peak_memory import peak_memory_gb
 from edit3dgs_ns.rounds_display import RoundBar, RoundClock, edit_grid, progress_bar
 
@@ -81,7 +82,7 @@ class History:
             "editor": self.editor,
             "batches": self.batches,
         }
-        write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        write_durably(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 class EditRounds:

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.checkpoint_files import CHECKPOINT_FOLDER, CHECKPOINT_NAME
-from edit3dgs_ns.editing.store import write_atomically
-from edit3dgs_ns.files import written_beside
+from edit3dgs_ns.files import write_durably, written_beside
 
 FOLDER = "history"
 _FILE = "history.json"
@@ -275,7 +274,7 @@ class RunHistory:
             "pending": pending,
             "versions": [asdict(version) for version in self._versions],
         }
-        write_atomically(self.folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
+        write_durably(self.folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
 
     def _read(self) -> int | None:
         """Reads history.json; returns the version that a dead process was going back to."""

@@ -17,7 +17,7 @@ from typing import Any
 from rich.markup import escape
 
 from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.editing.store import write_atomically
+from edit3dgs_ns.files import write_durably
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class StepRunner:
         path = self._marker_path(step)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"settings": settings, "seconds": round(seconds, 1), "finished": finished}
-        write_atomically(path, json.dumps(content, indent=2).encode())
+        write_durably(path, json.dumps(content, indent=2).encode())
 
 
 def _duration(seconds: float) -> str:

@@ -82,7 +82,7 @@ def test_a_crash_while_going_back_leaves_a_whole_version(run, tmp_path, monkeypa
     history = RunHistory(run)
     _edit(history, tmp_path, "older", b"older")
     written = 0
-    link, write = run_history._link, run_history.write_atomically
+    link, write = run_history._link, run_history.write_durably
 
     def count(do):
         def counted(*args):
@@ -95,7 +95,7 @@ def test_a_crash_while_going_back_leaves_a_whole_version(run, tmp_path, monkeypa
         return counted
 
     monkeypatch.setattr(run_history, "_link", count(link))
-    monkeypatch.setattr(run_history, "write_atomically", count(write))
+    monkeypatch.setattr(run_history, "write_durably", count(write))
     with contextlib.suppress(KeyboardInterrupt):
         history.go_back(0)
     assert written == min(survives, 3), "a pending note, the checkpoint, the history"

@@ -146,12 +146,12 @@ def in_order(rows: dict[str, Any]) -> dict[str, Any]:
 
 def write_rows(path: Path, rows: dict[str, Any]) -> None:
     """All rows, and the share that fine-tuning recovers."""
-    from edit3dgs_ns.editing.store import write_atomically
+    from edit3dgs_ns.files import write_durably
 
     ordered = in_order(rows)
     content = {"rows": ordered, "recovered_share_of_psnr": recovered_share(ordered)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_durably(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera, arc_cameras, arc_indices
-from edit3dgs_ns.capture.layout import SPLITS, frame_entry, png_bytes, transforms_text, write_atomically
+from edit3dgs_ns.capture.layout import SPLITS, frame_entry, png_bytes, transforms_text
+from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.model import axis_angle_to_matrix
 from edit3dgs_ns.splats.binding import local_to_world
 from edit3dgs_ns.splats.ply import BoundGaussians

@@ -6,7 +6,6 @@ import io
 import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,8 @@ from PIL import Image
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera
 from edit3dgs_ns.capture.identity import Identity
 from edit3dgs_ns.capture.scene import Frame
-from edit3dgs_ns.files import written_beside
 
 SPLITS = ("train", "val", "test")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or not there."""
-    with written_beside(path) as partial:
-        partial.write_bytes(data)
 
 
 def png_bytes(image: np.ndarray) -> bytes:

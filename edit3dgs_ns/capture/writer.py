@@ -29,11 +29,11 @@ from edit3dgs_ns.capture.layout import (
     png_bytes,
     split_of,
     transforms_text,
-    write_atomically,
 )
 from edit3dgs_ns.capture.motion import SEQUENCES
 from edit3dgs_ns.capture.replay import Replay, folder_name
 from edit3dgs_ns.capture.settings import SETTINGS_FILE, CaptureSettings, read_settings, settings_text
+from edit3dgs_ns.files import write_atomically
 
 KINDS = ("images", "fg_masks", "labels")
 SMALL_JOB = 64 * 128 * 128

@@ -24,7 +24,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from edit3dgs_ns.editing.store import settings_hash, write_atomically
+from edit3dgs_ns.editing.store import settings_hash
+from edit3dgs_ns.files import write_durably
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +92,11 @@ class MaskCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "settings.json"
         if not settings.is_file():
-            write_atomically(settings, (json.dumps(self._settings, indent=1, sort_keys=True) + "\n").encode())
+            write_durably(settings, (json.dumps(self._settings, indent=1, sort_keys=True) + "\n").encode())
         text, buffer = PngInfo(), io.BytesIO()
         text.add_text(_BOXES, json.dumps([asdict(box) for box in found.boxes]))
         Image.fromarray(found.mask).save(buffer, format="PNG", pnginfo=text)
-        write_atomically(self._path(image), buffer.getvalue())
+        write_durably(self._path(image), buffer.getvalue())
 
     def _path(self, image: UInt8[np.ndarray, "height width 3"]) -> Path:
         return self.folder / f"{image_key(image)}.png"

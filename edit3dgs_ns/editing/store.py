@@ -11,12 +11,10 @@ Files appear under their names complete: they are written beside, flushed to the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +24,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+
+from edit3dgs_ns.files import write_durably
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ class EditStore:
             "view": key.view,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-        write_atomically(self._path(key, "png"), data)
-        write_atomically(self._path(key, "json"), _to_json(entry))
+        write_durably(self._path(key, "png"), data)
+        write_durably(self._path(key, "json"), _to_json(entry))
         self._records[key] = entry
 
     def get(self, key: EditKey) -> UInt8[np.ndarray, "height width 3"]:
@@ -147,7 +147,7 @@ class EditStore:
         new = [key for key in sorted(other._records) if key not in self]
         for key in new:
             for ending in ("png", "json"):
-                write_atomically(self._path(key, ending), other._path(key, ending).read_bytes())
+                write_durably(self._path(key, ending), other._path(key, ending).read_bytes())
             self._records[key] = other.record(key)
         return len(new)
 
@@ -159,9 +159,7 @@ class EditStore:
     def _check_manifest(self) -> None:
         path = self.folder / _MANIFEST
         if not path.is_file():
-            write_atomically(
-                path, _to_json({"hash": settings_hash(self.settings), "settings": self.settings})
-            )
+            write_durably(path, _to_json({"hash": settings_hash(self.settings), "settings": self.settings}))
             return
         stored = _read_object(path).get("settings", {})
         if stored != self.settings:
@@ -211,29 +209,6 @@ class EditStore:
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """A short name for a set of settings, the same whatever their order."""
     return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that under its name there is, whenever the machine stops, the old content or the
-    new."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Not all systems can open a folder (Windows cannot); there the rename is still
-    atomic."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.editing.store import write_atomically
+from edit3dgs_ns.files import write_durably
 
 SPLITS = ("train", "val", "test")
 _PICTURES = {"file_path": "images", "fg_mask_path": "fg_masks"}
@@ -67,14 +67,14 @@ def write_noisy_capture(
             if source not in written:
                 written[source] = f"flame_param/{len(written):05d}.npz"
                 values = perturbed(_read(source), rng, degrees, expression)
-                write_atomically(out / written[source], _npz(values))
+                write_durably(out / written[source], _npz(values))
             frame["flame_param_path"] = written[source]
             for key, folder in _PICTURES.items():
                 frame[key] = _link(capture / frame[key], out, folder)
-        write_atomically(out / f"transforms_{split}.json", json.dumps(content).encode())
+        write_durably(out / f"transforms_{split}.json", json.dumps(content).encode())
     canonical = capture / "canonical_flame_param.npz"
     if canonical.is_file():
-        write_atomically(out / canonical.name, canonical.read_bytes())
+        write_durably(out / canonical.name, canonical.read_bytes())
     return out
 
 
