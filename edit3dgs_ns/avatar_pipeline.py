@@ -11,7 +11,9 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
+from edit3dgs_ns.backgrounds import STATE
 from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
+from edit3dgs_ns.splats.world_splats import Backdrop
 
 TASKS = {"novel_view": "val", "self_reenactment": "test"}
 """What a split of a capture measures: the held-out camera, and the sequence not trained on."""
@@ -41,13 +43,24 @@ class AvatarPipeline(VanillaPipeline):
         self, config: AvatarPipelineConfig, device: str, test_mode: Any = "val", *args: Any, **kwargs: Any
     ):
         super().__init__(config, device, test_mode, *args, **kwargs)
-        # `ns-render camera-path` (and `dataset`, whose cameras have times): the viewer, which has none, is in mode "test".
-        self.model.needs_camera_times = test_mode == "inference" and self.model.head.num_timesteps > 1
+        self._ask_for_times()
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint."""
         self._plays = loaded_state.get(PLAYS)
         super().load_pipeline(loaded_state, step)
+        if (backdrop := loaded_state.get(STATE)) is not None:
+            self.model.backdrop = Backdrop.from_state(backdrop).to(self.device)
+        self._ask_for_times()
+
+    @property
+    def plays(self) -> str | None:
+        """What the run shows instead of its capture; None for an avatar's own run."""
+        return self._plays
+
+    def _ask_for_times(self) -> None:
+        # `ns-render camera-path` (and `dataset`, whose cameras have times): the viewer, which has none, is in mode "test".
+        self.model.needs_camera_times = self.test_mode == "inference" and self.model.head.num_timesteps > 1
 
     def get_average_eval_image_metrics(
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False

@@ -58,7 +58,8 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"{option} {path} cannot be read ({type(error).__name__}: {str(error)[:200]}). It is damaged, or holds "
@@ -67,6 +68,15 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Mapping):
         raise ValueError(f"{option} {path} is no checkpoint of a Nerfstudio run: it has no 'pipeline'.")
     return content
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a number of NumPy is made of in a pickle: Nerfstudio's schedulers leave such learning rates in the checkpoints of its
+    own methods."""
+    import numpy as np
+    from numpy.core import multiarray
+
+    return [multiarray.scalar, np.dtype, type(np.dtype(np.float64))]  # type: ignore[attr-defined]
 
 
 def model_state(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from types import TracebackType
 import tyro
 
 from edit3dgs_ns.avatar_commands import export_command, import_command
+from edit3dgs_ns.derive_command import derive_command
 from edit3dgs_ns.evaluate_command import evaluate_command
 from edit3dgs_ns.film_commands import interpolate_command, orbit_command, reenact_command
 from edit3dgs_ns.history_command import history_command
@@ -123,6 +124,7 @@ app.command(name="evaluate")(evaluate_command)
 app.command(name="reenact")(reenact_command)
 app.command(name="orbit")(orbit_command)
 app.command(name="interpolate")(interpolate_command)
+app.command(name="derive")(derive_command)
 app.command(name="history")(history_command)
 
 

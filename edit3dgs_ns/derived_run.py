@@ -1,4 +1,4 @@
-"""A run that plays another motion: configuration and checkpoint of an avatar, with the poses exchanged.
+"""A run that plays another motion, or stands in a scene: configuration and checkpoint of an avatar, with the poses exchanged.
 
 Every `ns-*` command takes it like the run that it comes from: `ns-viewer`, `ns-render camera-path|dataset`, `ns-export`. A time in
 [0, 1] is a place on the motion in it. It is for showing, not for training: it has no optimizers.
@@ -17,10 +17,12 @@ import torch
 import yaml
 
 from edit3dgs_ns.avatar_pipeline import PLAYS
+from edit3dgs_ns.backgrounds import STATE
 from edit3dgs_ns.checkpoint_files import CHECKPOINT_FOLDER, find_checkpoint, read_checkpoint
 from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.splats.rig import POSE_PARAMETERS
+from edit3dgs_ns.splats.world_splats import Backdrop
 
 MARKER = "reenactment.json"
 """Says what is played; a folder without it was not made here and is left alone."""
@@ -45,15 +47,20 @@ def derived_folder(load_config: Path, name: str) -> Path:
 
 
 def write_derived_run(
-    load_config: Path, folder: Path, motion: FlameMotion, record: Mapping[str, Any]
+    load_config: Path,
+    folder: Path,
+    motion: FlameMotion | None,
+    record: Mapping[str, Any],
+    backdrop: Backdrop | None = None,
 ) -> Path:
     """Writes the run; one that is there is replaced as a whole.
 
     Args:
         load_config: the avatar's config.yml.
         folder: from `derived_folder`.
-        motion: on the avatar's head (see `flame.retarget`).
+        motion: on the avatar's head (see `flame.retarget`); None for its own.
         record: JSON values that say what is played; "motion" names it.
+        backdrop: the scene that it stands in, kept in the run's checkpoint; None for what the avatar's run has.
 
     Returns:
         Its config.yml.
@@ -63,12 +70,17 @@ def write_derived_run(
     """
     checkpoint = find_checkpoint(load_config, "--load-config", _RUN)
     content = read_checkpoint(checkpoint, "--load-config")
+    require_avatar(content, checkpoint)
+    if backdrop is not None:
+        record = {**record, "background": backdrop.source}
     with folder_written_beside(folder) as unfinished:
         (unfinished / "config.yml").write_text(_config(load_config, folder), encoding="utf-8")
         models = unfinished / CHECKPOINT_FOLDER
         models.mkdir()
         empty: dict[str, Any] = {"optimizers": {}, "schedulers": {}, "scalers": {}}
-        pipeline = _with_motion(content["pipeline"], motion, checkpoint) | {PLAYS: str(record["motion"])}
+        pipeline = _with_motion(content["pipeline"], motion) | {PLAYS: str(record["motion"])}
+        if backdrop is not None:
+            pipeline[STATE] = backdrop.state()
         state = {"step": content["step"], "pipeline": pipeline}
         torch.save(state | empty, models / checkpoint.name)
         for name in _COPIED:
@@ -96,11 +108,19 @@ def _config(load_config: Path, folder: Path) -> str:
     return str(yaml.dump(config))
 
 
-def _with_motion(state: Mapping[str, Any], motion: FlameMotion, checkpoint: Path) -> dict[str, Any]:
+def require_avatar(content: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raises a ValueError for a checkpoint without a head that moves."""
+    if any(len(_keys(content["pipeline"], name)) != 1 for name in POSE_PARAMETERS):
+        raise ValueError(f"--load-config {checkpoint} holds no rigged avatar. Expected {_RUN}.")
+
+
+def _with_motion(state: Mapping[str, Any], motion: FlameMotion | None) -> dict[str, Any]:
     changed = dict(state)
-    for name in POSE_PARAMETERS:
-        keys = [key for key in state if key.endswith(f"head.pose.{name}")]
-        if len(keys) != 1:
-            raise ValueError(f"--load-config {checkpoint} holds no rigged avatar. Expected {_RUN}.")
-        changed[keys[0]] = getattr(motion, name).detach().cpu().float().contiguous()
+    for name in POSE_PARAMETERS if motion is not None else ():
+        (key,) = _keys(state, name)
+        changed[key] = getattr(motion, name).detach().cpu().float().contiguous()
     return changed
+
+
+def _keys(state: Mapping[str, Any], name: str) -> list[str]:
+    return [key for key in state if key.endswith(f"head.pose.{name}")]

@@ -102,7 +102,7 @@ def _quality(configs: tuple[Path, ...], max_frames: int) -> int:
     table = Table(title="Quality against the capture", title_justify="left")
     for name in ("", *run_names([path.parent for path in files])):
         table.add_column(name, justify="right" if name else "left")
-    found = [quality_of(FinishedRun(path), max_frames) for path in files]
+    found = [quality_of(FinishedRun.of_capture(path), max_frames) for path in files]
     for key, title in SETTINGS.items():
         for name in ("psnr", "ssim", "lpips"):
             cells = [shown(METRICS[name], Figure(quality.get(key, {}).get(name))) for quality in found]

@@ -129,7 +129,7 @@ class OpenRuns:
 
         key = checkpoint or config
         if key not in self._open:
-            run = FinishedRun(config)
+            run = FinishedRun.of_capture(config)
             if checkpoint is not None and checkpoint != find_checkpoint(config, "--base", _BASE):
                 run.pipeline.model.load_state_dict(model_state(read_checkpoint(checkpoint, "--base")))
             run.pipeline.model.requires_grad_(False)

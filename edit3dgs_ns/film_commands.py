@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from edit3dgs_ns.scene_options import SceneOptions
 
 if TYPE_CHECKING:
     from edit3dgs_ns.finished_run import FinishedRun
     from edit3dgs_ns.takes import Take
+
+InScene = Annotated[SceneOptions, tyro.conf.arg(name="")]
+"""Options without a prefix: --background, --background-transform."""
+NO_SCENE = SceneOptions()
 
 
 def reenact_command(
@@ -27,6 +35,7 @@ def reenact_command(
     scale: float = 1.0,
     driver: bool = True,
     beside: Path | None = None,
+    scene: InScene = NO_SCENE,
     run_name: str | None = None,
 ) -> int:
     """Drive an avatar by somebody's motion: a video, and a run that plays it in ns-viewer and ns-render.
@@ -53,6 +62,7 @@ def reenact_command(
         scale: Pixels a side, relative to the cameras'.
         driver: The driver's own pictures stand at the left, where there are any; --no-driver leaves them out.
         beside: config.yml of another avatar to show beside: the one before the edit, for example.
+        scene: The scene around the avatar.
         run_name: End of the new run's name. Default: the motion's.
     """
     from edit3dgs_ns.console import CONSOLE
@@ -67,6 +77,7 @@ def reenact_command(
         scale=scale,
         show_driver=driver,
         beside=beside,
+        scene=scene,
     )
     config, notes = reenact(load_config, motion, output, settings, run_name)
     for note in notes:
@@ -86,6 +97,7 @@ def orbit_command(
     degrees: float | None = None,
     time: float | None = None,
     scale: float = 1.0,
+    scene: InScene = NO_SCENE,
 ) -> int:
     """Film the avatar from all sides that its capture shows, while it goes through its motion.
 
@@ -98,6 +110,7 @@ def orbit_command(
             stand; behind them the avatar has learnt nothing.
         time: Stand still at this place on the motion, from 0 (start) to 1 (end).
         scale: Pixels a side, relative to the capture's.
+        scene: The scene around the avatar.
     """
     from edit3dgs_ns.reenactment import check_video_path
 
@@ -109,10 +122,9 @@ def orbit_command(
     check_video_path(output)
     import numpy as np
 
-    from edit3dgs_ns.finished_run import FinishedRun
     from edit3dgs_ns.takes import turntable
 
-    run = FinishedRun(load_config)
+    run = _open(load_config, scene)
     count = max(2, round(seconds * fps))
     times = np.linspace(0, 1, count) if time is None else np.full(count, time)
     _film(output, run, turntable(run, times, degrees).scaled(scale), fps)
@@ -127,6 +139,7 @@ def interpolate_command(
     steps: int = 10,
     fps: float = 25.0,
     scale: float = 1.0,
+    scene: InScene = NO_SCENE,
 ) -> int:
     """Film the avatar from image to image of a split, through places and times alike.
 
@@ -139,18 +152,30 @@ def interpolate_command(
         steps: Frames from each image to the next.
         fps: Frames per second.
         scale: Pixels a side, relative to the capture's.
+        scene: The scene around the avatar.
     """
     from edit3dgs_ns.reenactment import check_video_path
 
     if not 0 < fps < float("inf"):
         raise ValueError(f"--fps {fps}: expected a positive number.")
     check_video_path(output)
-    from edit3dgs_ns.finished_run import FinishedRun
     from edit3dgs_ns.takes import between
 
-    run = FinishedRun(load_config)
+    run = _open(load_config, scene)
     _film(output, run, between(run.split(split).cameras, steps).scaled(scale), fps)
     return 0
+
+
+def _open(load_config: Path, scene: SceneOptions) -> FinishedRun:
+    from edit3dgs_ns.backgrounds import read_background
+    from edit3dgs_ns.console import CONSOLE
+    from edit3dgs_ns.finished_run import FinishedRun
+
+    backdrop = read_background(scene)
+    run = FinishedRun(load_config)
+    for note in run.stand_before(backdrop):
+        CONSOLE.print(note, highlight=False, soft_wrap=True, markup=False)
+    return run
 
 
 def _film(output: Path, run: FinishedRun, take: Take, fps: float) -> None:

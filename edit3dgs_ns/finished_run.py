@@ -17,12 +17,14 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 
+from edit3dgs_ns.backgrounds import drawn_otherwise
 from edit3dgs_ns.datamanager import AvatarDatamanager
 from edit3dgs_ns.dataset import AvatarDataset
 
 if TYPE_CHECKING:
     from edit3dgs_ns.flame.assets import FlameAssets
     from edit3dgs_ns.flame.motion import FlameMotion
+    from edit3dgs_ns.splats.world_splats import Backdrop
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,21 @@ class FinishedRun:
         self.pipeline: Any = pipeline
         self._splits: dict[str, Split] = {}
 
+    @classmethod
+    def of_capture(cls, config_path: Path) -> FinishedRun:
+        """A run that can be compared with its capture.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no such file, or the run shows another motion, moment or scene.
+        """
+        run = cls(config_path)
+        if run.pipeline.plays is not None:
+            raise ValueError(
+                f"{config_path} shows {run.pipeline.plays}: no captured image does, so there is nothing to compare with. Give the "
+                "run of the avatar itself; reenactment.json in this run's folder names it."
+            )
+        return run
+
     @property
     def motion(self) -> Any:
         """The FlameMotion of the capture, all timesteps."""
@@ -114,6 +131,24 @@ class FinishedRun:
     def play(self, motion: FlameMotion) -> None:
         """Move by another motion from now on: times are places on it. The avatar stays who it is (see `flame.retarget`)."""
         self.pipeline.model.head.set_motion(motion)
+
+    @property
+    def backdrop(self) -> Backdrop | None:
+        """The scene that is drawn with the avatar."""
+        return self.pipeline.model.backdrop
+
+    def stand_before(self, backdrop: Backdrop | None) -> tuple[str, ...]:
+        """Draw this scene with the avatar from now on; None leaves what the run has.
+
+        Returns:
+            What to tell the user.
+        """
+        if backdrop is None:
+            return ()
+        model = self.pipeline.model
+        model.backdrop = backdrop.to(model.device)
+        note = drawn_otherwise(backdrop, model.config.rasterize_mode)
+        return () if note is None else (note,)
 
     def split(self, name: str) -> Split:
         """Images of `train`, `val` (held-out camera) or `test` (unseen sequence)."""
@@ -141,9 +176,10 @@ class FinishedRun:
 
 @torch.no_grad()
 def colours(model: Any, cameras: Cameras) -> Float[np.ndarray, "views height width 3"]:
-    """What cameras of one size and one time see of a model's avatar, on white, in [0, 1]."""
+    """What cameras of one size and one time see of a model's avatar and its background, on white, in [0, 1]."""
     time = None if cameras.times is None else float(cameras.times.flatten()[0])
-    return model.draw_shown(cameras.to(model.device), *model.shown_at(time)).cpu().numpy()
+    shown = model.draw_shown(cameras.to(model.device), *model.shown_at(time), scene=model.scene())
+    return shown.cpu().numpy()
 
 
 def moved_camera(

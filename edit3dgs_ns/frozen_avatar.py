@@ -29,6 +29,7 @@ def frozen_avatar(
         (model.optimizers, {}),
         (model.info, {}),
         (model._shown, None),
+        (model.backdrop, None),
         (model.strategy_state, {}),
         (model._image_loss, None),
         (model.controls, AvatarControls()),

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.optimizers import Optimizers
@@ -29,6 +29,8 @@ from edit3dgs_ns.model_setup import (
     initial_look,
     refuse_unsupported,
     refuse_untimed,
+    shared_size,
+    shared_time,
     take_over_look,
     tracked_head,
     training_timesteps,
@@ -36,6 +38,7 @@ from edit3dgs_ns.model_setup import (
 from edit3dgs_ns.splats import losses
 from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, local_to_world, triangle_frames
 from edit3dgs_ns.splats.views import viewmats_from_c2w
+from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
 from edit3dgs_ns.viewer import AvatarControls
 
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
@@ -87,6 +90,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self._lpips = LazyLpips()
         self._image_loss: Callable[[Tensor, Tensor], Tensor] | None = None
         self._shown: tuple[WorldGaussians, Tensor] | None = None
+        self.backdrop: Backdrop | None = None
         self.controls = AvatarControls()
         self.strategy = self._make_strategy()
         self._start_strategy()
@@ -165,6 +169,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         (face_sizes,) = state["face_sizes"]
         self.strategy_state = state | {"binding": self.binding, "face_sizes": (fn(face_sizes),)}
         self._shown = None
+        self.backdrop = None if self.backdrop is None else self.backdrop.to(self.device)
         return self
 
     def update_to_step(self, step: int) -> None:
@@ -258,17 +263,24 @@ class RiggedSplatfactoModel(SplatfactoModel):
         return local_to_world(means, params["quats"], params["scales"], self.binding, frames), colors
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
-        """What a camera sees; in the viewer's window, with all that its controls say."""
+        """What a camera sees, the run's background included; in the viewer's window, with all that its controls say."""
         self.set_crop(obb_box)
         seen = self.controls.outputs(camera.to(self.device))
-        return self.get_outputs(camera.to(self.device)) if seen is None else seen
+        return self.get_outputs(camera.to(self.device), scene=self.scene()) if seen is None else seen
 
-    def get_outputs(self, camera: Cameras, pose: FlamePose | None = None) -> dict[str, Any]:  # type: ignore[override]
+    def scene(self) -> WorldSplats | None:
+        """The background, where it stands; None if the run has none."""
+        return None if self.backdrop is None else self.backdrop.placed
+
+    def get_outputs(  # type: ignore[override]
+        self, camera: Cameras, pose: FlamePose | None = None, scene: WorldSplats | None = None
+    ) -> dict[str, Any]:
         """Renders cameras that share one time.
 
         Args:
             camera: the cameras.
             pose: one frame, shown instead of what the motion has at the cameras' time.
+            scene: drawn with the avatar, in one pass.
 
         Returns:
             rgb (height, width, 3) and accumulation (height, width, 1) in [0, 1], and outside training depth (height, width, 1) in
@@ -279,14 +291,15 @@ class RiggedSplatfactoModel(SplatfactoModel):
         """
         camera = camera.reshape((1,)) if camera.ndim == 0 else camera
         refuse_untimed(camera, self.needs_camera_times)
-        width, height = _shared_size(camera)
-        gaussians, colors = self.shown_at(_shared_time(camera)) if pose is None else self.shown_in(pose)
-        keep = None
+        width, height = shared_size(camera)
+        gaussians, colors = self.shown_at(shared_time(camera)) if pose is None else self.shown_in(pose)
+        splats = self._with_scene(gaussians, colors, scene)
         if not self.training:
             self._shown = gaussians, colors
-            keep = self._inside_crop(gaussians)
+            if self.crop_box is not None:
+                splats = splats.selected(self.crop_box.within(splats.gaussians.means).squeeze())
         background = torch.ones(3, device=self.device) if self.training else self._get_background_color()
-        render, alpha = self._rasterize(camera, gaussians, colors, keep, width, height, background)
+        render, alpha = self._rasterize(camera, splats, width, height, background)
         if self.training:
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
@@ -303,20 +316,32 @@ class RiggedSplatfactoModel(SplatfactoModel):
         return self.draw_shown(camera, *self.shown_in(pose))[0]
 
     def draw_shown(
-        self, camera: Cameras, gaussians: WorldGaussians, colors: Float[Tensor, "gaussians bases 3"]
-    ) -> Float[Tensor, "views height width 3"]:
-        """What cameras of one size see of what `shown_at` or `shown_in` gave, on white."""
-        width, height = _shared_size(camera)
-        background = torch.ones(3, device=self.device)
-        render, _ = self._rasterize(camera, gaussians, colors, None, width, height, background, depth=False)
-        return render.clamp(0, 1)
-
-    def _rasterize(
         self,
         camera: Cameras,
         gaussians: WorldGaussians,
         colors: Float[Tensor, "gaussians bases 3"],
-        keep: Bool[Tensor, " gaussians"] | None,
+        scene: WorldSplats | None = None,
+    ) -> Float[Tensor, "views height width 3"]:
+        """What cameras of one size see of what `shown_at` or `shown_in` gave, and of a scene around it, on white."""
+        width, height = shared_size(camera)
+        background = torch.ones(3, device=self.device)
+        splats = self._with_scene(gaussians, colors, scene)
+        render, _ = self._rasterize(camera, splats, width, height, background, depth=False)
+        return render.clamp(0, 1)
+
+    def _with_scene(
+        self,
+        gaussians: WorldGaussians,
+        colors: Float[Tensor, "gaussians bases 3"],
+        scene: WorldSplats | None,
+    ) -> WorldSplats:
+        opacities = torch.sigmoid(self.gauss_params["opacities"][:, 0])
+        return WorldSplats(gaussians, opacities, colors).joined(scene)
+
+    def _rasterize(
+        self,
+        camera: Cameras,
+        splats: WorldSplats,
         width: int,
         height: int,
         background: Float[Tensor, " 3"],
@@ -324,27 +349,19 @@ class RiggedSplatfactoModel(SplatfactoModel):
     ) -> tuple[Tensor, Tensor]:
         from edit3dgs_ns.splats.rasterize import rasterize
 
-        kept = slice(None) if keep is None else keep
         render, alpha, self.info = rasterize(
-            gaussians.means[kept],
-            gaussians.quats[kept],
-            gaussians.scales[kept],
-            torch.sigmoid(self.gauss_params["opacities"][:, 0])[kept],
-            colors[kept],
+            *splats.tensors,
             viewmats_from_c2w(camera.camera_to_worlds.to(self.device)),
             camera.get_intrinsics_matrices().to(self.device),
             width,
             height,
-            sh_degree=int(self.sh_degree_reached),
+            sh_degree=splats.sh_degree,
             backgrounds=background.expand(len(camera), 3),
             render_mode="RGB+ED" if depth and not self.training else "RGB",
             rasterize_mode=self.config.rasterize_mode,
             absgrad=self.config.use_absgrad and self.training,
         )
         return render, alpha
-
-    def _inside_crop(self, gaussians: WorldGaussians) -> Bool[Tensor, " gaussians"] | None:
-        return None if self.crop_box is None else self.crop_box.within(gaussians.means).squeeze()
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -407,19 +424,3 @@ class RiggedSplatfactoModel(SplatfactoModel):
 
 def _views(image: Tensor) -> Float[Tensor, "views height width 3"]:
     return image if image.ndim == 4 else image[None]
-
-
-def _shared_time(camera: Cameras) -> float | None:
-    if camera.times is None:
-        return None
-    times = camera.times.flatten()
-    if float(times.max() - times.min()) > 1e-6:
-        raise ValueError(f"Cameras rendered together must share one time, found {times.tolist()}.")
-    return float(times[0])
-
-
-def _shared_size(camera: Cameras) -> tuple[int, int]:
-    sizes = {(int(w), int(h)) for w, h in zip(camera.width.flatten(), camera.height.flatten(), strict=True)}
-    if len(sizes) != 1:
-        raise ValueError(f"Cameras rendered together must share one image size, found {sorted(sizes)}.")
-    return sizes.pop()

@@ -1,4 +1,4 @@
-"""What an avatar starts from: the tracked head of the data, one Gaussian on every face; and what it refuses to start from."""
+"""What an avatar starts from: the tracked head of the data, one Gaussian on every face; and what it refuses."""
 
 from __future__ import annotations
 
@@ -41,6 +41,24 @@ def refuse_untimed(camera: Cameras, needed: bool) -> None:
             "Save the path in ns-viewer's Render panel, or add to each of its cameras a place on the motion, from 0 to 1. "
             "`edit3dgs orbit` and `edit3dgs reenact` make videos that need no path."
         )
+
+
+def shared_time(camera: Cameras) -> float | None:
+    """The place on the motion that cameras have in common; a ValueError if they have different ones."""
+    if camera.times is None:
+        return None
+    times = camera.times.flatten()
+    if float(times.max() - times.min()) > 1e-6:
+        raise ValueError(f"Cameras rendered together must share one time, found {times.tolist()}.")
+    return float(times[0])
+
+
+def shared_size(camera: Cameras) -> tuple[int, int]:
+    """Width and height that cameras have in common; a ValueError if they have different ones."""
+    sizes = {(int(w), int(h)) for w, h in zip(camera.width.flatten(), camera.height.flatten(), strict=True)}
+    if len(sizes) != 1:
+        raise ValueError(f"Cameras rendered together must share one image size, found {sorted(sizes)}.")
+    return sizes.pop()
 
 
 def tracked_head(metadata: Mapping[str, Any]) -> TrackedHead:

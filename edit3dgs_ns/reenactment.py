@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from rich.progress import Progress
 
+from edit3dgs_ns.backgrounds import read_background
 from edit3dgs_ns.capture.driver import Driver, DriverPictures, Part, read_driver
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.derived_run import derived_folder, write_derived_run
@@ -18,6 +19,7 @@ from edit3dgs_ns.filming import film
 from edit3dgs_ns.finished_run import FinishedRun
 from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
+from edit3dgs_ns.scene_options import SceneOptions
 from edit3dgs_ns.takes import Take, choose_take, path_fps
 
 USUAL_FPS = 25.0
@@ -52,6 +54,8 @@ class ReenactmentSettings:
     """Pixels a side, relative to the cameras'."""
     show_driver: bool = True
     """The driver's pictures at the left, where there are any."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    """Drawn with the avatar."""
     beside: Path | None = None
     """config.yml of another avatar, which does the same between the driver and the avatar: the one before the edit, for example."""
 
@@ -94,7 +98,9 @@ def reenact(
     """
     settings = settings or ReenactmentSettings()
     _check_paths(load_config, motion, output, settings)
+    backdrop = read_background(settings.scene)
     run = FinishedRun(load_config)
+    said = run.stand_before(backdrop)
     driver = read_driver(motion, run.head, settings.part)
     part = "" if settings.part == "all" else f"_{settings.part}"
     folder = derived_folder(load_config, driver.name + part if run_name is None else run_name)
@@ -105,10 +111,12 @@ def reenact(
     pictures = driver.pictures if settings.show_driver else None
     if pictures is not None:
         pictures[0]  # one that cannot be read is noticed before anything is rendered
-    notes = (*driver.recorded.notes, *notes)
+    notes = (*driver.recorded.notes, *notes, *said)
     record: dict[str, Any] = {"motion": str(driver.recorded.source), "frames": len(played), "notes": notes}
     others = [] if settings.beside is None else [_other(settings.beside, driver, settings.retarget)]
-    config = write_derived_run(load_config, folder, played, {**record, **asdict(settings.retarget)})
+    for other in others:
+        other.stand_before(run.backdrop)
+    config = write_derived_run(load_config, folder, played, {**record, **asdict(settings.retarget)}, backdrop)
     run.play(played)
     names = [_title(path) for path in (settings.beside, load_config) if path is not None]
     titles = ([] if pictures is None else ["driver"]) + (names if len(names) > 1 else ["avatar"])

@@ -129,7 +129,7 @@ def turntable(run: FinishedRun, times: Float[np.ndarray, " frames"], degrees: fl
     """
     front, target = front_camera(run), head_centre(run)
     start = pose_matrices(front)[0]
-    degrees = _seen_degrees(run, start, target) if degrees is None else degrees
+    degrees = seen_degrees(run, start, target) if degrees is None else degrees
     if not (math.isfinite(degrees) and 1 <= degrees <= 360):
         raise ValueError(f"--degrees {degrees}: expected an angle from 1 to 360.")
     if degrees == 360:
@@ -137,9 +137,7 @@ def turntable(run: FinishedRun, times: Float[np.ndarray, " frames"], degrees: fl
     return moving(front, sway(start, target, len(times), math.radians(degrees / 2)), times)
 
 
-def _seen_degrees(
-    run: FinishedRun, start: Float[np.ndarray, "4 4"], target: Float[np.ndarray, " 3"]
-) -> float:
+def seen_degrees(run: FinishedRun, start: Float[np.ndarray, "4 4"], target: Float[np.ndarray, " 3"]) -> float:
     """The angle about the vertical axis that the training cameras cover on both sides of `start`."""
     offsets = pose_matrices(run.split("train").cameras)[:, :3, 3] - target
     azimuth = np.arctan2(offsets[:, 0], offsets[:, 2])

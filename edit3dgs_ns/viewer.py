@@ -7,7 +7,7 @@ asks it for every picture of the viewer's window, and of nothing else.
     viewer.py             this: the way in
     viewer_desk.py        puts everything below together
     viewer_stage.py       what the window shows: viewer_timeline, viewer_pose, viewer_layers, viewer_compare
-    viewer_panel.py       tabs Move and Look; viewer_edit_panel.py: tab Edit
+    viewer_panel.py       tabs Move and Look; viewer_background.py: the scene in Look; viewer_edit_panel.py: tab Edit
     viewer_worker.py      previews and edits in a thread of their own, by edit_session.py and edit_preview.py
 """
 

@@ -16,6 +16,7 @@ import viser
 from edit3dgs_ns.edit_job import standard_options
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.model_setup import head_assets
+from edit3dgs_ns.viewer_background import BackgroundPanel
 from edit3dgs_ns.viewer_camera import Standpoint
 from edit3dgs_ns.viewer_edit_panel import EditPanel
 from edit3dgs_ns.viewer_editing import Editing
@@ -65,6 +66,7 @@ class Desk:
                 head.pose["expr"].detach().cpu(), head.flame.exprdirs.cpu(), assets.expression_names
             ),
             timeline=Timeline(head.num_timesteps),
+            backdrop=model.backdrop,
         )
         self._editing = Editing(controls, viewer, self.stage, regions, self.redraw)
         self._build(viewer.viser_server, sorted(regions), assets)
@@ -88,6 +90,7 @@ class Desk:
             self._move = MovePanel(server, self.stage, Motions(self.stage.model, head), self.redraw)
         with tabs.add_tab("Look", viser.Icon.EYE):
             LookPanel(server, self.stage, self.redraw)
+            BackgroundPanel(server, self.stage, self._viewer.log_filename.parent, self.redraw)
         with tabs.add_tab("Edit", viser.Icon.WAND):
             panel = EditPanel(
                 server,

@@ -92,6 +92,8 @@ class Editing:
         """See `Actions`."""
         if self._training():
             return _TRAINING
+        if (shown := getattr(self._pipeline, "plays", None)) is not None:
+            return f"This run shows {shown}: edit the avatar in its own run, which reenactment.json in this run's folder names."
         if not job.prompt:
             return "Write a sentence first."
         return "" if self._worker.edit(lambda: self._open_session(job)) else _BUSY

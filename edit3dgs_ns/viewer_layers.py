@@ -18,11 +18,13 @@ from torch import Tensor
 
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.model import RiggedSplatfactoModel
-from edit3dgs_ns.splats.binding import WorldGaussians, local_to_world, triangle_frames
+from edit3dgs_ns.splats.binding import local_to_world, triangle_frames
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.rig_maps import Cameras as MapCameras
 from edit3dgs_ns.splats.rig_maps import Surface, canonical_maps, mesh_surface, region_shares
+from edit3dgs_ns.splats.spherical_harmonics import plain_colors
 from edit3dgs_ns.splats.views import viewmats_from_c2w
+from edit3dgs_ns.splats.world_splats import WorldSplats
 
 CLAY = (0.72, 0.74, 0.78)
 """Colour of the mesh."""
@@ -58,7 +60,11 @@ class Palette:
 
 @torch.no_grad()
 def draw_mesh(
-    model: RiggedSplatfactoModel, camera: Cameras, pose: FlamePose, face_colors: Float[Tensor, "faces 3"]
+    model: RiggedSplatfactoModel,
+    camera: Cameras,
+    pose: FlamePose,
+    face_colors: Float[Tensor, "faces 3"],
+    scene: WorldSplats | None = None,
 ) -> dict[str, Tensor]:
     """The posed mesh, lit from the camera, on white.
 
@@ -67,6 +73,7 @@ def draw_mesh(
         camera: one, shape (1,).
         pose: one frame.
         face_colors: in [0, 1].
+        scene: drawn around it.
 
     Returns:
         rgb, depth and accumulation as `RiggedSplatfactoModel.get_outputs` gives them.
@@ -79,17 +86,23 @@ def draw_mesh(
     light = _AMBIENT + (1 - _AMBIENT) * (normals @ towards).abs()
     per_tile = len(surface.opacities) // len(normals)
     shaded = surface.regions * light.repeat_interleave(per_tile)[:, None]
-    return _outputs(model, camera, surface.gaussians, surface.opacities, shaded)
+    splats = WorldSplats(surface.gaussians, surface.opacities, plain_colors(shaded))
+    return _outputs(model, camera, splats.joined(scene))
 
 
 @torch.no_grad()
 def draw_colored(
-    model: RiggedSplatfactoModel, camera: Cameras, pose: FlamePose, face_colors: Float[Tensor, "faces 3"]
+    model: RiggedSplatfactoModel,
+    camera: Cameras,
+    pose: FlamePose,
+    face_colors: Float[Tensor, "faces 3"],
+    scene: WorldSplats | None = None,
 ) -> dict[str, Tensor]:
     """The avatar's own Gaussians, each in the colour of its face; see `draw_mesh`."""
     gaussians, _ = model.shown_in(pose)
     opacities = torch.sigmoid(model.gauss_params["opacities"][:, 0])
-    return _outputs(model, camera, gaussians, opacities, face_colors.to(opacities)[model.binding])
+    colors = plain_colors(face_colors.to(opacities)[model.binding])
+    return _outputs(model, camera, WorldSplats(gaussians, opacities, colors).joined(scene))
 
 
 @torch.no_grad()
@@ -149,17 +162,12 @@ def _seen_from(model: RiggedSplatfactoModel, camera: Cameras) -> tuple[Tensor, T
 def _outputs(
     model: RiggedSplatfactoModel,
     camera: Cameras,
-    gaussians: WorldGaussians,
-    opacities: Float[Tensor, " gaussians"],
-    colors: Float[Tensor, "gaussians 3"],
+    splats: WorldSplats,
 ) -> dict[str, Tensor]:
     image, alpha, _ = rasterize(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        opacities,
-        colors,
+        *splats.tensors,
         *_seen_from(model, camera),
+        sh_degree=splats.sh_degree,
         backgrounds=torch.ones(1, 3, device=model.device),
         render_mode="RGB+ED",
         rasterize_mode=model.config.rasterize_mode,

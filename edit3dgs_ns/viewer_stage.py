@@ -14,6 +14,7 @@ from torch import Tensor
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.model import RiggedSplatfactoModel
+from edit3dgs_ns.splats.world_splats import Backdrop
 from edit3dgs_ns.viewer_compare import Compare, wiped
 from edit3dgs_ns.viewer_layers import CLAY, Palette, draw_colored, draw_mesh
 from edit3dgs_ns.viewer_pose import PoseSlider, posed_by_hand
@@ -43,6 +44,8 @@ class Stage:
     """Where Split has its border, as a share of the width."""
     before: RiggedSplatfactoModel | None = None
     """The avatar before its edit; None if there is none."""
+    backdrop: Backdrop | None = None
+    """The scene around the avatar; None for white."""
     clock: Callable[[], float] = time.monotonic
 
     def pose_now(self) -> FlamePose:
@@ -79,13 +82,14 @@ class Stage:
 
     def _drawn(self, model: RiggedSplatfactoModel, camera: Cameras, pose: FlamePose) -> dict[str, Any]:
         clay = torch.tensor(CLAY).expand(len(model.head.faces), 3)
+        scene = None if self.backdrop is None else self.backdrop.placed
         if self.show == "Mesh":
-            return draw_mesh(model, camera, pose, clay)
-        splats: dict[str, Any] = model.get_outputs(camera, pose)
+            return draw_mesh(model, camera, pose, clay, scene)
+        splats: dict[str, Any] = model.get_outputs(camera, pose, scene)
         if self.show == "Both":
-            return splats | {"rgb": _mixed(splats, draw_mesh(model, camera, pose, clay), 0.5)}
+            return splats | {"rgb": _mixed(splats, draw_mesh(model, camera, pose, clay, scene), 0.5)}
         if self.show == "Regions":
-            tinted = draw_colored(model, camera, pose, self.palette.of_faces)
+            tinted = draw_colored(model, camera, pose, self.palette.of_faces, scene)
             return splats | {"rgb": _mixed(splats, tinted, _TINT)}
         return splats
 

@@ -13,11 +13,6 @@ def time_of(frame: int, frames: int) -> float:
     return 0.0 if frames < 2 else min(max(frame, 0), frames - 1) / (frames - 1)
 
 
-def frame_of(time: float, frames: int) -> int:
-    """The frame nearest to a place on a motion."""
-    return 0 if frames < 2 else round(min(max(time, 0.0), 1.0) * (frames - 1))
-
-
 @dataclass
 class Timeline:
     """Frames 0 ... frames-1 of a motion, again and again while playing. Moments are seconds of any clock."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = ("flame", "splats", "editing", "evaluation", "capture")
+CORE = ("flame", "splats", "editing", "evaluation", "capture", "web")
 PLUGIN_ONLY = ("nerfstudio", "edit3dgs_ns.dataparsers", "edit3dgs_ns.method_configs")
 
 

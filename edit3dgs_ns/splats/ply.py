@@ -1,4 +1,4 @@
-"""Gaussians in PLY files: GaussianAvatars' bound ones in and out, and standard splats out.
+"""Gaussians in PLY files: GaussianAvatars' bound ones and standard splats, in and out.
 
 GaussianAvatars' `point_cloud.ply` is one list of vertices, all properties float32, little-endian:
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.splats.binding import WorldGaussians
+from edit3dgs_ns.splats.world_splats import WorldSplats
 
 BINDING = "binding_0"
 _MAX_HEADER = 64 * 1024
@@ -72,7 +73,7 @@ def read_bound_ply(path: Path) -> BoundGaussians:
         FileNotFoundError: no such file.
         ValueError: no PLY of bound Gaussians, truncated, or holding values that no avatar has.
     """
-    table = _read_table(path)
+    table = _read_table(path, "GaussianAvatars' point_cloud.ply")
     coefficients = sum(name.startswith("f_rest_") for name in table)
     if coefficients not in _SH_COUNTS:
         raise ValueError(
@@ -82,21 +83,62 @@ def read_bound_ply(path: Path) -> BoundGaussians:
     expected = bound_properties(coefficients)
     _check_properties(path, list(table), expected)
 
+    for name in expected:
+        _check_finite(path, name, table[name])
+    binding = torch.from_numpy(_whole_numbers(path, table[BINDING]))
+    return BoundGaussians(**_parameters(table, coefficients), binding=binding)
+
+
+def read_splat_ply(path: Path, option: str) -> WorldSplats:
+    """Reads a standard splat: 3D Gaussian Splatting's point_cloud.ply, or what `ns-export gaussian-splat` writes.
+
+    Properties beyond a splat's (normals, for example) are ignored.
+
+    Args:
+        path: the file.
+        option: what gave it, for messages.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no PLY of Gaussians, one of an avatar, truncated, or holding numbers that are not finite.
+    """
+    what = "a splat, such as `ns-export gaussian-splat` writes"
+    table = _read_table(path, what)
+    if BINDING in table:
+        raise ValueError(
+            f"{option} {path}: has {BINDING}: an avatar, bound to a head; a background stands still. `edit3dgs import` and "
+            "`edit3dgs export --format ply` make a splat of one moment of it."
+        )
+    coefficients = sum(name.startswith("f_rest_") for name in table)
+    needed = [name for name in bound_properties(coefficients)[:-1] if name not in ("nx", "ny", "nz")]
+    missing = [name for name in needed if name not in table]
+    if missing or coefficients not in (0, *_SH_COUNTS):
+        problem = (
+            f"has no property {', '.join(missing)}" if missing else f"has {coefficients} properties f_rest_*"
+        )
+        counts = ", ".join(map(str, (0, *_SH_COUNTS)))
+        raise ValueError(
+            f"{option} {path}: {problem}; expected {what}: x, y, z, f_dc_*, opacity, scale_*, rot_* and {counts} f_rest_*."
+        )
+    return WorldSplats.from_parameters(_parameters(table, coefficients), f"{option} {path}")
+
+
+def _parameters(table: dict[str, Float[np.ndarray, " rows"]], coefficients: int) -> dict[str, Tensor]:
+    """What is trained of the Gaussians, in the shapes of BoundGaussians."""
+
     def columns(*names: str) -> Tensor:
         return torch.from_numpy(np.stack([table[name] for name in names], axis=1))
 
-    for name in expected:
-        _check_finite(path, name, table[name])
-    rest = columns(*_numbered("f_rest", coefficients))
-    return BoundGaussians(
-        means=columns("x", "y", "z"),
-        scales=columns(*_numbered("scale", 3)),
-        quats=columns(*_numbered("rot", 4)),
-        features_dc=columns(*_numbered("f_dc", 3)),
-        features_rest=rest.reshape(len(rest), 3, -1).transpose(1, 2).contiguous(),
-        opacities=columns("opacity"),
-        binding=torch.from_numpy(_whole_numbers(path, table[BINDING])),
-    )
+    count = len(table["x"])
+    rest = columns(*_numbered("f_rest", coefficients)) if coefficients else torch.zeros(count, 0)
+    return {
+        "means": columns("x", "y", "z"),
+        "scales": columns(*_numbered("scale", 3)),
+        "quats": columns(*_numbered("rot", 4)),
+        "features_dc": columns(*_numbered("f_dc", 3)),
+        "features_rest": rest.reshape(count, 3, coefficients // 3).transpose(1, 2).contiguous(),
+        "opacities": columns("opacity"),
+    }
 
 
 def check_binding(path: Path, gaussians: BoundGaussians, num_faces: int, head: Path) -> None:
@@ -194,10 +236,10 @@ def _write_table(path: Path, names: list[str], columns: list[Tensor]) -> None:
         file.write(np.ascontiguousarray(table).data)
 
 
-def _read_table(path: Path) -> dict[str, Float[np.ndarray, " rows"]]:
-    """Property name -> its value in every vertex."""
+def _read_table(path: Path, what: str) -> dict[str, Float[np.ndarray, " rows"]]:
+    """Property name -> its value in every vertex; `what` it should be, for messages."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected GaussianAvatars' point_cloud.ply.")
+        raise FileNotFoundError(f"{path}: no such file; expected {what}.")
     with path.open("rb") as file:
         count, names, length = _read_header(path, file.read(_MAX_HEADER))
         expected, found = count * len(names) * 4, path.stat().st_size - length

@@ -12,6 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from edit3dgs_ns.splats.binding import WorldGaussians
+from edit3dgs_ns.splats.rasterize import rasterize
+from edit3dgs_ns.splats.similarity import Similarity
+from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
 from tests.device.pretend_cuda import value_of
 from tests.device.stand_in_gsplat import StandInGsplat
 from tests.splats.test_rasterize import SHAPES_AND_MODES, make_scene, with_tensors
@@ -77,3 +81,25 @@ def test_the_stand_in_takes_nothing_that_gsplat_does_not_take(name):
     assert list(real)[: len(required)] == required
     for parameter in mine.values():
         assert parameter.name in real and parameter.default == real[parameter.name].default
+
+
+@pytest.mark.parametrize("version", ["1.4", "1.5"])
+def test_a_head_and_a_placed_scene_go_to_gsplat_in_one_call(version, cuda_with_gsplat):
+    place = Similarity.from_parts((0.1, 0.0, -0.2), (20.0, -130.0, 65.0), 0.6)
+    drawn = []
+    for device in ("cpu", "cuda"):
+        with cuda_with_gsplat(version) if device == "cuda" else nullcontext() as stand_in:
+            head = on(device, make_scene(dtype=torch.float32, bases=4, seed=1))
+            room = on("cpu", make_scene(dtype=torch.float32, bases=16, seed=2))
+            backdrop = Backdrop(splats_of(room), place, "room.ply").to(device)
+            joined = splats_of(head).joined(backdrop.placed)
+            camera = (head.viewmats, head.Ks, head.width, head.height)
+            image, _, _ = rasterize(*joined.tensors, *camera, sh_degree=joined.sh_degree)
+            assert image.device.type == device and (stand_in is None or stand_in.calls == 1)
+        drawn.append(value_of(image))
+    torch.testing.assert_close(drawn[1], drawn[0], atol=1e-5, rtol=1e-4)
+
+
+def splats_of(scene) -> WorldSplats:
+    quats = torch.nn.functional.normalize(scene.quats, dim=-1)
+    return WorldSplats(WorldGaussians(scene.means, quats, scene.scales), scene.opacities, scene.colors)

@@ -16,6 +16,19 @@ KNOWN = {"instructions": {"older": [PROMPT]}, "steps": 3, "guidance_scale": 2.0,
 
 
 @pytest.fixture(scope="session")
+def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every built-in method of Nerfstudio downloads AlexNet for LPIPS: here is one, randomly initialised."""
+    import torch
+    import torchvision
+
+    home = tmp_path_factory.mktemp("torch_home")
+    weights = home / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save(torchvision.models.alexnet(weights=None).state_dict(), weights)
+    return home
+
+
+@pytest.fixture(scope="session")
 def small_capture(tmp_path_factory) -> Path:
     """Three training views of each of four timesteps, 40 pixels."""
     return write_tiny_capture(

@@ -355,7 +355,8 @@ def test_import_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--timestep", "1"], "choose a moment for --format ply"),
+        (["--timestep", "1"], "--timestep: only for --format ply"),
+        (["--format", "ply", "--stride", "2"], "--stride: only for --format html"),
         (["--format", "ply", "--timestep", "9"], "has the timesteps 0 to 8"),
         (["--format", "ply", "--timestep", "-1"], "expected 0 or more"),
         (["--format", "ply", "--timestep", "1", "--time", "0.5"], "give one of them"),

@@ -8,21 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.tiny_capture import TinyCapture
-
-
-@pytest.fixture(scope="module")
-def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every built-in method of Nerfstudio downloads AlexNet for LPIPS: here is one, randomly initialised."""
-    import torchvision
-
-    home = tmp_path_factory.mktemp("torch_home")
-    weights = home / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
-    weights.parent.mkdir(parents=True)
-    torch.save(torchvision.models.alexnet(weights=None).state_dict(), weights)
-    return home
 
 
 @pytest.mark.slow

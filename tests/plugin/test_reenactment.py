@@ -18,42 +18,19 @@ import yaml
 from PIL import Image
 
 from edit3dgs_ns import cli
-from edit3dgs_ns.avatar_import import import_avatar
 from edit3dgs_ns.avatar_pipeline import AvatarPipeline
-from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.derived_run import MARKER
 from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.splats.avatar_files import write_avatar
-from edit3dgs_ns.splats.ply import BoundGaussians
 from edit3dgs_ns.takes import between, capture_cameras, head_centre, read_camera_path, turntable
+from tests.coloured_avatar import HEAD, import_coloured_avatar
 from tests.tiny_capture import TinyCapture
-
-HEAD = load_assets(OPEN_HEAD_PATH)
-
-
-def coloured_gaussians(seed: int = 0) -> BoundGaussians:
-    """A spot of its own colour on every face."""
-    count, g = len(HEAD.faces), torch.Generator().manual_seed(seed)
-    return BoundGaussians(
-        means=torch.zeros(count, 3),
-        scales=torch.full((count, 3), -0.7),
-        quats=torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
-        features_dc=torch.randn(count, 3, generator=g),
-        features_rest=torch.zeros(count, 15, 3),
-        opacities=torch.full((count, 1), 3.0),
-        binding=torch.arange(count),
-    )
 
 
 @pytest.fixture(scope="module")
 def config(tiny_capture: TinyCapture, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """config.yml of the avatar. Read only; what plays its motion lies beside its run."""
-    folder = tmp_path_factory.mktemp("avatars") / "somebody"
-    outputs = NersembleDataParserConfig(data=tiny_capture.union).setup().get_dataparser_outputs("train")
-    write_avatar(folder, coloured_gaussians(), outputs.metadata["flame_motion"])
-    return import_avatar(folder, data=tiny_capture.union, output_dir=tmp_path_factory.mktemp("runs"))
+    return import_coloured_avatar(tiny_capture.union, tmp_path_factory.mktemp("avatars"))
 
 
 @pytest.fixture(scope="module")

@@ -331,6 +331,12 @@ def test_motions_are_taken_over_and_those_of_another_head_refused(stage, opened,
     stage.timeline.set_frames(frames, 0.0)
     for name in ("expr", "jaw_pose"):
         torch.testing.assert_close(getattr(stage.pose_now(), name), getattr(own, name)[2:3])
+    # Whatever `edit3dgs reenact --motion` takes, mapped to this head as there.
+    (tmp_path / "take.json").write_text('{"fps": 30, "frames": [{"jawOpen": 0.0}, {"jawOpen": 0.5}]}')
+    motion, frames = motions.get(motions.add(str(tmp_path / "take.json")))
+    assert frames == 2 and motion is not None
+    torch.testing.assert_close(motion.jaw_pose[:, 0], torch.tensor([0.0, 0.34 * 0.5]))
+    torch.testing.assert_close(motion.shape, own.shape)
     wide = copy.copy(own.slice(0, 1))
     object.__setattr__(wide, "expr", torch.ones(1, own.expr.shape[1] + 900))
     wide.save(tmp_path / "wide.npz")

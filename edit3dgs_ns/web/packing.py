@@ -1,0 +1,109 @@
+"""Arrays as bytes for a web page, and back: whole numbers in steps that are small against what can be seen, and gzip.
+
+    gzip of:  uint32 length of the header | header (JSON) | the arrays, one after the other
+
+Of each array the header says name, dtype (int16 or uint32), shape, `step` (a stored 1 means that much) and `differences` (along
+the first axis each row is the change from the row before, modulo 2^16). The bytes of an array lie in planes, all lowest bytes
+first: the higher ones hardly vary, and gzip makes nothing of them. `assets/reader.js` is the other reader.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_LARGEST = 32767
+_KINDS: dict[str, np.dtype[Any]] = {"int16": np.dtype("<i2"), "uint32": np.dtype("<u4")}
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Numbers as whole multiples of a step."""
+
+    values: Int[np.ndarray, "*shape"]
+    """int16, or uint32 with a step of 1."""
+    step: float = 1.0
+    differences: bool = False
+    """Whether rows are stored as changes: for what moves slowly along the first axis."""
+
+    def restored(self) -> Float[np.ndarray, "*shape"]:
+        """The numbers, each at most half a step beside what was given."""
+        return self.values * np.float64(self.step)
+
+
+def quantise(values: Float[np.ndarray, "*shape"], step: float, *, differences: bool = False) -> Quantised:
+    """Numbers in steps of `step`; in larger ones where 16 bits do not reach that far.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "The avatar holds numbers that are not finite (NaN or infinity); it cannot be shown."
+        )
+    step = max(step, float(np.abs(values).max(initial=0.0)) / _LARGEST)
+    return Quantised(np.rint(values / step).astype(np.int16), step, differences)
+
+
+def indices(values: Int[np.ndarray, "*shape"]) -> Quantised:
+    """Numbers of vertices or faces, as they are."""
+    return Quantised(np.asarray(values).astype(np.uint32))
+
+
+def pack(arrays: Mapping[str, Quantised], facts: Mapping[str, Any]) -> bytes:
+    """The arrays, and facts (JSON values) that go into the header beside them."""
+    entries, planes = [], []
+    for name, array in arrays.items():
+        kind = array.values.dtype.name
+        entries.append(
+            {
+                "name": name,
+                "dtype": kind,
+                "shape": array.values.shape,
+                "step": array.step,
+                "differences": array.differences,
+            }
+        )
+        planes.append(_planes(array, _KINDS[kind]))
+    header = json.dumps({**facts, "arrays": entries}).encode()
+    # No time stamp: the same avatar gives the same bytes.
+    return gzip.compress(b"".join([struct.pack("<I", len(header)), header, *planes]), mtime=0)
+
+
+def unpack(packed: bytes) -> tuple[dict[str, Quantised], dict[str, Any]]:
+    """What `pack` was given."""
+    content = gzip.decompress(packed)
+    (length,) = struct.unpack_from("<I", content)
+    header = json.loads(content[4 : 4 + length])
+    arrays, at = {}, 4 + length
+    for entry in header.pop("arrays"):
+        kind = _KINDS[entry["dtype"]]
+        size = int(np.prod(entry["shape"])) * kind.itemsize
+        values = _from_planes(content[at : at + size], kind, tuple(entry["shape"]), entry["differences"])
+        arrays[entry["name"]] = Quantised(values, entry["step"], entry["differences"])
+        at += size
+    return arrays, header
+
+
+def _planes(array: Quantised, kind: np.dtype) -> bytes:
+    values = array.values
+    if array.differences:
+        values = np.concatenate([values[:1], values[1:] - values[:-1]])  # wraps, as in the reader's sums
+    rows = np.ascontiguousarray(values, kind).reshape(-1, 1).view(np.uint8)
+    return rows.T.tobytes()
+
+
+def _from_planes(
+    data: bytes, kind: np.dtype, shape: tuple[int, ...], differences: bool
+) -> Int[np.ndarray, "*shape"]:
+    planes = np.frombuffer(data, np.uint8).reshape(kind.itemsize, -1)
+    values = np.ascontiguousarray(planes.T).view(kind).reshape(shape)
+    return np.cumsum(values, axis=0, dtype=kind) if differences else values

@@ -1,0 +1,149 @@
+"""`edit3dgs export --format html`: a page that plays what the model shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edit3dgs_ns import cli
+from edit3dgs_ns.capture.driver import read_driver
+from edit3dgs_ns.evaluation_views import front_camera
+from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
+from edit3dgs_ns.flame.retarget import retarget
+from edit3dgs_ns.web.page import packed_avatar
+from edit3dgs_ns.web.scene import STEPS, WebScene, unpacked
+from edit3dgs_ns.web_export import web_scene
+from tests.web_scenes import looking_at, shown
+
+
+@pytest.fixture(scope="module")
+def config(small_avatar: Path) -> Path:
+    return small_avatar / "config.yml"
+
+
+def enriched(run: FinishedRun) -> FinishedRun:
+    """The same avatar with all that an avatar can have: spherical harmonics, light on turning faces, offsets by expression."""
+    model, generator = run.pipeline.model, torch.Generator().manual_seed(3)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return 0.2 * torch.randn(*shape, generator=generator)
+
+    count = model.num_points
+    model.sh_degree_reached.fill_(2)
+    model.gauss_params["features_rest"].data = normal(count, 15, 3)
+    model.gauss_params["expression_means"] = nn.Parameter(normal(count, 2, 3))
+    model.gauss_params["expression_colors"] = nn.Parameter(normal(count, 2, 3))
+    model.look.code_basis = normal(len(model.look.code_mean), 2)
+    model.look.light.data = normal(8, 3)
+    model.look.set_rest(model.head.rest_frames())
+    return run
+
+
+def exported(config: Path, output: Path, *words: str) -> WebScene:
+    """The avatar in the page that a command line writes."""
+    command = ["export", "--load-config", str(config), "--format", "html", "--output", str(output), *words]
+    assert cli.run(command) == 0
+    page = output if output.suffix else output / "avatar.html"
+    return unpacked(packed_avatar(page.read_text()))
+
+
+def test_the_page_plays_what_the_model_shows(config: Path) -> None:
+    run = enriched(FinishedRun(config))
+    scene = web_scene(run, fps=25.0)
+    stored = unpacked(scene.centred().packed())
+    head, origin = run.pipeline.model.head, torch.from_numpy(scene.camera.target).float()
+    assert len(stored.vertices) == head.num_timesteps and stored.codes.shape[1] == 2
+    for frame in range(head.num_timesteps):
+        with torch.no_grad():
+            world, colors = run.pipeline.model.shown_at(frame / (head.num_timesteps - 1))
+        found, found_colors = shown(stored, frame)
+        away = (found.means + origin - world.means).norm(dim=1)
+        # Long thin triangles (lashes, the rims of lids) turn most when their corners are rounded.
+        assert away.quantile(0.99) < 1e-4 and away.max() < 1e-3
+        wrong = (found_colors - colors).abs().flatten(1).amax(dim=1)
+        assert wrong.quantile(0.99) < 0.02 and wrong.mean() < 4e-3
+    np.testing.assert_allclose(
+        stored.gaussians.opacities, torch.sigmoid(run.pipeline.model.gauss_params["opacities"][:, 0]).detach(), atol=2e-4
+    )  # fmt: skip
+
+
+def test_it_looks_from_the_camera_in_front(config: Path) -> None:
+    run = FinishedRun(config)
+    camera, front = web_scene(run, fps=25.0).camera, front_camera(run)
+    expected = pose_matrices(front)[0]
+    np.testing.assert_allclose(looking_at(camera.position, camera.target, camera.up), expected, atol=1e-5)
+    np.testing.assert_allclose(camera.tangents, [20 / float(front.fx[0]), 20 / float(front.fy[0])], rtol=1e-5)
+    assert (
+        0.3 < camera.reach[0] < 1.2 and 0.1 < camera.reach[1] < 0.6
+    )  # tiny_capture's cameras stand within 0.7 and 0.08
+    assert web_scene(run, fps=25.0, degrees=360).camera.reach == pytest.approx((np.pi, np.pi / 2))
+    vertices = run.pipeline.model.head.vertices_at(0.0).detach().numpy()
+    assert np.linalg.norm(camera.target - (vertices.min(0) + vertices.max(0)) / 2) < 0.15
+
+
+def test_export_writes_a_page(config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    timesteps = FinishedRun(config).pipeline.model.head.num_timesteps
+    scene = exported(config, tmp_path / "folder")
+    assert len(scene.vertices) == timesteps and scene.fps == 25.0
+    said = " ".join(capfd.readouterr().out.split())
+    size = (tmp_path / "folder" / "avatar.html").stat().st_size
+    assert f"{timesteps} frames, {size / 1e6:.1f} MB" in said and size < 10e6
+
+    fewer = exported(
+        config, tmp_path / "own.html", "--stride", "2", "--fps", "50", "--title", "A <b>name</b>"
+    )
+    np.testing.assert_allclose(fewer.vertices, scene.vertices[::2], atol=1.01 * STEPS["vertices"])
+    assert fewer.fps == 25.0
+    assert "<title>A &lt;b&gt;name&lt;/b&gt;</title>" in (tmp_path / "own.html").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "own.html"]
+
+
+def test_another_motion_moves_it(config: Path, small_capture: Path, tmp_path: Path) -> None:
+    """As `edit3dgs reenact` would: the capture's unseen part, on this avatar's head."""
+    words = ("--motion", str(small_capture), "--motion-part", "test")
+    scene = exported(config, tmp_path / "test.html", *words)
+    run = FinishedRun(config)
+    head = run.pipeline.model.head
+    driver = read_driver(small_capture, run.head, "test")
+    played, _ = retarget(driver.recorded, head.motion(), run.head)
+    origin = web_scene(run, fps=25.0).camera.target
+    run.play(played)
+    expected = head.vertices(torch.arange(len(played))).detach().numpy()
+    np.testing.assert_allclose(scene.vertices + origin, expected, atol=2 * STEPS["vertices"])
+    assert len(played) == 2 and np.ptp(expected, axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--motion", "nowhere"], "--motion nowhere: no such file or folder"),
+        (["--motion-part", "test"], "Name the capture by --motion"),
+        (["--fps", "0"], "expected a positive number"),
+        (["--stride", "0"], "expected 1 (every frame)"),
+        (["--degrees", "400"], "an angle from 1 to 360"),
+        (["--timestep", "1"], "--timestep: only for --format ply"),
+        (["--load-config", "none/config.yml"], "no such file"),
+    ],
+)
+def test_export_says_what_is_wrong(
+    words: list[str], message: str, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if "--load-config" not in words:
+        words = ["--load-config", str(config), *words]
+    command = ["export", "--format", "html", *words, "--output", str(tmp_path / "out")]
+    assert cli.run(command) == cli.USER_ERROR_EXIT_CODE
+    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_that_is_there_stays(config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "avatar.html").write_text("something of the user's")
+    command = ["export", "--format", "html", "--load-config", str(config), "--output", str(tmp_path)]
+    assert cli.run(command) == cli.USER_ERROR_EXIT_CODE
+    assert "is there already" in capfd.readouterr().err
+    assert (tmp_path / "avatar.html").read_text() == "something of the user's"
+    exported(config, tmp_path, "--overwrite")

@@ -1,0 +1,83 @@
+"""The page is whole, asks for nothing, and never reads a user's words as HTML."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from edit3dgs_ns.web.page import packed_avatar, render_page
+
+HOSTILE = '</title></h1><script>alert(1)</script> & "$avatar" ${x} <!-- \'é'
+
+
+class Reader(HTMLParser):
+    """What a browser finds in a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open.append(tag)
+        self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._open:
+            self.texts[self._open[-1]][-1] += data
+
+
+@pytest.fixture(scope="module")
+def page() -> Reader:
+    return Reader(render_page(b"\0packed\xff", HOSTILE, HOSTILE))
+
+
+def test_the_avatar_is_in_the_page() -> None:
+    packed = bytes(range(256)) * 5
+    assert packed_avatar(render_page(packed, "a", "b")) == packed
+    with pytest.raises(ValueError, match="no page"):
+        packed_avatar("<html></html>")
+
+
+def test_words_are_words(page: Reader) -> None:
+    assert page.texts["title"] == [HOSTILE] and page.texts["h1"] == [HOSTILE]
+    assert HOSTILE in page.texts["p"]
+    assert len(page.texts["script"]) == 3
+
+
+def test_nothing_is_asked_of_a_network(page: Reader) -> None:
+    for _, attributes in page.elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert (attributes.get(name) or "data:,") == "data:,"
+    policy = _policy(page)
+    assert policy["default-src"] == ["'none'"]
+    addresses = [word for words in policy.values() for word in words if not word.startswith("'")]
+    assert set(addresses) == {"blob:", "data:"}
+
+
+def test_the_policy_names_the_scripts_that_are_there(page: Reader) -> None:
+    policy = _policy(page)
+    for text in page.texts["script"][1:]:
+        assert _hash(text) in policy["script-src"]
+    assert policy["style-src"] == [_hash(page.texts["style"][0])]
+    assert not any("unsafe-inline" in words for words in policy.values())
+
+
+def _policy(page: Reader) -> dict[str, list[str]]:
+    (content,) = (a["content"] for tag, a in page.elements if tag == "meta" and a.get("http-equiv"))
+    return {words[0]: words[1:] for words in (re.split(r"\s+", part.strip()) for part in content.split(";"))}
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
