@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edit3dgs_ns.capture.cameras import arc_cameras
 from edit3dgs_ns.capture.canonical import LABELS
@@ -19,6 +20,7 @@ from tools import ablation
 from tools.ablation_parts import rows as rows_module
 from tools.ablation_parts.edited_views import Batch, ViewMeasures
 from tools.ablation_parts.expression import JawGauge, elsewhere
+from tools.ablation_parts.pictures import write_sheets
 from tools.ablation_parts.plan import ARMS, Arm, Effort, Job, jobs
 from tools.ablation_parts.points import disagreement, sighting, surface_points
 from tools.ablation_parts.rows import KEYS, Place, Task, _claim, read_row
@@ -273,3 +275,40 @@ def test_an_unknown_edit_is_named_before_anything_is_made(
     said = capsys.readouterr().out
     assert "--edits younger" in said and "face_paint" in said
     assert not (tmp_path / "demo").exists()
+
+
+def test_the_small_sheet_shows_the_capture_and_two_arms(tmp_path: Path) -> None:
+    """Each row is painted in one colour: the sheet has the colours of its own rows only, top to bottom."""
+    rows = {}
+    for shade, arm in enumerate(ARMS):
+        paint = {
+            "originals": (250, 0, 0),
+            "true": (0, 250, 0),
+            "edited": (0, 0, 30 * (shade + 1)),
+            "novel_view": (9, 9, 9),
+            "unseen": (9, 9, 9),
+        }
+        arrays = {
+            name: np.broadcast_to(
+                np.uint8(color), ((2, 2) if name in ("novel_view", "unseen") else (8,)) + (16, 16, 3)
+            )
+            for name, color in paint.items()
+        }
+        rows[arm] = tmp_path / f"{arm.name}.npz"
+        np.savez(rows[arm], pictures=np.array([f"S/{t}/{c}" for t in (3, 5) for c in range(4)]), **arrays)
+    written = write_sheets(tmp_path, "face_paint", 0, rows)
+    small = np.asarray(Image.open(next(path for path in written if path.name.startswith("summary"))))
+    column = (
+        small[:, small.shape[1] - 100].reshape(-1, 3).astype(int)
+    )  # through the pictures of the last camera
+    runs = [
+        tuple(c)
+        for i, c in enumerate(column)
+        if (i == 0 or tuple(column[i - 1]) != tuple(c)) and c.min() == 0
+    ]
+    alone, together = ARMS.index(Arm("none", False)), ARMS.index(Arm("rig", True))
+    assert runs == [(250, 0, 0), (0, 0, 30 * (alone + 1)), (0, 0, 30 * (together + 1))]
+    del rows[Arm("rig", True)]
+    assert not [
+        path for path in write_sheets(tmp_path, "face_paint", 1, rows) if path.name.startswith("summary")
+    ]

@@ -179,6 +179,7 @@ def made(tasks: list[Task], processes: int, console: Console) -> Iterator[dict[s
         return
     if processes > 1:
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of Nerfstudio, at every row
     started, done = time.monotonic(), 0
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(make_row, task): task for task in missing}

@@ -12,6 +12,7 @@ row that is there is kept. The last two variants train with perturbed parameters
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -57,7 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
     for variant in VARIANTS:
         if options.only is not None and variant.name not in options.only:
             continue
-        settings = {"flags": list(variant.flags), "steps": options.steps, "capture": str(capture)}
+        settings = {
+            "flags": list(variant.flags),
+            "steps": options.steps,
+            "capture": str(capture),
+            "method": method_digest(),
+        }
         if rows.get(variant.name, {}).get("settings") != settings:
             rows[variant.name] = {
                 "what": variant.what,
@@ -101,6 +107,15 @@ def default_steps() -> int:
     from edit3dgs_ns.method_configs.rigged_splatfacto_fast import STEPS
 
     return STEPS
+
+
+def method_digest() -> str:
+    """Changes with every default of the method that a training depends on: rows of other defaults are made anew."""
+    from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
+
+    config = rigged_splatfacto_fast.config
+    defaults = repr((config.pipeline.model, sorted(config.optimizers.items())))
+    return hashlib.sha256(defaults.encode()).hexdigest()[:12]
 
 
 def schedule_flags(steps: int) -> list[str]:

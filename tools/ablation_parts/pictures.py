@@ -1,8 +1,10 @@
-"""The sheets: 2D edits of one timestep side by side, and fitted avatars beside the true edited head; a row for each arm."""
+"""The sheets: 2D edits of one timestep side by side, and fitted avatars beside the true edited head; a row for each arm. And a
+small one for readers in a hurry."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,15 @@ from .plan import Arm
 from .truth import sentence
 
 _MOST_VIEWS = 8
+_SUMMARY = (Arm("none", False), Arm("rig", True))
+"""Arms of the small sheet."""
+_SUMMARY_VIEWS = 6
 _CELL = 192
 Arrays = Mapping[str, np.ndarray]
 
 
 def write_sheets(out: Path, edit: str, seed: int, rows: Mapping[Arm, Path]) -> list[Path]:
-    """Both sheets of one edit and seed.
+    """All sheets of one edit and seed.
 
     Args:
         out: folder.
@@ -31,7 +36,9 @@ def write_sheets(out: Path, edit: str, seed: int, rows: Mapping[Arm, Path]) -> l
     """
     arrays = {arm: _read(path) for arm, path in rows.items()}
     written = []
-    for name, draw in (("views", _views), ("avatars", _avatars)):
+    for name, draw in (("views", _views), ("avatars", _avatars), ("summary", _summary)):
+        if draw is _summary and not set(_SUMMARY) <= set(arrays):
+            continue
         path = out / f"{name}_{edit}_{seed}.png"
         columns, headings = draw(arrays, sentence(edit))
         with written_beside(path) as partial:
@@ -64,6 +71,19 @@ def _views(arrays: Mapping[Arm, Arrays], prompt: str) -> tuple[list[Column], lis
     ]
     true = Row("true edit", "one look of the many, if the colour is open")
     return columns, [Row("capture", f"“{prompt}”"), true, *(_heading(arm) for arm in arrays)]
+
+
+def _summary(arrays: Mapping[Arm, Arrays], prompt: str) -> tuple[list[Column], list[Row]]:
+    """Columns are cameras of two timesteps; rows the unedited pictures, each view edited alone, all edited together."""
+    chosen = {arm: arrays[arm] for arm in _SUMMARY}
+    columns, _ = _views(chosen, prompt)
+    kept = [columns[round(place)] for place in np.linspace(0, len(columns) - 1, _SUMMARY_VIEWS)]
+    short = [replace(column, images=[column.images[0], *column.images[2:]]) for column in kept]
+    return short, [
+        Row("capture", f"“{prompt}”"),
+        Row("one by one", "each view edited alone"),
+        Row("together", "key views, the rig, eyes and mouth kept"),
+    ]
 
 
 def _avatars(arrays: Mapping[Arm, Arrays], prompt: str) -> tuple[list[Column], list[Row]]:
