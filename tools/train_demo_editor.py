@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "tools")]
 
 EMBEDDED = ROOT / "edit3dgs_ns" / "editing" / "demo_editor"
 STAGES = ("data", "vae", "unet", "decoder", "export", "evaluate", "all")
-MINUTES = {"data": 40.0, "vae": 20.0, "unet": 255.0, "decoder": 5.0}
+MINUTES = {"data": 40.0, "vae": 20.0, "unet": 275.0, "decoder": 5.0}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
