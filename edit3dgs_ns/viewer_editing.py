@@ -61,6 +61,10 @@ class Editing:
         self._editors: dict[str, Any] = {}
         self._drawn = self._pictured = 0.0
         self._share, self._caution = 0.0, ""
+        self._grids: Path | None = None
+        """Where the pictures of the last edit's rounds are."""
+        self._changed = False
+        """What the worker does, or has just done, changes the avatar."""
 
     @property
     def worker(self) -> Worker:
@@ -124,12 +128,11 @@ class Editing:
 
     def look_at_training(self) -> None:
         """Called twice a second: show how far the training is, and the newest pictures of an edit."""
-        status = self._worker.status
-        if status.session is not None:
-            self._show_newest(Path(status.session.folder) / "edit_grids")
-        elif self._viewer.trainer is not None:
+        if self._grids is not None:  # also once the edit is over: its last round may have ended with it
+            self._show_newest(self._grids)
+        if self._worker.status.session is None and self._viewer.trainer is not None:
             self._show_newest(self._run / "edit_grids")
-            if status.state == "idle":
+            if self._worker.status.state == "idle":
                 self._show_training()
 
     def _training(self) -> bool:
@@ -185,7 +188,11 @@ class Editing:
         self._panel.say("Loading the diffusion model ...")
         editor = self._editor(job, config)
         session = EditSession(self._pipeline, job, config, history, editor, self._lock)
-        self._stage.before, self._share = session.before, 0.0
+        self._stage.before, self._share, self._grids = (
+            session.before,
+            0.0,
+            Path(session.folder) / "edit_grids",
+        )
         warning = editor.unknown_instruction(job.prompt)
         self._caution = "" if warning is None else f" {warning.splitlines()[0]}"
         editor.watcher = self._watch
@@ -250,6 +257,8 @@ class Editing:
     def _report(self, status: Status) -> None:
         session = status.session
         busy = status.state != "idle"
+        if busy:
+            self._changed = status.state != "previewing"
         self._panel.show_state(
             busy=busy, editing=status.state in ("editing", "paused"), paused=status.state == "paused"
         )
@@ -264,7 +273,8 @@ class Editing:
             if status.said:
                 self._panel.say(status.said)
             self._show_history()
-            self._redraw()
+            if self._changed:  # a picture is drawn small first: one that stays must not flicker
+                self._redraw()
 
     def _show_history(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # a training that has not saved anything yet

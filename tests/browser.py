@@ -26,12 +26,14 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-port=0",
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--hide-scrollbars",
 )
+_DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 _KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "End": 35, "Home": 36, "Enter": 13}
 
 
@@ -109,7 +111,7 @@ class Browser:
         return wait_until(lambda: self.evaluate(expression), seconds, expression)
 
     def click(self, expression: str) -> None:
-        """Click the middle of an element, given as a JavaScript expression, as a mouse does."""
+        """Click the middle of an element, given as a JavaScript expression, as a mouse does; returns once that is drawn."""
         place = self.wait_for(
             f"(() => {{ const e = {expression}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
             " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
@@ -118,6 +120,11 @@ class Browser:
             self.call(
                 "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1
             )
+        self.wait_for_frame()  # a slider obeys a click with the next frame, and keys at once
+
+    def wait_for_frame(self) -> None:
+        """Wait until the page has drawn all that it knows now."""
+        self.evaluate(_DRAWN)
 
     def drag(self, start: tuple[int, int], end: tuple[int, int]) -> None:
         """Move the mouse from one place of the window to another with its left button down."""
@@ -188,8 +195,8 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 def button(label: str) -> str:
-    """JavaScript: the visible button with this text."""
-    return _named("button:not([role=tab])", label)
+    """JavaScript: the visible button with this text, if it can be pressed."""
+    return _named("button:not([role=tab]):not([disabled])", label)
 
 
 def tab(label: str) -> str:
