@@ -98,7 +98,7 @@ def _read_ply(path: Path) -> WorldSplats:
 
 def _read_run(checkpoint: Path) -> WorldSplats:
     """Splatfacto's Gaussians in the coordinates of its training."""
-    from edit3dgs_ns.splats.world_splats import PARAMETERS, WorldSplats
+    from edit3dgs_ns.splats.world_splats import GAUSSIAN_PARAMETERS, WorldSplats
 
     state = model_state(read_checkpoint(checkpoint, OPTION))
     where = f"{OPTION} {checkpoint}"
@@ -107,7 +107,7 @@ def _read_run(checkpoint: Path) -> WorldSplats:
             f"{where} holds a head avatar, whose Gaussians move with a head; a background stands still. `edit3dgs export --format "
             f"ply` makes a splat of one moment of it. Expected {_WHAT}."
         )
-    parameters = {name: state.get(f"gauss_params.{name}") for name in PARAMETERS}
+    parameters = {name: state.get(f"gauss_params.{name}") for name in GAUSSIAN_PARAMETERS}
     missing = [name for name, value in parameters.items() if value is None]
     if missing:
         raise ValueError(

@@ -41,7 +41,6 @@ from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
 from edit3dgs_ns.viewer import AvatarControls
 
-GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """What every Gaussian has; with `expression_rank` also `expression_means` and `expression_colors`."""
 MOTION_GROUPS = {
     "flame_expr": "expr",
@@ -256,11 +255,15 @@ class RiggedSplatfactoModel(SplatfactoModel):
     ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
         """The same in any pose of one frame; `frames` are the head's in this pose, where they are known already."""
         params, frames = self.gauss_params, self.head.frames_of(pose) if frames is None else frames
-        count = num_sh_bases(int(self.sh_degree_reached))
-        colors = torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
+        colors = self.colors_in_use()
         offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
         means, colors = self.look(params["means"], colors, pose, frames, self.binding, *offsets)
         return local_to_world(means, params["quats"], params["scales"], self.binding, frames), colors
+
+    def colors_in_use(self) -> Float[Tensor, "gaussians bases 3"]:
+        """SH coefficients of the degrees that training has reached, as they are stored: without light and expression."""
+        params, count = self.gauss_params, num_sh_bases(int(self.sh_degree_reached))
+        return torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
         """What a camera sees, the run's background included; in the viewer's window, with all that its controls say."""

@@ -137,8 +137,6 @@ def web_scene(
 def _gaussians(model: Any) -> WebGaussians:
     params = model.gauss_params
     count, rank = len(params["means"]), _rank(model)
-    bases = (int(model.sh_degree_reached) + 1) ** 2
-    colors = torch.cat([params["features_dc"][:, None], params["features_rest"][:, : bases - 1]], dim=1)
     none = torch.zeros(count, 0, 3)
     return WebGaussians(
         binding=model.binding.cpu().numpy(),
@@ -146,7 +144,7 @@ def _gaussians(model: Any) -> WebGaussians:
         quats=_numpy(params["quats"]),
         scales=_numpy(params["scales"]),
         opacities=_numpy(torch.sigmoid(params["opacities"][:, 0])),
-        colors=_numpy(colors),
+        colors=_numpy(model.colors_in_use()),
         mean_offsets=_numpy(params["expression_means"] if rank else none),
         color_offsets=_numpy(params["expression_colors"] if rank else none),
     )

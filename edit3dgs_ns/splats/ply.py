@@ -14,7 +14,6 @@ The reader is our own: bit for bit is simple for a table of floats, and a damage
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.splats.binding import WorldGaussians
+from edit3dgs_ns.splats.spherical_harmonics import degree_of
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
 BINDING = "binding_0"
@@ -63,7 +63,7 @@ class BoundGaussians:
     @property
     def sh_degree(self) -> int:
         """Degree of the spherical harmonics."""
-        return math.isqrt(self.features_rest.shape[1] + 1) - 1
+        return degree_of(1 + self.features_rest.shape[1])
 
 
 def read_bound_ply(path: Path) -> BoundGaussians:

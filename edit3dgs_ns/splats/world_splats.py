@@ -20,7 +20,7 @@ from edit3dgs_ns.splats.binding import WorldGaussians, rotmat_to_quat
 from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.spherical_harmonics import MAX_DEGREE, bases_of, degree_of, sh_rotation
 
-PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
+GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
 """Names of what Splatfacto trains of a Gaussian."""
 
 
@@ -54,13 +54,13 @@ class WorldSplats:
         """From what is trained and stored: log scales, logits of opacities, quaternions of any length.
 
         Args:
-            parameters: see PARAMETERS; features_dc (N, 3), features_rest (N, K, 3), opacities (N, 1).
+            parameters: see GAUSSIAN_PARAMETERS; features_dc (N, 3), features_rest (N, K, 3), opacities (N, 1).
             where: the file or option, for messages.
 
         Raises:
             ValueError: numbers that are not finite, a rotation without a direction, or another degree than 0 to 3.
         """
-        for name in PARAMETERS:
+        for name in GAUSSIAN_PARAMETERS:
             _check_finite(where, name, parameters[name])
         bases = 1 + parameters["features_rest"].shape[1]
         if bases not in [bases_of(degree) for degree in range(MAX_DEGREE + 1)]:

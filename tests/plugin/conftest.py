@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.coloured_avatar import import_coloured_avatar
 from tests.edit_runs import PROMPT, train
 from tests.tiny_capture import write_tiny_capture
 from tests.tiny_editor import save_tiny_editor
@@ -26,6 +27,20 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights.parent.mkdir(parents=True)
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), weights)
     return home
+
+
+@pytest.fixture(scope="module")
+def config(tiny_capture, tmp_path_factory) -> Path:
+    """config.yml of an avatar whose parts have colours of their own. Read only; what plays its motion lies beside its run."""
+    return import_coloured_avatar(tiny_capture.union, tmp_path_factory.mktemp("avatars"))
+
+
+@pytest.fixture(scope="module")
+def run(config):
+    """The avatar of `config`, as a FinishedRun."""
+    from edit3dgs_ns.finished_run import FinishedRun
+
+    return FinishedRun(config)
 
 
 @pytest.fixture(scope="session")

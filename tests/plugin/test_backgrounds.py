@@ -30,7 +30,6 @@ from edit3dgs_ns.scene_options import SceneOptions
 from edit3dgs_ns.splats.ply import write_splat_ply
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
-from tests.coloured_avatar import import_coloured_avatar
 from tests.edit_runs import train
 from tests.tiny_capture import TinyCapture
 
@@ -83,17 +82,6 @@ def office(
     model.step = 3000  # all degrees are in use
     trainer.save_checkpoint(3000)
     return trainer.base_dir / "config.yml", model
-
-
-@pytest.fixture(scope="module")
-def config(tiny_capture: TinyCapture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of the avatar."""
-    return import_coloured_avatar(tiny_capture.union, tmp_path_factory.mktemp("avatars"))
-
-
-@pytest.fixture(scope="module")
-def run(config: Path) -> FinishedRun:
-    return FinishedRun(config)
 
 
 @pytest.fixture(scope="module")

@@ -23,19 +23,8 @@ from edit3dgs_ns.derived_run import MARKER
 from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.takes import between, capture_cameras, head_centre, read_camera_path, turntable
-from tests.coloured_avatar import HEAD, import_coloured_avatar
+from tests.coloured_avatar import HEAD
 from tests.tiny_capture import TinyCapture
-
-
-@pytest.fixture(scope="module")
-def config(tiny_capture: TinyCapture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of the avatar. Read only; what plays its motion lies beside its run."""
-    return import_coloured_avatar(tiny_capture.union, tmp_path_factory.mktemp("avatars"))
-
-
-@pytest.fixture(scope="module")
-def run(config: Path) -> FinishedRun:
-    return FinishedRun(config)
 
 
 @pytest.fixture(scope="module")
