@@ -5,6 +5,8 @@
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
 # make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and pictures (40 minutes; goes
 #         on where it was stopped). With ONLY=length: whether an edit of a capture four times as long costs more
+# make results  measures every figure and draws every picture of the README (hours from nothing; goes on where it was stopped), and
+#         fails where the README says something else
 #
 # Another Python: make setup PYTHON=python3.11
 
@@ -18,7 +20,7 @@ MASKS := sam2 addict yapf pycocotools
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint bench ablation clean-demo
+.PHONY: setup demo test lint bench ablation results clean-demo
 
 setup: $(STAMP)
 
@@ -50,6 +52,9 @@ bench: setup
 
 ablation: setup
 	$(BIN)/python -m tools.ablation $(if $(ONLY),--only $(ONLY))
+
+results: setup
+	$(BIN)/python -m tools.results
 
 clean-demo:
 	rm -rf outputs/demo

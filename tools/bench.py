@@ -3,6 +3,7 @@
     python -m tools.bench                               # everything
     python -m tools.bench --only rasterizer             # other sections stay as they are in the file
     python -m tools.bench --only rasterizer --fresh     # runs the slow reference anew
+    python -m tools.bench --missing                     # only the sections that the file lacks
 
 Every ratio is one of two measurements of this run. One exception: the reference rasterizer takes about a minute per image, so
 its time is kept in the file (under `machine`) and used again on the same machine with the same versions, unless `--fresh`.
@@ -94,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "bench.json", help="the file to write")
     parser.add_argument("--fresh", action="store_true", help="measure the reference rasterizer again")
+    parser.add_argument("--missing", action="store_true", help="leave sections that are in the file alone")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 132)
 
@@ -102,6 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     results: dict[str, Any] = {name: known[name] for name in SECTIONS if name in known}
     for name in options.only:
+        if options.missing and name in results:
+            continue
         measure = _measurement(name, machine, {} if options.fresh else known.get("machine", {}))
         figures = measure(console)
         missing = [key for key in SECTIONS[name] if key not in figures]

@@ -38,6 +38,7 @@ VARIANTS = (
     Variant("faint_start", "start with opacity 0.1, not 0.5", model_flags(initial_opacity=0.1)),
     Variant("antialiased", "with anti-aliasing", model_flags(rasterize_mode="antialiased")),
     Variant("even_start", "area-even start (3 mm)", model_flags(initial_spacing=0.003)),
+    Variant("even_start_5", "area-even start (5 mm)", model_flags(initial_spacing=0.005)),
     Variant("opaque", "opacity drawn towards 1", model_flags(opacity_loss_weight=0.01)),
     Variant(
         "mcmc",

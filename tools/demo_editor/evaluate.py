@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +116,14 @@ def write_sheet(path: Path, rows: list[np.ndarray]) -> None:
     """Columns: the input, then edited and true of each edit; one row per scene."""
     grid = np.concatenate([np.concatenate(list(column), axis=0) for column in rows], axis=1)
     Image.fromarray(np.rint(np.clip(grid, 0, 1) * 255).astype(np.uint8)).save(path)
+
+
+def write_json(path: Path, scores: list[Score]) -> None:
+    """The scores by edit."""
+    from edit3dgs_ns.files import write_durably
+
+    content = {"scores": {score.edit: {**asdict(score), "gain": score.gain} for score in scores}}
+    write_durably(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def table(scores: list[Score]) -> Table:

@@ -219,3 +219,9 @@ def _named(selector: str, label: str) -> str:
         f"[...document.querySelectorAll({json.dumps(selector)})].find(e => e.offsetParent && e.textContent.trim()"
         f" == {json.dumps(label)})"
     )
+
+
+def choose(browser: Browser, label: str, option: str) -> None:
+    """Choose from the drop-down list that stands beside this label."""
+    browser.click(field(label))
+    browser.click(_named("[role=option]", option))

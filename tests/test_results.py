@@ -1,0 +1,117 @@
+"""`make results`: what it says of a README that is right, wrong, or silent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools import results
+from tools.results_parts import pictures
+from tools.results_parts.claims import Claim, Figure, check, without_claim
+from tools.results_parts.parts import PARTS, Part, Place, run_part
+from tools.results_parts.readme import CLAIMS, NOT_MEASURED, at
+
+ROOT = Path(__file__).parents[1]
+CLAIM = Claim(
+    "the avatar has {count} Gaussians and {psnr} dB",
+    {"count": Figure("a.json", at("count")), "psnr": Figure("a.json", at("psnr"), tolerance=0.3)},
+)
+CONTENT = {"a.json": {"count": 87033, "psnr": 29.41}}
+
+
+def verdicts(readme: str, claim: Claim = CLAIM, content: dict = CONTENT) -> list[str]:
+    return [figure.verdict for figure in check(readme, [claim], content)]
+
+
+def test_a_figure_holds_within_tolerance_and_rounding():
+    assert verdicts("So the avatar has 87,033\n   Gaussians and 29.7 dB.") == ["holds", "holds"]
+    assert verdicts("So the avatar has 87,034 Gaussians and 29.8 dB.") == ["differs", "differs"]
+    assert verdicts("the avatar has 87,033 Gaussians and 29.05 dB") == ["holds", "differs"]
+
+
+def test_a_bound_holds_on_its_side():
+    for kind, written, verdict in [
+        ("at least", 29.4, "holds"), ("at least", 29.5, "differs"), ("at most", 29.4, "differs"), ("at most", 29.5, "holds"),
+    ]:  # fmt: skip
+        claim = Claim("over {psnr} dB", {"psnr": Figure("a.json", at("psnr"), kind)})
+        assert verdicts(f"over {written} dB", claim) == [verdict]
+
+
+def test_what_is_not_measured_or_not_written_is_said():
+    assert verdicts("the avatar has 1 Gaussians and 2 dB", content={}) == ["not measured"] * 2
+    assert verdicts("nothing") == ["not in the README"] * 2
+    assert (
+        verdicts("the avatar has 1 Gaussians and 2 dB", content={"a.json": {"psnr": None}})
+        == ["not measured"] * 2
+    )
+
+
+def test_a_claim_that_fits_twice_or_names_other_figures_is_refused():
+    with pytest.raises(ValueError, match="2 places"):
+        verdicts("the avatar has 1 Gaussians and 2 dB, the avatar has 1 Gaussians and 2 dB")
+    with pytest.raises(ValueError, match="do not fit"):
+        verdicts("", Claim("{a} dB", {"b": Figure("a.json", at("psnr"))}))
+
+
+def test_figures_that_nobody_measures_are_found():
+    readme = "the avatar has 5 Gaussians and 29.1 dB, or 30.2 dB.\n```\n7 dB\n```\nIt needs 9 GB. | 12 |\n"
+    found = without_claim(readme, [CLAIM], ["It needs 9 GB"])
+    assert len(found) == 2 and "30.2 dB" in found[0] and "12 |" in found[1]
+
+
+def test_every_figure_of_the_readme_is_measured_and_every_claim_is_in_it():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert without_claim(readme, CLAIMS, NOT_MEASURED) == []
+    assert [
+        figure.text for figure in check(readme, CLAIMS, {}) if figure.verdict == "not in the README"
+    ] == []
+    assert [text for text in NOT_MEASURED if " ".join(text.split()) not in " ".join(readme.split())] == []
+
+
+def test_pictures_are_compared_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place = Place(tmp_path / "project", tmp_path / "outputs")
+    (place.root / "docs").mkdir(parents=True)
+    place.out.mkdir()
+    monkeypatch.setattr(pictures, "PICTURES", {"docs/a.png": "drawn.png"})
+    old, new = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8)
+    Image.fromarray(old).save(place.root / "docs" / "a.png")
+    assert "missing" in pictures.compare(place)["docs/a.png"]
+    Image.fromarray(new).save(place.out / "drawn.png")
+    assert "differs by 9.0" in pictures.compare(place)["docs/a.png"]
+    pictures.update(place)
+    assert pictures.compare(place) == {"docs/a.png": "as drawn"}
+    Image.fromarray(new[:4]).save(place.out / "drawn.png")
+    assert "pixels" in pictures.compare(place)["docs/a.png"]
+
+
+def test_a_part_is_run_once_and_again_when_something_changed(tmp_path: Path):
+    calls, version = tmp_path / "calls", ["1"]
+
+    def command(place: Place) -> list[str]:
+        return ["bash", "-c", f"echo x >> {calls}; touch {place.out / 'made'}"]
+
+    place = Place(tmp_path, tmp_path)
+    part = Part("part", "A part", command, "made", lambda _: version[0])
+    run_part(part, place)
+    run_part(part, place)
+    assert calls.read_text() == "x\n"
+    version[0] = "2"
+    run_part(part, place)
+    assert calls.read_text() == "x\nx\n"
+
+
+def test_check_ends_with_one_where_nothing_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert results.main(["--check", "--out", str(tmp_path)]) == 1
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_commands_of_all_parts_are_there(tmp_path: Path):
+    place = Place(ROOT, tmp_path)
+    for part in PARTS:
+        command = part.command(place)
+        assert Path(command[0]).is_file(), command
+        assert json.dumps(command)

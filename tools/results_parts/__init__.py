@@ -1,0 +1,1 @@
+"""Parts of `make results`: what the README claims, and whether it is what was measured."""

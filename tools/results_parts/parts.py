@@ -1,0 +1,123 @@
+"""What `make results` runs: the commands that a user would run by hand, one part after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edit3dgs_ns.demo import CHECKPOINTS, newest_step, run_dir
+from edit3dgs_ns.editing.loading import editor_version
+from edit3dgs_ns.steps import Step, StepRunner
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are."""
+
+    root: Path
+    """Of the project."""
+    out: Path
+    """Folder of the results."""
+
+    @property
+    def edited(self) -> Path:
+        """The demo's edited run."""
+        return run_dir(self.out / "demo" / "edit", "edit3dgs")
+
+    def edit_digest(self) -> str:
+        """Changes with the demo's edit."""
+        newest = newest_step(self.edited / CHECKPOINTS)
+        return f"{editor_version('demo')}-{newest}-{(self.out / 'demo' / 'report.json').stat().st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part."""
+
+    name: str
+    title: str
+    command: Callable[[Place], list[str]]
+    """What to run, in the project's folder."""
+    made: str | None = None
+    """File below the results that it makes as a whole. None: the command itself knows what is done, and is always run."""
+    depends_on: Callable[[Place], str] = lambda place: ""
+    """What the file depends on, besides the command."""
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _python(*words: str) -> list[str]:
+    return [sys.executable, *words]
+
+
+def _out(place: Place, name: str) -> str:
+    return str(place.out / name)
+
+
+PARTS: tuple[Part, ...] = (
+    Part("demo", "The demo: a capture, its avatar, its edit", lambda at: [_program("edit3dgs"), "demo", _out(at, "demo")]),
+    Part(
+        "editor",
+        "The demo's editor on people never trained on",
+        lambda at: _python(
+            "tools/train_demo_editor.py", "evaluate", "--heldout", "32", "--work", _out(at, "demo_editor"),
+            "--json", _out(at, "demo_editor.json"),
+        ),
+        "demo_editor.json",
+        lambda at: editor_version("demo"),
+    ),
+    Part("ablation", "Edits that agree", lambda at: _python("-m", "tools.ablation", "--out", _out(at, "ablation"))),
+    Part(
+        "length",
+        "A capture four times as long",
+        lambda at: _python("-m", "tools.ablation", "--only", "length", "--out", _out(at, "ablation")),
+    ),
+    Part(
+        "avatar",
+        "Variants of the avatar's training",
+        lambda at: _python(
+            "tools/avatar_experiments.py", "--steps", "1000", "--images", "24", "--out", _out(at, "avatar_experiments")
+        ),
+    ),
+    Part("bench", "How fast it is", lambda at: _python("-m", "tools.bench", "--missing", "--out", _out(at, "bench.json"))),
+    Part(
+        "web",
+        "The web page",
+        lambda at: [
+            _program("edit3dgs"), "export", "--load-config", str(at.edited / "config.yml"), "--format", "html",
+            "--output", _out(at, "avatar.html"),
+        ],
+        "avatar.html",
+        Place.edit_digest,
+    ),
+    Part(
+        "viewer",
+        "A picture of the viewer",
+        lambda at: _python("-m", "tools.results_parts.viewer_picture", str(at.edited), _out(at, "viewer.png")),
+        "viewer.png",
+        Place.edit_digest,
+    ),
+)  # fmt: skip
+"""In the order in which they need each other."""
+
+
+def run_part(part: Part, place: Place) -> None:
+    """Run it unless it is done.
+
+    Raises:
+        subprocess.CalledProcessError: its command failed; the command has said why.
+    """
+
+    def action(resume: bool) -> None:
+        subprocess.run(part.command(place), cwd=place.root, check=True)
+
+    if part.made is None:
+        action(False)
+        return
+    settings = {"command": part.command(place)[1:], "depends_on": part.depends_on(place)}
+    StepRunner(place.out).run(Step(part.name, part.title, settings, (place.out / part.made,), action))

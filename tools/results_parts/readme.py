@@ -1,0 +1,151 @@
+"""The figures of the README, and where each of them is measured.
+
+Tolerances are what another machine may change: trainings on another number of threads end elsewhere by a few hundredths of a dB,
+times by much more. They say how far the README may be off, not how well a figure was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from .claims import Claim, Figure
+
+DEMO, ABLATION, AVATAR = "demo/report.json", "ablation.json", "avatar_experiments.json"
+BENCH, EDITOR, WEB = "bench.json", "demo_editor.json", "avatar.html"
+DECIBEL, SSIM, COLOUR, CHANGE = 0.3, 0.005, 0.004, 0.01
+"""Tolerances: of PSNR (dB), of SSIM, of colour differences between views, and of changes by an edit."""
+OF_A_TIME = 0.5
+"""Tolerance of a time, as a share of it."""
+
+
+def at(*keys: str | int) -> Callable[[Any], float]:
+    """What stands under these keys, one inside the other."""
+
+    def find(content: Any) -> float:
+        for key in keys:
+            content = content[key]
+        return content
+
+    return find
+
+
+def _figure(
+    file: str, *keys: str | int, within: float = 0.0, kind: Literal["about", "at least", "at most"] = "about"
+) -> Figure:
+    return Figure(file, at(*keys), kind, within)
+
+
+def _time(file: str, about: float, *keys: str | int) -> Figure:
+    """A time, which other machines change by a share of what it is about."""
+    return Figure(file, at(*keys), tolerance=about * OF_A_TIME)
+
+
+def _times_as_long(content: Any) -> float:
+    """The edit of the long capture against that of the ordinary one."""
+    length = content["length"]
+    return length["long"]["wall_seconds"] / length["ordinary"]["wall_seconds"]
+
+
+def _arm(correspondence: str, retention: bool, key: str, within: float) -> Figure:
+    """Mean of all rows of an arm of the ablation."""
+
+    def find(content: Any) -> float:
+        arms = content["summary"]["arms"]
+        (arm,) = (
+            arm for arm in arms if (arm["correspondence"], arm["retention"]) == (correspondence, retention)
+        )
+        return arm[key]["mean"]
+
+    return Figure(ABLATION, find, tolerance=within)
+
+
+def _arm_claim(words: str, correspondence: str) -> Claim:
+    arm = partial(_arm, correspondence, False)
+    figures = {
+        "views": arm("view_disagreement", COLOUR),
+        "moments": arm("time_disagreement", COLOUR),
+        "psnr": arm("psnr_unseen", DECIBEL),
+        "ssim": arm("ssim_unseen", SSIM),
+    }
+    return Claim(f"| {words} | {{views}} | {{moments}} | {{psnr}} dB, {{ssim}} |", figures)
+
+
+def _avatar_claim(words: str, variant: str, more: dict[str, Figure] | None = None) -> Claim:
+    """A row of the table of avatars; `more` are figures among the words."""
+    figures = {
+        "psnr": _figure(AVATAR, "rows", variant, "held_out_camera", "psnr", within=DECIBEL),
+        "ssim": _figure(AVATAR, "rows", variant, "held_out_camera", "ssim", within=SSIM),
+        "psnr_unseen": _figure(AVATAR, "rows", variant, "unseen_sequence", "psnr", within=DECIBEL),
+        "ssim_unseen": _figure(AVATAR, "rows", variant, "unseen_sequence", "ssim", within=SSIM),
+    }
+    text = f"| {words} | {{psnr}} dB, {{ssim}} | {{psnr_unseen}} dB, {{ssim_unseen}} |"
+    return Claim(text, figures | (more or {}))
+
+
+def _gain(edits: tuple[str, ...]) -> Callable[[Any], float]:
+    """Mean gain (dB) of these edits of the demo's editor."""
+    return lambda content: sum(content["scores"][edit]["gain"] for edit in edits) / len(edits)
+
+
+KNOWN = ("older", "green_skin", "blond_hair", "red_lips", "bronze_statue", "pale_vampire")
+"""Edits of the demo's editor that have one true look."""
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "`make demo` takes about {minutes} minutes on two CPU cores",
+        {"minutes": Figure(DEMO, lambda demo: sum(demo["seconds"].values()) / 60, tolerance=11 * OF_A_TIME)},
+    ),
+    Claim(
+        "| avatar, held-out camera | PSNR {psnr} dB, SSIM {ssim} |",
+        {
+            "psnr": _figure(DEMO, "base", "novel_view", "psnr", within=DECIBEL),
+            "ssim": _figure(DEMO, "base", "novel_view", "ssim", within=SSIM),
+        },
+    ),
+    Claim(
+        "| avatar, sequence not trained on | PSNR {psnr} dB, SSIM {ssim} |",
+        {
+            "psnr": _figure(DEMO, "base", "self_reenactment", "psnr", within=DECIBEL),
+            "ssim": _figure(DEMO, "base", "self_reenactment", "ssim", within=SSIM),
+        },
+    ),
+    Claim(
+        "mean change on the head / of the background (0 to 1) | {head} / {background} |",
+        {
+            "head": _figure(DEMO, "edit", "change_on_head", within=CHANGE),
+            "background": _figure(DEMO, "edit", "change_on_background", within=0.001),
+        },
+    ),
+    Claim(
+        "its edits are {mean} dB (PSNR) closer to the true edited picture than the unedited picture is, averaged over the first "
+        "six edits; from {least} dB for red lips, where little is to change, to {most} dB for \"older\".",
+        {
+            "mean": Figure(EDITOR, _gain(KNOWN), tolerance=DECIBEL),
+            "least": Figure(EDITOR, _gain(("red_lips",)), tolerance=DECIBEL),
+            "most": Figure(EDITOR, _gain(("older",)), tolerance=DECIBEL),
+        },
+    ),
+    _arm_claim("each alone", "none"),
+    _arm_claim("together, `epipolar`", "epipolar"),
+    _arm_claim("together, `rig`", "rig"),
+    Claim(
+        "the same edit of a capture four times as long took {ratio} times as long ({long} and {ordinary} seconds on two CPU "
+        "cores) and came as near to the true edit ({psnr_long} and {psnr} dB on the unseen sequence;",
+        {
+            "ratio": Figure(ABLATION, _times_as_long, tolerance=0.1),
+            "long": _time(ABLATION, 168, "length", "long", "wall_seconds"),
+            "ordinary": _time(ABLATION, 162, "length", "ordinary", "wall_seconds"),
+            "psnr_long": _figure(ABLATION, "length", "long", "psnr_unseen", within=DECIBEL),
+            "psnr": _figure(ABLATION, "length", "ordinary", "psnr_unseen", within=DECIBEL),
+        },
+    ),
+    Claim(
+        "The demo's has {megabytes} MB.",
+        {"megabytes": Figure(WEB, lambda web: web["bytes"] / 1e6, tolerance=0.5)},
+    ),
+)  # fmt: skip
+
+NOT_MEASURED: tuple[str, ...] = ()
+"""Pieces of the README with figures that are no results of ours."""
