@@ -84,6 +84,14 @@ PARTS: tuple[Part, ...] = (
             "tools/avatar_experiments.py", "--steps", "1000", "--images", "24", "--out", _out(at, "avatar_experiments")
         ),
     ),
+    Part(
+        "small",
+        "An even start where pictures are small",
+        lambda at: _python(
+            "tools/avatar_experiments.py", "--capture", _out(at, "demo/capture"), "--steps", "3000", "--images", "32",
+            "--only", "even_start_5", "--out", _out(at, "avatar_256"),
+        ),
+    ),
     Part("bench", "How fast it is", lambda at: _python("-m", "tools.bench", "--missing", "--out", _out(at, "bench.json"))),
     Part(
         "web",
