@@ -422,9 +422,9 @@ def test_mistakes_are_named_before_anything_is_rendered_or_written(
 def stage(derived: Path) -> Any:
     """Of the derived run, as the viewer makes it."""
     from edit3dgs_ns.model_setup import head_assets
-    from edit3dgs_ns.viewer_layers import Palette
-    from edit3dgs_ns.viewer_stage import Stage
-    from edit3dgs_ns.viewer_timeline import Timeline
+    from edit3dgs_ns.viewer.layers import Palette
+    from edit3dgs_ns.viewer.stage import Stage
+    from edit3dgs_ns.viewer.timeline import Timeline
 
     _, pipeline, _, _ = eval_setup(derived, test_mode="test")
     model = pipeline.model
@@ -454,7 +454,7 @@ def test_a_scene_is_placed_by_hand_and_saved(
 ) -> None:
     import viser
 
-    from edit3dgs_ns.viewer_background import BackgroundPanel
+    from edit3dgs_ns.viewer.background import BackgroundPanel
 
     drawn: list[int] = []
     server = viser.ViserServer(host="127.0.0.1", port=7420, verbose=False)
@@ -495,7 +495,7 @@ def test_a_scene_is_placed_by_hand_and_saved(
 
 def test_a_run_in_a_scene_is_not_edited_in_the_viewer(derived: Path) -> None:
     from edit3dgs_ns.edit_job import EditJob
-    from edit3dgs_ns.viewer_editing import Editing
+    from edit3dgs_ns.viewer.editing import Editing
 
     _, pipeline, _, _ = eval_setup(derived, test_mode="test")
     viewer = SimpleNamespace(
