@@ -15,7 +15,7 @@ import tyro
 
 from edit3dgs_ns.avatar_commands import export_command, import_command
 from edit3dgs_ns.derive_command import derive_command
-from edit3dgs_ns.evaluate_command import evaluate_command
+from edit3dgs_ns.evaluate.command import evaluate_command
 from edit3dgs_ns.film_commands import interpolate_command, orbit_command, reenact_command
 from edit3dgs_ns.history_command import history_command
 

@@ -17,7 +17,7 @@ from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.editing.masks import KeepMasks, RigMasks, parse_parts
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.model import RiggedSplatfactoModel
-from edit3dgs_ns.viewer_layers import canonical_map, region_share
+from edit3dgs_ns.viewer.layers import canonical_map, region_share
 
 
 @dataclass(frozen=True)

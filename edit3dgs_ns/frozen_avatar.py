@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from edit3dgs_ns.model import RiggedSplatfactoModel
-from edit3dgs_ns.viewer import AvatarControls
+from edit3dgs_ns.viewer.controls import AvatarControls
 
 
 def frozen_avatar(

@@ -39,7 +39,7 @@ from edit3dgs_ns.splats import losses
 from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, local_to_world, triangle_frames
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
-from edit3dgs_ns.viewer import AvatarControls
+from edit3dgs_ns.viewer.controls import AvatarControls
 
 """What every Gaussian has; with `expression_rank` also `expression_means` and `expression_colors`."""
 MOTION_GROUPS = {

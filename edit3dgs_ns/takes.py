@@ -16,8 +16,8 @@ from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.camera_utils import get_interpolated_poses_many
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
+from edit3dgs_ns.evaluate.views import front_camera
 from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, sway
-from edit3dgs_ns.evaluation_views import front_camera
 from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
 
 SWAY, LIFT = math.radians(24.0), math.radians(6.0)

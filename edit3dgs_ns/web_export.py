@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from edit3dgs_ns.capture.driver import Driver, Part, read_driver
 from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.evaluation_views import front_camera
+from edit3dgs_ns.evaluate.views import front_camera
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
 from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edit3dgs_ns.flame.model import FlamePose
-from edit3dgs_ns.viewer_compare import wiped
-from edit3dgs_ns.viewer_layers import NO_REGION, Palette
-from edit3dgs_ns.viewer_pose import pose_sliders, posed_by_hand
-from edit3dgs_ns.viewer_text import picture, plain
-from edit3dgs_ns.viewer_timeline import Timeline, time_of
-from edit3dgs_ns.viewer_worker import Worker
+from edit3dgs_ns.viewer.compare import wiped
+from edit3dgs_ns.viewer.layers import NO_REGION, Palette
+from edit3dgs_ns.viewer.pose import pose_sliders, posed_by_hand
+from edit3dgs_ns.viewer.text import picture, plain
+from edit3dgs_ns.viewer.timeline import Timeline, time_of
+from edit3dgs_ns.viewer.worker import Worker
 
 # -- frames and times --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,18 +32,53 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def config(tiny_capture, tmp_path_factory) -> Path:
     """config.yml of an avatar whose parts have colours of their own. Read only; what plays its motion lies beside its run."""
     return import_coloured_avatar(tiny_capture.union, tmp_path_factory.mktemp("avatars"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(config):
-    """The avatar of `config`, as a FinishedRun."""
+    """The avatar of `config`, as a FinishedRun. Read only."""
     from edit3dgs_ns.finished_run import FinishedRun
 
     return FinishedRun(config)
+
+
+@pytest.fixture(scope="session")
+def office(tiny_capture, torch_home, tmp_path_factory) -> tuple[Path, Any]:
+    """config.yml of a scene of `ns-train splatfacto`, and Nerfstudio's model of it. Read only."""
+    from tests.office_scene import train_office
+
+    return train_office(tiny_capture.union, tmp_path_factory.mktemp("scenes"), torch_home)
+
+
+@pytest.fixture(scope="session")
+def office_place(tmp_path_factory) -> Path:
+    """The file that says where the office stands around the head."""
+    from tests.office_scene import SCALE, SHIFT
+
+    path = tmp_path_factory.mktemp("places") / "place.json"
+    path.write_text(json.dumps({"scale": SCALE, "translation": SHIFT}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def in_office(config, office, office_place, tmp_path_factory) -> Path:
+    """config.yml of a run that plays a motion in the office, and beside it its video. Read only."""
+    from tests.command_line import edit3dgs
+
+    folder = tmp_path_factory.mktemp("reenacted")
+    (folder / "take.json").write_text(
+        json.dumps({"fps": 30, "frames": [{"jawOpen": 0.5 * k} for k in range(3)]})
+    )
+    options = ("--motion", folder / "take.json", "--output", folder / "v.mp4", "--beside", config)
+    scene = ("--background", office[0], "--background-transform", office_place)
+    assert edit3dgs("reenact", "--load-config", config, *options, *scene, "--run-name", "office") == 0
+    run = config.parent.with_name(f"{config.parent.name}-office")
+    shutil.copyfile(folder / "v.mp4", run / "v.mp4")
+    return run / "config.yml"
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,11 @@ from PIL import Image
 from edit3dgs_ns import cli
 from edit3dgs_ns.avatar_import import import_avatar
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.evaluate.job import evaluate
+from edit3dgs_ns.evaluate.runs import find_edited_runs, run_names
+from edit3dgs_ns.evaluate.subjects import EvaluationOptions, check_captions
 from edit3dgs_ns.evaluation import expression_fit
 from edit3dgs_ns.evaluation.clip import Clip
-from edit3dgs_ns.evaluation_job import evaluate
-from edit3dgs_ns.evaluation_runs import find_edited_runs, run_names
-from edit3dgs_ns.evaluation_subjects import EvaluationOptions, check_captions
 from edit3dgs_ns.finished_run import FinishedRun
 from edit3dgs_ns.flame.assets import load_assets
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar

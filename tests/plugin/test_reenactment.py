@@ -24,6 +24,7 @@ from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.takes import between, capture_cameras, head_centre, read_camera_path, turntable
 from tests.coloured_avatar import HEAD
+from tests.command_line import edit3dgs
 from tests.tiny_capture import TinyCapture
 
 
@@ -33,10 +34,6 @@ def take(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("take") / "take.json"
     path.write_text(json.dumps({"fps": 30, "frames": [{"jawOpen": 0.25 * k} for k in range(5)]}))
     return path
-
-
-def edit3dgs(*arguments: object) -> int:
-    return cli.run([str(argument) for argument in arguments])
 
 
 def frames_of(path: Path) -> list[np.ndarray]:

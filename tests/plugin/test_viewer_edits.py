@@ -206,10 +206,10 @@ def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, mon
 @pytest.fixture
 def stage(opened):
     from edit3dgs_ns.model_setup import head_assets
-    from edit3dgs_ns.viewer_layers import Palette
-    from edit3dgs_ns.viewer_pose import pose_sliders
-    from edit3dgs_ns.viewer_stage import Stage
-    from edit3dgs_ns.viewer_timeline import Timeline
+    from edit3dgs_ns.viewer.layers import Palette
+    from edit3dgs_ns.viewer.pose import pose_sliders
+    from edit3dgs_ns.viewer.stage import Stage
+    from edit3dgs_ns.viewer.timeline import Timeline
 
     _, pipeline = opened
     model = pipeline.model
@@ -317,7 +317,7 @@ def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(stage, opened):
 
 def test_motions_are_taken_over_and_those_of_another_head_refused(stage, opened, tmp_path):
     from edit3dgs_ns.model_setup import head_assets
-    from edit3dgs_ns.viewer_motions import OWN, Motions
+    from edit3dgs_ns.viewer.motions import OWN, Motions
 
     stage, _ = stage
     _, pipeline = opened

@@ -11,7 +11,7 @@ from torch import nn
 
 from edit3dgs_ns import cli
 from edit3dgs_ns.capture.driver import read_driver
-from edit3dgs_ns.evaluation_views import front_camera
+from edit3dgs_ns.evaluate.views import front_camera
 from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
 from edit3dgs_ns.flame.retarget import retarget
 from edit3dgs_ns.web.page import packed_avatar

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edit3dgs_ns.avatar_maps import AvatarMaps
+from edit3dgs_ns.evaluate.runs import driven_by
+from edit3dgs_ns.evaluate.views import Setting, Shot
 from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression
 from edit3dgs_ns.evaluation.expression_kept import ExpressionError, expression_error
 from edit3dgs_ns.evaluation.expressions import most_different
 from edit3dgs_ns.evaluation.report_data import Figure, mean
-from edit3dgs_ns.evaluation_runs import driven_by
-from edit3dgs_ns.evaluation_views import Setting, Shot
 from edit3dgs_ns.finished_run import FinishedRun, moved_camera
 from edit3dgs_ns.flame.model import FlamePose
 

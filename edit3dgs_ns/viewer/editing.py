@@ -15,15 +15,15 @@ from PIL import Image
 
 from edit3dgs_ns.edit_job import EditJob, options_of, standard_options
 from edit3dgs_ns.run_history import RunHistory
-from edit3dgs_ns.viewer_edit_panel import EditPanel
-from edit3dgs_ns.viewer_stage import Stage
-from edit3dgs_ns.viewer_worker import Status, Worker
+from edit3dgs_ns.viewer.edit_panel import EditPanel
+from edit3dgs_ns.viewer.stage import Stage
+from edit3dgs_ns.viewer.worker import Status, Worker
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.viewer.viewer import Viewer
 
-    from edit3dgs_ns.viewer import AvatarControls
+    from edit3dgs_ns.viewer.controls import AvatarControls
 
 _BUSY = "Wait until what is going on is done, or press Pause or Undo."
 _TRAINING = "The training is still at work on the avatar: edit, undo and go back once it is done."
@@ -34,7 +34,7 @@ _REDRAW_EVERY = 0.5
 
 
 class Editing:
-    """Previews and edits of one avatar in one viewer; `viewer_edit_panel.Actions`.
+    """Previews and edits of one avatar in one viewer; `edit_panel.Actions`.
 
     Args:
         controls: that know the visitors' cameras.

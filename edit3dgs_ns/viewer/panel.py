@@ -7,10 +7,10 @@ from typing import Any, get_args
 
 import viser
 
-from edit3dgs_ns.viewer_compare import Compare
-from edit3dgs_ns.viewer_motions import Motions
-from edit3dgs_ns.viewer_stage import Show, Stage
-from edit3dgs_ns.viewer_text import plain
+from edit3dgs_ns.viewer.compare import Compare
+from edit3dgs_ns.viewer.motions import Motions
+from edit3dgs_ns.viewer.stage import Show, Stage
+from edit3dgs_ns.viewer.text import plain
 
 
 class MovePanel:

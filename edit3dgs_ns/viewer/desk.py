@@ -16,21 +16,21 @@ import viser
 from edit3dgs_ns.edit_job import standard_options
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.model_setup import head_assets
-from edit3dgs_ns.viewer_background import BackgroundPanel
-from edit3dgs_ns.viewer_camera import Standpoint
-from edit3dgs_ns.viewer_edit_panel import EditPanel
-from edit3dgs_ns.viewer_editing import Editing
-from edit3dgs_ns.viewer_layers import Palette
-from edit3dgs_ns.viewer_motions import Motions
-from edit3dgs_ns.viewer_panel import LookPanel, MovePanel
-from edit3dgs_ns.viewer_pose import pose_sliders
-from edit3dgs_ns.viewer_stage import Stage
-from edit3dgs_ns.viewer_timeline import Timeline
+from edit3dgs_ns.viewer.background import BackgroundPanel
+from edit3dgs_ns.viewer.camera import Standpoint
+from edit3dgs_ns.viewer.edit_panel import EditPanel
+from edit3dgs_ns.viewer.editing import Editing
+from edit3dgs_ns.viewer.layers import Palette
+from edit3dgs_ns.viewer.motions import Motions
+from edit3dgs_ns.viewer.panel import LookPanel, MovePanel
+from edit3dgs_ns.viewer.pose import pose_sliders
+from edit3dgs_ns.viewer.stage import Stage
+from edit3dgs_ns.viewer.timeline import Timeline
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
 
-    from edit3dgs_ns.viewer import AvatarControls
+    from edit3dgs_ns.viewer.controls import AvatarControls
 
 _MOST_IMAGES = 48
 """Training images that Nerfstudio draws into the scene at start; it decodes and sends each of them first."""

@@ -54,8 +54,8 @@ def evaluate_command(
     if quality_only:
         return _quality(configs, max_frames)
     from edit3dgs_ns.console import CONSOLE
-    from edit3dgs_ns.evaluation_job import evaluate
-    from edit3dgs_ns.evaluation_subjects import EvaluationOptions
+    from edit3dgs_ns.evaluate.job import evaluate
+    from edit3dgs_ns.evaluate.subjects import EvaluationOptions
 
     options = EvaluationOptions(
         runs=configs,
@@ -93,9 +93,9 @@ def _quality(configs: tuple[Path, ...], max_frames: int) -> int:
     from rich.table import Table
 
     from edit3dgs_ns.console import CONSOLE
+    from edit3dgs_ns.evaluate.job import quality_of
+    from edit3dgs_ns.evaluate.runs import config_file, run_names
     from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, shown
-    from edit3dgs_ns.evaluation_job import quality_of
-    from edit3dgs_ns.evaluation_runs import config_file, run_names
     from edit3dgs_ns.finished_run import FinishedRun
 
     files = [config_file(path) for path in configs]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edit3dgs_ns.capture.settings import SETTINGS_FILE
+from edit3dgs_ns.evaluate.views import Setting, Shot
 from edit3dgs_ns.evaluation.image_metrics import Perceptual, Quality, image_quality
 from edit3dgs_ns.evaluation.report_data import Figure
-from edit3dgs_ns.evaluation_views import Setting, Shot
 from edit3dgs_ns.finished_run import FinishedRun
 
 OPTION = "--true-edit"

@@ -15,8 +15,8 @@ from edit3dgs_ns.placement import write_placement
 from edit3dgs_ns.scene_options import SceneOptions
 from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.world_splats import Backdrop
-from edit3dgs_ns.viewer_stage import Stage
-from edit3dgs_ns.viewer_text import plain
+from edit3dgs_ns.viewer.stage import Stage
+from edit3dgs_ns.viewer.text import plain
 
 
 class BackgroundPanel:

@@ -12,11 +12,11 @@ import torch
 
 from edit3dgs_ns.avatar_maps import AvatarMaps
 from edit3dgs_ns.editing.key_views import order_around_head
+from edit3dgs_ns.evaluate.runs import EditedRun
+from edit3dgs_ns.evaluate.truth import spread
+from edit3dgs_ns.evaluate.views import front_camera
 from edit3dgs_ns.evaluation.report_data import Figure, mean
 from edit3dgs_ns.evaluation.same_spot import SameSpots, view_disagreement
-from edit3dgs_ns.evaluation_runs import EditedRun
-from edit3dgs_ns.evaluation_truth import spread
-from edit3dgs_ns.evaluation_views import front_camera
 from edit3dgs_ns.finished_run import FinishedRun
 
 MOMENTS = 3

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.evaluation.clip_files import find_clip
-from edit3dgs_ns.evaluation_runs import find_edited_runs
-from edit3dgs_ns.evaluation_subjects import (
+from edit3dgs_ns.evaluate.runs import find_edited_runs
+from edit3dgs_ns.evaluate.subjects import (
     EvaluationOptions,
     Subject,
     check_captions,
@@ -21,6 +20,7 @@ from edit3dgs_ns.evaluation_subjects import (
     open_subjects,
     output_folder,
 )
+from edit3dgs_ns.evaluation.clip_files import find_clip
 
 if TYPE_CHECKING:
     from edit3dgs_ns.evaluation.clip import Clip
@@ -60,9 +60,9 @@ def _measure(
     folder: Path,
     notes: list[str],
 ) -> Report:
+    from edit3dgs_ns.evaluate.truth import is_synthetic
     from edit3dgs_ns.evaluation.published import setup_difference
     from edit3dgs_ns.evaluation.report_data import Report
-    from edit3dgs_ns.evaluation_truth import is_synthetic
 
     runs: list[RunReport] = []
     quality: dict[int, dict[str, dict[str, float]]] = {}
@@ -97,11 +97,11 @@ def _measure_run(
     frames: Path | None,
     progress: Progress,
 ) -> RunReport:
+    from edit3dgs_ns.evaluate.measure import Instruments, embedder_of, measure_setting
+    from edit3dgs_ns.evaluate.truth import TRUE_PICTURES, compare_with_truth
+    from edit3dgs_ns.evaluate.whole import MOMENTS, whole_figures
     from edit3dgs_ns.evaluation.embedding_cache import EmbeddingCache
     from edit3dgs_ns.evaluation.report_data import SETTINGS, RunReport
-    from edit3dgs_ns.evaluation_measure import Instruments, embedder_of, measure_setting
-    from edit3dgs_ns.evaluation_truth import TRUE_PICTURES, compare_with_truth
-    from edit3dgs_ns.evaluation_whole import MOMENTS, whole_figures
     from edit3dgs_ns.lpips import LazyLpips
 
     info, base, edited = subject.info, subject.base, subject.edited
@@ -146,7 +146,7 @@ def quality_of(
     run: FinishedRun, most: int = 0, tick: Callable[[], None] = lambda: None
 ) -> dict[str, dict[str, float]]:
     """Quality of an avatar against its capture by GaussianAvatars' protocol, by key of SETTINGS; of at most `most` images each."""
-    from edit3dgs_ns.evaluation_truth import base_quality
+    from edit3dgs_ns.evaluate.truth import base_quality
     from edit3dgs_ns.lpips import LazyLpips
 
     perceptual = LazyLpips()

@@ -10,7 +10,7 @@ import viser
 
 from edit3dgs_ns.edit_job import EditJob
 from edit3dgs_ns.run_history import Version
-from edit3dgs_ns.viewer_text import picture, plain
+from edit3dgs_ns.viewer.text import picture, plain
 
 _WAITING = "Write what to change, look at a preview, and edit."
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edit3dgs_ns.evaluate.runs import EditedRun, OpenRuns
 from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
-from edit3dgs_ns.evaluation_runs import EditedRun, OpenRuns
 
 if TYPE_CHECKING:
+    from edit3dgs_ns.evaluate.expression import ExpressionFits
+    from edit3dgs_ns.evaluate.measure import Captions
+    from edit3dgs_ns.evaluate.truth import TrueEdit
+    from edit3dgs_ns.evaluate.views import Setting
     from edit3dgs_ns.evaluation.clip import Clip
     from edit3dgs_ns.evaluation.identity import IdentityEmbedding
-    from edit3dgs_ns.evaluation_expression import ExpressionFits
-    from edit3dgs_ns.evaluation_measure import Captions
-    from edit3dgs_ns.evaluation_truth import TrueEdit
-    from edit3dgs_ns.evaluation_views import Setting
     from edit3dgs_ns.finished_run import FinishedRun
     from edit3dgs_ns.flame.motion import FlameMotion
 
@@ -114,9 +114,9 @@ def open_networks(options: EvaluationOptions) -> tuple[Clip, IdentityEmbedding |
 def open_subjects(
     options: EvaluationOptions, infos: list[EditedRun], captions: list[tuple[str, str]], clip: Clip
 ) -> tuple[list[Subject], list[str]]:
-    from edit3dgs_ns.evaluation_expression import ExpressionFits
-    from edit3dgs_ns.evaluation_truth import find_true_edit
-    from edit3dgs_ns.evaluation_views import shared_frames
+    from edit3dgs_ns.evaluate.expression import ExpressionFits
+    from edit3dgs_ns.evaluate.truth import find_true_edit
+    from edit3dgs_ns.evaluate.views import shared_frames
 
     opened = OpenRuns()
     pairs = [(opened.base(info), opened.edited(info)) for info in infos]
@@ -149,8 +149,8 @@ def _check_same_head(info: EditedRun, base: FinishedRun, edited: FinishedRun) ->
 
 
 def _embedded(captions: tuple[str, str], clip: Clip) -> Captions:
+    from edit3dgs_ns.evaluate.measure import Captions
     from edit3dgs_ns.evaluation.clip_scores import direction_similarity
-    from edit3dgs_ns.evaluation_measure import Captions
 
     source, target = clip.embed_texts(captions)
     direction_similarity(source[None], target[None], source, target)  # refuses captions without a difference
@@ -160,8 +160,8 @@ def _embedded(captions: tuple[str, str], clip: Clip) -> Captions:
 def _settings(
     options: EvaluationOptions, run: FinishedRun, allowed: set[tuple[str, str]], notes: list[str]
 ) -> list[Setting]:
+    from edit3dgs_ns.evaluate.views import cross_reenactment, novel_view, self_reenactment, thinned
     from edit3dgs_ns.evaluation.report_data import SETTINGS
-    from edit3dgs_ns.evaluation_views import cross_reenactment, novel_view, self_reenactment, thinned
 
     settings = [novel_view(run, allowed), self_reenactment(run, allowed, options.all_cameras)]
     if options.motion is not None:

@@ -1,14 +1,8 @@
-"""The controls that `ns-viewer` and `ns-train` show for an avatar.
+"""The way in to an avatar's controls.
 
 Nerfstudio finds an `AvatarControls` on the model, because it looks through all public attributes of pipeline and model for
 `ViewerControl`s, and hands it the viewer. Until then it is nothing but a name: ns-render and ns-eval pay nothing for it. The model
 asks it for every picture of the viewer's window, and of nothing else.
-
-    viewer.py             this: the way in
-    viewer_desk.py        puts everything below together
-    viewer_stage.py       what the window shows: viewer_timeline, viewer_pose, viewer_layers, viewer_compare
-    viewer_panel.py       tabs Move and Look; viewer_background.py: the scene in Look; viewer_edit_panel.py: tab Edit
-    viewer_worker.py      previews and edits in a thread of their own, by edit_session.py and edit_preview.py
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
 
-    from edit3dgs_ns.viewer_desk import Desk
+    from edit3dgs_ns.viewer.desk import Desk
 
 
 class AvatarControls(ViewerControl):
@@ -35,7 +29,7 @@ class AvatarControls(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         """Called by Nerfstudio while it builds its viewer."""
         super()._setup(viewer)
-        from edit3dgs_ns.viewer_desk import Desk
+        from edit3dgs_ns.viewer.desk import Desk
 
         self._desk = Desk(self, viewer)
 
