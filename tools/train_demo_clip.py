@@ -39,6 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--processes", type=int, default=min(os.cpu_count() or 1, 4), help="processes, one thread each"
     )
+    parser.add_argument("--json", type=Path, help="evaluate: also write the scores")
     parser.add_argument("--tiny", action="store_true", help="a toy of a few seconds, to try the tool itself")
     return parser.parse_args(arguments)
 
@@ -62,7 +63,8 @@ def run(stage: str, options: argparse.Namespace) -> int:
     settings = Settings.tiny() if options.tiny else Settings()
     work = Workspace(options.work)
     if stage == "data":
-        _render(options, settings, work)
+        _render_heldout(options, settings, work)
+        _render(work.train_shards, 0, options.scenes, settings, options.processes)
     elif stage == "train":
         _train(options, settings, work)
     elif stage == "export":
@@ -70,24 +72,26 @@ def run(stage: str, options: argparse.Namespace) -> int:
 
         print(f"export: {options.out}, {export(work, settings, options.out):.1f} MB")
     elif stage == "evaluate":
-        return _evaluate(options, work)
+        return _evaluate(options, settings, work)
     return 0
 
 
-def _render(options: argparse.Namespace, settings, work) -> None:  # type: ignore[no-untyped-def]
+def _render_heldout(options: argparse.Namespace, settings, work) -> None:  # type: ignore[no-untyped-def]
+    from demo_clip import data
+
+    _render(work.heldout_shards, data.HELDOUT_SEED, options.heldout, settings, options.processes)
+
+
+def _render(folder: Path, seed: int, count: int, settings, processes: int) -> None:  # type: ignore[no-untyped-def]
     import torch.multiprocessing as mp
     from demo_clip import data
 
-    for folder, seed, count in (
-        (work.heldout_shards, data.HELDOUT_SEED, options.heldout),
-        (work.train_shards, 0, options.scenes),
-    ):
-        jobs = [(folder, seed, count, settings, part, options.processes) for part in range(options.processes)]
-        if len(jobs) == 1:
-            data.write_shards(*jobs[0])
-            continue
-        with mp.get_context("spawn").Pool(len(jobs)) as pool:
-            pool.starmap(data.write_shards, jobs)
+    jobs = [(folder, seed, count, settings, part, processes) for part in range(processes)]
+    if len(jobs) == 1:
+        data.write_shards(*jobs[0])
+        return
+    with mp.get_context("spawn").Pool(len(jobs)) as pool:
+        pool.starmap(data.write_shards, jobs)
 
 
 def _train(options: argparse.Namespace, settings, work) -> None:  # type: ignore[no-untyped-def]
@@ -98,15 +102,18 @@ def _train(options: argparse.Namespace, settings, work) -> None:  # type: ignore
     Team(options.processes, count).start(train.train, (work, settings, options.minutes, options.steps))
 
 
-def _evaluate(options: argparse.Namespace, work) -> int:  # type: ignore[no-untyped-def]
+def _evaluate(options: argparse.Namespace, settings, work) -> int:  # type: ignore[no-untyped-def]
     from demo_clip import data, evaluate, export
     from rich.console import Console
 
     from edit3dgs_ns.evaluation.clip import Clip
 
+    _render_heldout(options, settings, work)
     images, facts = data.load(data.shards(work.heldout_shards))
     scores = evaluate.evaluate(Clip(options.out, batch=64), images, facts)
     Console(width=110).print(evaluate.table(scores))
+    if options.json:
+        evaluate.write_json(options.json, scores)
     found = evaluate.accuracy(scores)
     export.write_note(options.out, export.NOTE, found)
     people = len(images) // len(scores)

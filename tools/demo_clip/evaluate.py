@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -73,6 +75,14 @@ def _directions(clip: Clip, by_look: dict[str, np.ndarray], look: str) -> tuple[
 def accuracy(scores: Sequence[Score]) -> float:
     """Over all looks, each counting the same (each has as many pictures)."""
     return float(np.mean([score.accuracy for score in scores]))
+
+
+def write_json(path: Path, scores: Sequence[Score]) -> None:
+    """The share of right answers, over all looks and of each."""
+    from edit3dgs_ns.files import write_durably
+
+    content = {"accuracy": accuracy(scores), "looks": {score.look: score.accuracy for score in scores}}
+    write_durably(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def table(scores: Sequence[Score]) -> Table:

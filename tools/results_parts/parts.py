@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,11 @@ class Place:
         """The demo's edited run."""
         return run_dir(self.out / "demo" / "edit", "edit3dgs")
 
+    @property
+    def driver(self) -> Path:
+        """A sequence of another actor."""
+        return self.out / "driver" / "007_EMO-1"
+
     def edit_digest(self) -> str:
         """Changes with the demo's edit."""
         newest = newest_step(self.edited / CHECKPOINTS)
@@ -45,6 +51,14 @@ class Part:
     """File below the results that it makes as a whole. None: the command itself knows what is done, and is always run."""
     depends_on: Callable[[Place], str] = lambda place: ""
     """What the file depends on, besides the command."""
+
+
+CLIP = Path(__file__).resolve().parents[2] / "edit3dgs_ns" / "evaluation" / "demo_clip"
+
+
+def _digest(path: Path) -> str:
+    """Of a file's content; of one that is missing nothing."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
 def _program(name: str) -> str:
@@ -70,6 +84,35 @@ PARTS: tuple[Part, ...] = (
         ),
         "demo_editor.json",
         lambda at: editor_version("demo"),
+    ),
+    Part(
+        "clip",
+        "The demo's CLIP on people never trained on",
+        lambda at: _python(
+            "tools/train_demo_clip.py", "evaluate", "--work", _out(at, "demo_clip"), "--json", _out(at, "demo_clip.json")
+        ),
+        "demo_clip.json",
+        lambda at: _digest(CLIP / "model.safetensors"),
+    ),
+    Part(
+        "driver",
+        "Another actor's motion",
+        lambda at: [
+            _program("edit3dgs"), "capture", _out(at, "driver"), "--seed", "7", "--resolution", "64", "64", "--cameras", "2",
+            "--samples", "1",
+        ],
+        "driver",
+    ),
+    Part(
+        "evaluate",
+        "The demo's edit, measured",
+        lambda at: [
+            _program("edit3dgs"), "evaluate", "--load-config", str(at.edited / "config.yml"), "--source-caption",
+            "a photo of the face of a man", "--target-caption", "a photo of the face of an old man with wrinkles and grey hair",
+            "--clip", "demo", "--motion", str(at.driver), "--output", _out(at, "evaluation"),
+        ],
+        "evaluation",
+        lambda at: f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}",
     ),
     Part("ablation", "Edits that agree", lambda at: _python("-m", "tools.ablation", "--out", _out(at, "ablation"))),
     Part(
