@@ -135,6 +135,14 @@ PARTS: tuple[Part, ...] = (
             "--only", "even_start_5", "--out", _out(at, "avatar_256"),
         ),
     ),
+    Part(
+        "patience",
+        "The demo's avatar, trained four times as long",
+        lambda at: _python(
+            "tools/avatar_experiments.py", "--capture", _out(at, "demo/capture"), "--steps", "12000", "--images", "32",
+            "--only", "default", "--out", _out(at, "avatar_long"),
+        ),
+    ),
     Part("bench", "How fast it is", lambda at: _python("-m", "tools.bench", "--missing", "--out", _out(at, "bench.json"))),
     Part(
         "web",
