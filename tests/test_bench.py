@@ -105,6 +105,26 @@ def test_the_file_has_the_named_figures_and_keeps_other_sections(tiny: list[str]
     assert tiny.count("reference") == 4
 
 
+def test_another_section_leaves_what_is_known_of_the_machine_and_a_missing_one_alone_is_measured(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bench.json"
+    bench.main(["--only", "rasterizer", "--out", str(path)])
+    before = json.loads(path.read_text())
+    measured: list[str] = []
+
+    def measurement(name: str, *_: Any) -> Any:
+        measured.append(name)
+        return lambda console: {"slider_response_s": 0.25}
+
+    monkeypatch.setattr(bench, "_measurement", measurement)
+    bench.main(["--only", "rasterizer", "viewer", "--missing", "--out", str(path)])
+    assert measured == ["viewer"]
+    after = json.loads(path.read_text())
+    assert after["viewer"] == {"slider_response_s": 0.25} and after["rasterizer"] == before["rasterizer"]
+    assert after["machine"]["torch_ref"] == before["machine"]["torch_ref"]
+
+
 def test_the_reference_is_not_started_without_the_memory_it_needs(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

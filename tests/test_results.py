@@ -95,7 +95,7 @@ def test_a_part_is_run_once_and_again_when_something_changed(tmp_path: Path):
         return ["bash", "-c", f"echo x >> {calls}; touch {place.out / 'made'}"]
 
     place = Place(tmp_path, tmp_path)
-    part = Part("part", "A part", command, "made", lambda _: version[0])
+    part = Part("part", "A part", command, ("made",), lambda _: version[0])
     run_part(part, place)
     run_part(part, place)
     assert calls.read_text() == "x\n"

@@ -63,7 +63,7 @@ class MovingLook(nn.Module):
 
         Args:
             means: triangle-local, without offsets.
-            colors: SH coefficients, at rest.
+            colors: SH coefficients, at rest; overwritten where nothing is trained.
             pose: one frame.
             frames: the triangle frames of that pose.
             binding: the face of each Gaussian.
@@ -78,5 +78,5 @@ class MovingLook(nn.Module):
             colors = torch.cat([colors[:, :1] + shift[:, None], colors[:, 1:]], dim=1)
         if self.relights:
             gain = light_gain(self.light, frames.rotation[..., 1], self.rest_normals)
-            colors = apply_gain(colors, gain, binding)
+            colors = apply_gain(colors, gain, binding, overwrite=True)
         return means, colors

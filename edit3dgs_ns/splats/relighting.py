@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from edit3dgs_ns.splats.cpu_relighting import gain_in_place
+
 NUM_TERMS = 8
 """Terms of a quadratic polynomial on the sphere without the constant."""
 _Y0 = 0.28209479177387814
@@ -49,8 +51,19 @@ def apply_gain(
     colors: Float[Tensor, "gaussians bases 3"],
     gain: Float[Tensor, "faces 3"],
     binding: Int[Tensor, " gaussians"],
+    overwrite: bool = False,
 ) -> Float[Tensor, "gaussians bases 3"]:
-    """SH coefficients whose colour, `Y . colors + 0.5`, is `gain` times as bright."""
+    """SH coefficients whose colour, `Y . colors + 0.5`, is `gain` times as bright.
+
+    Args:
+        colors: SH coefficients.
+        gain: of each face, per channel.
+        binding: the face of each Gaussian.
+        overwrite: `colors` may be changed, which is faster where nothing is trained.
+    """
+    if overwrite and colors.device.type == "cpu" and not (colors.requires_grad or gain.requires_grad):
+        gain_in_place(colors, gain, binding, 0.5 / _Y0)
+        return colors
     factor = gain[binding][:, None]
     offset = (factor - 1) * (0.5 / _Y0)
     return torch.cat([colors[:, :1] * factor + offset, colors[:, 1:] * factor], dim=1)

@@ -47,8 +47,9 @@ class Part:
     title: str
     command: Callable[[Place], list[str]]
     """What to run, in the project's folder."""
-    made: str | None = None
-    """File below the results that it makes as a whole. None: the command itself knows what is done, and is always run."""
+    made: tuple[str, ...] = ()
+    """Files and folders below the results that it makes as a whole. None: the command itself knows what is done, and is always
+    run."""
     depends_on: Callable[[Place], str] = lambda place: ""
     """What the file depends on, besides the command."""
 
@@ -82,7 +83,7 @@ PARTS: tuple[Part, ...] = (
             "tools/train_demo_editor.py", "evaluate", "--heldout", "32", "--work", _out(at, "demo_editor"),
             "--json", _out(at, "demo_editor.json"),
         ),
-        "demo_editor.json",
+        ("demo_editor.json",),
         lambda at: editor_version("demo"),
     ),
     Part(
@@ -91,7 +92,7 @@ PARTS: tuple[Part, ...] = (
         lambda at: _python(
             "tools/train_demo_clip.py", "evaluate", "--work", _out(at, "demo_clip"), "--json", _out(at, "demo_clip.json")
         ),
-        "demo_clip.json",
+        ("demo_clip.json",),
         lambda at: _digest(CLIP / "model.safetensors"),
     ),
     Part(
@@ -101,7 +102,7 @@ PARTS: tuple[Part, ...] = (
             _program("edit3dgs"), "capture", _out(at, "driver"), "--seed", "7", "--resolution", "64", "64", "--cameras", "2",
             "--samples", "1",
         ],
-        "driver",
+        ("driver",),
     ),
     Part(
         "evaluate",
@@ -111,7 +112,7 @@ PARTS: tuple[Part, ...] = (
             "a photo of the face of a man", "--target-caption", "a photo of the face of an old man with wrinkles and grey hair",
             "--clip", "demo", "--motion", str(at.driver), "--output", _out(at, "evaluation"),
         ],
-        "evaluation",
+        ("evaluation",),
         lambda at: f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}",
     ),
     Part("ablation", "Edits that agree", lambda at: _python("-m", "tools.ablation", "--out", _out(at, "ablation"))),
@@ -151,14 +152,14 @@ PARTS: tuple[Part, ...] = (
             _program("edit3dgs"), "export", "--load-config", str(at.edited / "config.yml"), "--format", "html",
             "--output", _out(at, "avatar.html"),
         ],
-        "avatar.html",
+        ("avatar.html",),
         Place.edit_digest,
     ),
     Part(
         "viewer",
-        "A picture of the viewer",
-        lambda at: _python("-m", "tools.results_parts.viewer_picture", str(at.edited), _out(at, "viewer.png")),
-        "viewer.png",
+        "Pictures of the viewer",
+        lambda at: _python("-m", "tools.results_parts.viewer_pictures", str(at.edited), str(at.out)),
+        ("viewer.png", "viewer_edit.png"),
         Place.edit_digest,
     ),
 )  # fmt: skip
@@ -175,8 +176,9 @@ def run_part(part: Part, place: Place) -> None:
     def action(resume: bool) -> None:
         subprocess.run(part.command(place), cwd=place.root, check=True)
 
-    if part.made is None:
+    if not part.made:
         action(False)
         return
+    outputs = tuple(place.out / name for name in part.made)
     settings = {"command": part.command(place)[1:], "depends_on": part.depends_on(place)}
-    StepRunner(place.out).run(Step(part.name, part.title, settings, (place.out / part.made,), action))
+    StepRunner(place.out).run(Step(part.name, part.title, settings, outputs, action))

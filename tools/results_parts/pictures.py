@@ -14,6 +14,7 @@ PICTURES: Mapping[str, str] = {
     "docs/before_after.png": "demo/before_after.png",
     "docs/agree.png": "ablation/summary_face_paint_1.png",
     "docs/viewer.png": "viewer.png",
+    "docs/viewer_edit.png": "viewer_edit.png",
 }
 """Picture of the README: where below the folder of the results it is drawn."""
 MOST = 6.0

@@ -244,6 +244,14 @@ CLAIMS: tuple[Claim, ...] = (
         },
     ),
     Claim(
+        "`ns-viewer` answers a move of a slider after {seconds} seconds (256 x 256).",
+        {"seconds": _time(BENCH, 0.24, "viewer", "slider_response_s")},
+    ),
+    Claim(
+        "of those 86,000 Gaussians is written at {share} times the rate at which rasterizing alone would go",
+        {"share": _figure(BENCH, "reenactment", "fps_ratio", within=0.1)},
+    ),
+    Claim(
         "With 20,000 images a training takes {gb} GB more memory than with 100, begins its first step after {seconds} seconds",
         {
             "gb": _figure(BENCH, "streaming", "extra_peak_gb", within=0.3),
