@@ -109,6 +109,20 @@ def test_check_ends_with_one_where_nothing_was_measured(tmp_path: Path, capsys: 
     assert "not measured" in capsys.readouterr().out
 
 
+def test_a_part_without_what_it_needs_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert results.main(["--only", "web", "--out", str(tmp_path)]) == 2
+    assert "part web" in (said := capsys.readouterr().out) and "--only demo" in said
+
+
+def test_a_time_may_differ_by_a_share():
+    claim = Claim("in {time} seconds", {"time": Figure("a.json", at("psnr"), share=0.5)})
+    assert [verdicts(f"in {time} seconds", claim) for time in (19, 20, 58)] == [
+        ["differs"],
+        ["holds"],
+        ["holds"],
+    ]
+
+
 def test_commands_of_all_parts_are_there(tmp_path: Path):
     place = Place(ROOT, tmp_path)
     for part in PARTS:

@@ -103,11 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
     machine = common.machine(min(THREADS, os.cpu_count() or 1))
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
     results: dict[str, Any] = {name: known[name] for name in SECTIONS if name in known}
-    machine |= _kept(known.get("machine", {}), machine)
+    known_machine = known.get("machine", {})
+    if common.same_machine(known_machine, machine):
+        machine = {**known_machine, **machine}  # what other sections have found out about it
     for name in options.only:
         if options.missing and name in results:
             continue
-        measure = _measurement(name, machine, {} if options.fresh else known.get("machine", {}))
+        measure = _measurement(name, machine, {} if options.fresh else known_machine)
         figures = measure(console)
         missing = [key for key in SECTIONS[name] if key not in figures]
         assert not missing, f"section {name} lacks {missing}"
@@ -119,12 +121,6 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(_table(name, figures, machine))
     console.print(f"Written to {options.out}")
     return 0
-
-
-def _kept(known: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run has found out about the same machine, and this one may not measure."""
-    same = all(known.get(key) == machine[key] for key in ("cpu", "cores", "threads", "torch"))
-    return {name: value for name, value in known.items() if name not in machine} if same else {}
 
 
 def _measurement(

@@ -6,18 +6,21 @@
     python -m tools.results --check --update        # and puts the pictures that were drawn into docs/
 
 It can be stopped (Ctrl-C, kill) and goes on where it was. Ends with 1 where a figure or a picture of the README is not what was
-measured, or was not measured. Everything lands in outputs/; run it on an otherwise idle machine, since some figures are times.
+measured, or was not measured, with 2 where a part failed. Everything lands in outputs/; run it on an otherwise idle machine, since
+some figures are times.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tools.results_parts.claims import Checked, check
@@ -33,10 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
     place = Place(ROOT, options.out.resolve())
-    if not options.check:
+    try:
         for part in PARTS:
-            if part.name in options.only:
+            if part.name in options.only and not options.check:
                 run_part(part, place)
+    except (FileNotFoundError, FileExistsError, subprocess.CalledProcessError) as error:
+        console.print(f"[red]Stopped[/red] at the part {part.name}: {escape(str(error))}", soft_wrap=True)
+        return 2
     checked = check((ROOT / "README.md").read_text(encoding="utf-8"), CLAIMS, _contents(place))
     if options.update:
         update(place)
@@ -82,7 +88,7 @@ def _table(checked: list[Checked]) -> Table:
     for figure in checked:
         measured = "" if figure.measured is None else f"{figure.measured:.5g}"
         verdict = figure.verdict if figure.verdict == "holds" else f"[red]{figure.verdict}[/red]"
-        table.add_row(figure.text[:60].replace("[", r"\["), figure.name, figure.written, measured, verdict)
+        table.add_row(escape(figure.text[:60]), figure.name, figure.written, measured, verdict)
     return table
 
 

@@ -24,6 +24,11 @@ LEFT_ALONE = 0.05
 eyes are metal: what retention keeps is then not what was asked for."""
 
 
+def left_alone(rows: Sequence[Row], details: Sequence[Row]) -> list[Row]:
+    """The rows whose instruction leaves the expression's looks alone; see LEFT_ALONE."""
+    return [row for row, d in zip(rows, details, strict=True) if d["true_expression_change"] < LEFT_ALONE]
+
+
 def summary(rows: Sequence[Row], details: Sequence[Row]) -> dict[str, Any]:
     """Of the rows there are: `arms` with mean and spread (standard deviation over instructions and seeds), and `figures`.
 
@@ -60,7 +65,7 @@ def figures(rows: Sequence[Row], details: Sequence[Row]) -> list[dict[str, Any]]
     """
     alone, epipolar, rig = (_with("correspondence", kind) for kind in ("none", "epipolar", "rig"))
     kept, free = _with("retention", True), _with("retention", False)
-    calm = [row for row, d in zip(rows, details, strict=True) if d["true_expression_change"] < LEFT_ALONE]
+    calm = left_alone(rows, details)
     views, times, expression = "view_disagreement", "time_disagreement", "expression_error"
     retention = "expression error, with retention below without"
     result = [

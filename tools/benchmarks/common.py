@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,11 @@ def machine(threads: int) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "numba", "numpy")},
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def same_machine(known: Mapping[str, Any], machine: Mapping[str, Any]) -> bool:
+    """Whether times of an earlier record (of `machine`, or empty) can be used with this one."""
+    return all(known.get(key) == machine[key] for key in ("cpu", "cores", "threads", "torch"))
 
 
 def _cpu_name() -> str:

@@ -246,8 +246,7 @@ def _reference(console: Console, machine: dict[str, Any], known_machine: dict[st
             "make setup, or pip install --constraint constraints.txt --editable '.[dev]'"
         ) from None
     known = known_machine.get("torch_ref", {})
-    same = all(known_machine.get(key) == machine[key] for key in ("cpu", "cores", "threads", "torch"))
-    if same and known.get("version") == release:
+    if common.same_machine(known_machine, machine) and known.get("version") == release:
         console.log(
             f"Rasterizer: the reference took {known['seconds']} s here before (--fresh measures again)"
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,12 +22,13 @@ from typing import Any
 import msgspec
 from PIL import Image
 from rich.console import Console
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+
+from tools.pages.ns_viewer import ns_viewer
 
 SIZE = 256
 MOVES = 20
-_STARTS_WITHIN, _ANSWERS_WITHIN = 300.0, 60.0
+_ANSWERS_WITHIN = 60.0
 _SETTLED = 1.5
 """Seconds without a picture after which the viewer has nothing more to show."""
 
@@ -38,22 +38,9 @@ def measure(console: Console, moves: int = MOVES, size: int = SIZE) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="edit3dgs-viewer-") as folder:
         console.log(f"Viewer: training a small avatar in {folder}")
         config = make_run(Path(folder), size)
-        port = _free_port()
         console.log(f"Viewer: {moves} moves of the frame slider")
-        with (Path(folder) / "viewer.log").open("w+") as log:
-            viewer = subprocess.Popen(
-                [_program("ns-viewer"), "--load-config", str(config), "--viewer.websocket-port", str(port)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                first, full = _moved(viewer, port, moves, size)
-            except (AssertionError, OSError, ConnectionClosed) as error:
-                log.seek(0)
-                raise RuntimeError(f"ns-viewer did not answer ({error}):\n{log.read()[-3000:]}") from error
-            finally:
-                viewer.terminate()
-                viewer.wait(30)
+        with ns_viewer(config.parent, Path(folder) / "viewer.log") as url:
+            first, full = _moved(url, moves, size)
     return {"slider_response_s": round(first, 3), "slider_full_picture_s": round(full, 3), "moves": moves}
 
 
@@ -125,9 +112,9 @@ class Visitor:
         self._socket.send(msgspec.msgpack.encode({"type": kind, **fields}))
 
 
-def _moved(viewer: subprocess.Popen[bytes], port: int, moves: int, size: int) -> tuple[float, float]:
+def _moved(url: str, moves: int, size: int) -> tuple[float, float]:
     """Median seconds to the first picture, and to the first at full size."""
-    with _connected(viewer, port) as socket_:
+    with connect(url.replace("http", "ws", 1), max_size=None, proxy=None) as socket_:
         visitor = Visitor(socket_, size)
         first, full = [], []
         for move in range(moves):
@@ -139,28 +126,11 @@ def _moved(viewer: subprocess.Popen[bytes], port: int, moves: int, size: int) ->
     return median(first), median(full)
 
 
-def _connected(viewer: subprocess.Popen[bytes], port: int) -> ClientConnection:
-    end = time.monotonic() + _STARTS_WITHIN
-    while True:
-        assert viewer.poll() is None, f"it ended with code {viewer.returncode}"
-        assert time.monotonic() < end, f"not started within {_STARTS_WITHIN:.0f} s"
-        try:
-            return connect(f"ws://127.0.0.1:{port}", max_size=None, proxy=None)
-        except OSError:
-            time.sleep(0.5)
-
-
 def _messages(raw: str | bytes) -> list[dict[str, Any]]:
     assert isinstance(raw, bytes)
     content = msgspec.msgpack.decode(raw)
     found = content.get("messages", content) if isinstance(content, dict) else content
     return found if isinstance(found, list) else [found]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _program(name: str) -> str:

@@ -29,6 +29,8 @@ class Figure:
     """Whether the README gives the value itself or a bound of it."""
     tolerance: float = 0.0
     """Of a value: how far the README may be off, beyond its rounding."""
+    share: float = 0.0
+    """The same as a share of what is written, for times."""
 
     def holds(self, written: float, rounding: float, measured: float) -> bool:
         """Whether what is written is what was measured."""
@@ -36,7 +38,7 @@ class Figure:
             return measured >= written
         if self.kind == "at most":
             return measured <= written
-        return abs(measured - written) <= self.tolerance + rounding + 1e-9
+        return abs(measured - written) <= self.tolerance + self.share * written + rounding + 1e-9
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,18 @@ class Place:
         return self.out / "driver" / "007_EMO-1"
 
     def edit_digest(self) -> str:
-        """Changes with the demo's edit."""
+        """Changes with the demo's edit.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        report = self.out / "demo" / "report.json"
+        if not report.is_file():
+            raise FileNotFoundError(
+                f"{report} is missing: the part demo makes it (--only demo, or all parts)."
+            )
         newest = newest_step(self.edited / CHECKPOINTS)
-        return f"{editor_version('demo')}-{newest}-{(self.out / 'demo' / 'report.json').stat().st_mtime_ns}"
+        return f"{editor_version('demo')}-{newest}-{report.stat().st_mtime_ns}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,19 @@ def _python(*words: str) -> list[str]:
 
 def _out(place: Place, name: str) -> str:
     return str(place.out / name)
+
+
+def _experiments(
+    name: str, *, steps: int, images: int, of_demo: str | None = None
+) -> Callable[[Place], list[str]]:
+    """Trainings of avatars: all variants on a capture of their own, or one variant on the demo's."""
+
+    def command(place: Place) -> list[str]:
+        only = [] if of_demo is None else ["--capture", _out(place, "demo/capture"), "--only", of_demo]
+        size = ["--steps", str(steps), "--images", str(images)]
+        return _python("tools/avatar_experiments.py", *only, *size, "--out", _out(place, name))
+
+    return command
 
 
 PARTS: tuple[Part, ...] = (
@@ -121,28 +143,16 @@ PARTS: tuple[Part, ...] = (
         "A capture four times as long",
         lambda at: _python("-m", "tools.ablation", "--only", "length", "--out", _out(at, "ablation")),
     ),
-    Part(
-        "avatar",
-        "Variants of the avatar's training",
-        lambda at: _python(
-            "tools/avatar_experiments.py", "--steps", "1000", "--images", "24", "--out", _out(at, "avatar_experiments")
-        ),
-    ),
+    Part("avatar", "Variants of the avatar's training", _experiments("avatar_experiments", steps=1000, images=24)),
     Part(
         "small",
         "An even start where pictures are small",
-        lambda at: _python(
-            "tools/avatar_experiments.py", "--capture", _out(at, "demo/capture"), "--steps", "3000", "--images", "32",
-            "--only", "even_start_5", "--out", _out(at, "avatar_256"),
-        ),
+        _experiments("avatar_256", steps=3000, images=32, of_demo="even_start_5"),
     ),
     Part(
         "patience",
         "The demo's avatar, trained four times as long",
-        lambda at: _python(
-            "tools/avatar_experiments.py", "--capture", _out(at, "demo/capture"), "--steps", "12000", "--images", "32",
-            "--only", "default", "--out", _out(at, "avatar_long"),
-        ),
+        _experiments("avatar_long", steps=12000, images=32, of_demo="default"),
     ),
     Part("bench", "How fast it is", lambda at: _python("-m", "tools.bench", "--missing", "--out", _out(at, "bench.json"))),
     Part(
