@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,8 @@ MASK_VERSIONS = {"sam2": "1.1.0", "groundingdino-py": "0.4.0"}
 """The same for what only masks from words need."""
 
 PIPELINE = ("unet", "vae", "text_encoder")
+DEMO_EDITOR = ("model_index.json", *PIPELINE, "tokenizer", "scheduler")
+DEMO_CLIP = ("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt")
 INSTRUCT_PIX2PIX = "timbrooks/instruct-pix2pix"
 CLIP = "openai/clip-vit-large-patch14"
 DEFAULT_CUDA_TOOLKIT = Path("/usr/local/cuda")
@@ -175,27 +178,29 @@ def _flame(path: str | None) -> Finding:
 
 
 def check_weights() -> list[Finding]:
-    """The demo editor, and what is in Hugging Face's cache: nothing is downloaded or loaded."""
+    """The demo's editor and CLIP, and what is in Hugging Face's cache: nothing is downloaded or loaded."""
     return [
-        _demo_editor(),
+        _embedded("demo editor", "editing/demo_editor", DEMO_EDITOR, required=True),
+        _embedded("demo CLIP", "evaluation/demo_clip", DEMO_CLIP),
         _hub_model(
             INSTRUCT_PIX2PIX, tuple(f"{part}/*.safetensors" for part in PIPELINE), "editing real captures"
         ),
-        _hub_model(CLIP, ("*.safetensors",), "the figures CLIP-S and CLIP-C (planned)"),
+        _hub_model(CLIP, ("*.safetensors",), "the figures CLIP-S and CLIP-C of real captures"),
         *_mask_models(),
     ]
 
 
-def _demo_editor() -> Finding:
-    folder = Path(__file__).parent / "editing" / "demo_editor"
-    parts = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
+def _embedded(name: str, where: str, parts: Sequence[str], required: bool = False) -> Finding:
+    """A model that comes with this package, in its folder `where`."""
+    folder = Path(__file__).parent / where
     absent = [part for part in parts if not (folder / part).exists()]
     if not absent:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        return Finding("Weights", "demo editor", "ok", f"embedded ({size / 1e6:.1f} MB)", required=True)
+        return Finding("Weights", name, "ok", f"embedded ({size / 1e6:.1f} MB)", required=required)
     found = f"{folder} lacks {', '.join(absent)}"
-    advice = "It comes with this package: install it again, or train it: python tools/train_demo_editor.py"
-    return Finding("Weights", "demo editor", "missing", found, advice, required=True)
+    tool = f"tools/train_{name.lower().replace(' ', '_')}.py"
+    advice = f"It comes with this package: install it again, or train it: python {tool} all"
+    return Finding("Weights", name, "missing", found, advice, required=required)
 
 
 def _mask_models() -> list[Finding]:

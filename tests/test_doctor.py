@@ -181,6 +181,22 @@ def test_weights_found_missing_and_incomplete(bare_machine: Path, monkeypatch: p
     assert named(doctor.check_weights(), doctor.INSTRUCT_PIX2PIX).status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("name", "tool", "ready"),
+    [("demo editor", "train_demo_editor.py", False), ("demo CLIP", "train_demo_clip.py", True)],
+)
+def test_embedded_weights_that_are_not_there(
+    name: str, tool: str, ready: bool, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert named(doctor.check_weights(), name).status == "ok"
+    monkeypatch.setattr(doctor, "__file__", str(bare_machine / "doctor.py"))
+    findings = doctor.check_weights()
+    absent = named(findings, name)
+    assert absent.status == "missing" and tool in absent.advice and str(bare_machine) in absent.found
+    assert (Path(__file__).parents[1] / "tools" / tool).is_file()
+    assert doctor.can_run_demo([absent]) is ready
+
+
 def test_programs_on_the_path(bare_machine: Path) -> None:
     assert named(doctor.check_system(), "ffmpeg").status == "missing"
     program = put_program(bare_machine, "ffmpeg")

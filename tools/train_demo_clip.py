@@ -1,6 +1,6 @@
 """Makes the embedded demo CLIP (edit3dgs_ns/evaluation/demo_clip): a small CLIP for synthetic heads.
 
-    python tools/train_demo_clip.py all           # every stage below: under two hours on two cores
+    python tools/train_demo_clip.py all           # every stage below: an hour and a quarter on two cores
     python tools/train_demo_clip.py data          # renders people with every look, training and held out
     python tools/train_demo_clip.py train
     python tools/train_demo_clip.py export
@@ -32,7 +32,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "demo_clip", help="scenes, states")
     parser.add_argument("--out", type=Path, default=EMBEDDED, help="the exported CLIP's folder")
-    parser.add_argument("--minutes", type=float, default=80.0, help="time budget of training")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time budget of training")
     parser.add_argument("--steps", type=int, default=1_000_000, help="at most so many steps of training")
     parser.add_argument("--scenes", type=int, default=2400, help="training people, each with every look")
     parser.add_argument("--heldout", type=int, default=64, help="people that are only evaluated on")

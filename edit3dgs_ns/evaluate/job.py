@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import Progress
 
 from edit3dgs_ns.console import CONSOLE
@@ -19,6 +20,7 @@ from edit3dgs_ns.evaluate.subjects import (
     open_networks,
     open_subjects,
     output_folder,
+    unknown_words,
 )
 from edit3dgs_ns.evaluation.clip_files import find_clip
 
@@ -43,9 +45,12 @@ def evaluate(options: EvaluationOptions) -> tuple[Report, Path]:
     find_clip(options.clip)
     infos = find_edited_runs(options.runs, options.base)
     clip, identity = open_networks(options)
+    unclear = unknown_words(captions, clip)
+    for note in unclear:
+        CONSOLE.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     folder = output_folder(options.output, infos)
     subjects, notes = open_subjects(options, infos, captions, clip)
-    report = _measure(options, subjects, clip, identity, folder, notes)
+    report = _measure(options, subjects, clip, identity, folder, [*unclear, *notes])
     return report, _write(report, subjects, folder)
 
 

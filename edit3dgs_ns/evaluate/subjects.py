@@ -82,6 +82,18 @@ def check_captions(source: str | None, targets: Sequence[str], runs: int) -> lis
     return [(given[0], target) for target in each]
 
 
+def unknown_words(captions: list[tuple[str, str]], clip: Clip) -> list[str]:
+    """A note for each caption with words that a small CLIP was never shown."""
+    notes: list[str] = []
+    for caption in (text for pair in captions for text in pair):
+        if unknown := clip.unknown_words(caption):
+            words = ", ".join(f"“{word}”" for word in unknown)
+            _note(
+                notes, f"The CLIP {clip.name} was never shown {words}: figures with “{caption}” mean little."
+            )
+    return notes
+
+
 def check_numbers(options: EvaluationOptions) -> None:
     """Raises a ValueError for numbers that make no sense."""
     for option, value, least in (

@@ -5,6 +5,7 @@ language supervision", ICML 2021), through transformers.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP, clip_note, find_clip, read_parts
+from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP, clip_note, clip_words, find_clip, read_parts
 
 
 class Clip:
@@ -34,6 +35,7 @@ class Clip:
         self.name = str(model)
         self.note = clip_note(source)
         """What has to stand beside every figure made with it; empty for models that are not ours."""
+        self._words = clip_words(source)
         self.batch = batch
         network, self._tokenizer, self._processor = read_parts(source)
         self._network: Any = network.to(device).eval()
@@ -53,6 +55,16 @@ class Clip:
             digest.update(name.encode())
             digest.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()[:16]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a caption that the model was never shown, in order; none of a model whose words are not known.
+
+        A small model spells such words letter by letter, and its embedding of the caption means nothing.
+        """
+        if self._words is None:
+            return []
+        found = (word for word in re.findall(r"\w+", text.lower()) if word not in self._words)
+        return list(dict.fromkeys(found))
 
     @torch.no_grad()
     def embed_images(

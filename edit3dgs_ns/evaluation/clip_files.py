@@ -70,6 +70,13 @@ def clip_note(source: Path | str) -> str:
     return str(_read_json(path).get("note", "")) if path is not None and path.is_file() else ""
 
 
+def clip_words(source: Path | str) -> frozenset[str] | None:
+    """The words of the captions that a model of ours was trained on; None of models that are not ours."""
+    path = source / NOTES_FILE if isinstance(source, Path) else None
+    words = _read_json(path).get("words") if path is not None and path.is_file() else None
+    return frozenset(words) if isinstance(words, list) and all(isinstance(w, str) for w in words) else None
+
+
 def read_parts(source: Path | str) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor; safetensors only, no code from the folder.
 

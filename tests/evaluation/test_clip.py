@@ -199,3 +199,14 @@ def test_a_model_that_cannot_be_had_says_how_to_get_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(CLIPTokenizerFast, "from_pretrained", fail)
     with pytest.raises(FileNotFoundError, match="hf download somebody/some-clip"):
         Clip("somebody/some-clip")
+
+
+def test_words_that_a_small_clip_was_never_shown(folder: Path, tmp_path: Path) -> None:
+    assert (
+        Clip(folder).unknown_words("a photo of a unicorn") == []
+    )  # whoever made it has not said which words it knows
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "edit3dgs.json").write_text(json.dumps({"note": "x", "words": ["a", "photo", "of", "man"]}))
+    clip = Clip(copy)
+    assert clip.unknown_words("A photo of a man.") == []
+    assert clip.unknown_words("a photo of a man with a hat, a hat") == ["with", "hat"]

@@ -239,6 +239,20 @@ def test_an_edit_that_changes_nothing(base: Path, clip: Path, tmp_path: Path) ->
     assert any("every" in note for note in report.notes)
 
 
+def test_captions_that_the_clip_was_never_shown_are_named(
+    base: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = shutil.copytree(clip, tmp_path / "small")
+    (small / "edit3dgs.json").write_text(json.dumps({"note": "Small.", "words": SOURCE.split()}))
+    config = edited_run(base, tmp_path / "edits", change=0.1)
+    report, path = evaluate(
+        options(config, clip=small, output=tmp_path / "out", max_frames=2, expression_frames=0)
+    )
+    (note,) = [line for line in report.notes if "never shown" in line]
+    assert "“an”, “old”" in note and TARGET in note and note in path.read_text()
+    assert "“an”, “old”" in capsys.readouterr().out
+
+
 def test_embeddings_are_made_once(
     edited: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

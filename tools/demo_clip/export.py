@@ -10,6 +10,7 @@ from demo_editor.embedding import checked
 
 from edit3dgs_ns.files import folder_written_beside
 
+from .captions import caption_words
 from .model import make_processor
 from .settings import Settings, Workspace
 from .train import load_trained
@@ -37,8 +38,8 @@ def export(work: Workspace, settings: Settings, out: Path) -> float:
 
 
 def write_note(folder: Path, note: str, accuracy: float | None = None) -> None:
-    """edit3dgs.json: what stands beside the figures, and how good the model was found to be."""
-    content: dict[str, object] = {"note": note}
+    """edit3dgs.json: what stands beside the figures, the words of the captions, and how good the model was found to be."""
+    content: dict[str, object] = {"note": note, "words": caption_words()}
     if accuracy is not None:
         content["accuracy_of_twelve_captions"] = round(accuracy, 4)
     (folder / "edit3dgs.json").write_text(
