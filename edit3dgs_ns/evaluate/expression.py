@@ -1,4 +1,8 @@
-"""Whether an edited avatar keeps its expressions: the unedited avatar is fitted to its renders, and both poses are compared."""
+"""Whether an edited avatar keeps its expressions: the unedited avatar is fitted to its renders, and both poses are compared.
+
+The fit errs by itself, and more where an edit has drawn wrinkles that look like shadows. So what it finds in pictures that show the
+right expression for certain stands beside it: in the capture's true edits where there are any, else in the unedited renders.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from torch import Tensor
 
 from edit3dgs_ns.avatar_maps import AvatarMaps
 from edit3dgs_ns.evaluate.runs import driven_by
+from edit3dgs_ns.evaluate.truth import TrueEdit
 from edit3dgs_ns.evaluate.views import Setting, Shot
 from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression
 from edit3dgs_ns.evaluation.expression_kept import ExpressionError, expression_error
@@ -20,9 +25,14 @@ from edit3dgs_ns.evaluation.expressions import most_different
 from edit3dgs_ns.evaluation.report_data import Figure, mean
 from edit3dgs_ns.finished_run import FinishedRun, moved_camera
 from edit3dgs_ns.flame.model import FlamePose
+from edit3dgs_ns.splats.views import viewmats_from_c2w
 
 _LOOKED_AT = ("eyes", "eyelids", "lips", "mouth", "teeth", "tongue")
 """Regions that an expression is read from, as far as the head model names them."""
+_EYES = ("eye_left", "eye_right")
+"""In the order of `FlamePose.eyes_pose`."""
+_OPEN_EYE = 0.03
+"""Share of an eyeball's disc that has to show: shut eyes of the demo's capture leave 0.014 at most, eyes half shut 0.05."""
 _REACH = 12
 """Their surroundings count too: a twelfth of the picture's height on each side together."""
 
@@ -38,7 +48,7 @@ class ExpressionFits:
 
     def __init__(self, base: FinishedRun, count: int, options: FitOptions | None = None):
         self._base, self.count, self._options = base, count, options
-        self._own: dict[tuple[str, str], ExpressionError] = {}
+        self._own: dict[tuple[str, str, str], ExpressionError] = {}
         assets = base.head
         self._regions = assets.vertex_regions
         self._faces = np.zeros(len(assets.faces), bool)
@@ -46,25 +56,51 @@ class ExpressionFits:
             self._faces[assets.face_regions.get(region, [])] = True
 
     def figures(
-        self, edited: FinishedRun, setting: Setting, tick: Callable[[], None] = lambda: None
+        self,
+        edited: FinishedRun,
+        setting: Setting,
+        truth: TrueEdit | None = None,
+        tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Figure]:
-        """Jaw, lips, lids and gaze: mean error over frames, and that of the same fit where nothing was edited."""
+        """Jaw, lips, lids and gaze: mean error over frames, and that of the same fit where the expression is kept for certain.
+
+        Args:
+            edited: the avatar after the edit.
+            setting: where from and when it is seen.
+            truth: the true edit, if there is one; it shows frames of the capture alone.
+            tick: called after every frame.
+        """
         rows: list[tuple[dict[str, float | None], dict[str, float | None]]] = []
+        sure = truth if setting.motion is None else None
         with driven_by([self._base, edited], setting.motion):
             shots, start = self._chosen(setting)
+            if sure is not None and any(shot.image is None for shot in shots):
+                sure = None
             for shot in shots:
-                key = (setting.key, shot.label)
-                if key not in self._own:
-                    self._own[key] = self._error(self._base, shot, start)
-                rows.append((asdict(self._error(edited, shot, start)), asdict(self._own[key])))
+                found = self._error(edited.render(shot.camera).rgb, shot, start)
+                rows.append((asdict(found), asdict(self._own_error(setting, shot, start, sure))))
                 tick()
         figures = {}
         for field in fields(ExpressionError):
             known = [row for row in rows if row[0][field.name] is not None]
             if known:
                 value, own = (mean([float(row[i][field.name] or 0.0) for row in known]) for i in (0, 1))
-                figures[field.name] = Figure(value, own)
+                figures[field.name] = Figure(value, own, "" if sure is None else "true edit")
         return figures
+
+    def _own_error(
+        self, setting: Setting, shot: Shot, start: FlamePose, truth: TrueEdit | None
+    ) -> ExpressionError:
+        """What the fit finds where nothing but its own error can be found."""
+        key = (setting.key, shot.label, "" if truth is None else truth.key)
+        if key not in self._own:
+            if truth is None:
+                picture = self._base.render(shot.camera).rgb
+            else:
+                assert shot.image is not None
+                picture = truth.picture(shot.image).astype(np.float32)
+            self._own[key] = self._error(picture, shot, start)
+        return self._own[key]
 
     def _chosen(self, setting: Setting) -> tuple[list[Shot], FlamePose]:
         """The frames that are looked at, and the mean pose of all, from which every fit starts."""
@@ -80,14 +116,16 @@ class ExpressionFits:
         averages = {name: _rows(poses, name).mean(0, keepdim=True) for name in vars(poses[0])}
         return [shots[i] for i in chosen], FlamePose(**averages)
 
-    def _error(self, run: FinishedRun, shot: Shot, start: FlamePose) -> ExpressionError:
-        """How far what `run` shows is from what the rig was posed to."""
+    def _error(
+        self, shown: Float[np.ndarray, "height width 3"], shot: Shot, start: FlamePose
+    ) -> ExpressionError:
+        """How far what a picture shows is from what the rig was posed to."""
         wanted = self._pose(_time(shot))
         begin = replace(
             start, rotation=wanted.rotation, neck_pose=wanted.neck_pose, translation=wanted.translation
         )
         model = self._base.pipeline.model
-        picture = torch.from_numpy(run.render(shot.camera).rgb).to(model.device)
+        picture = torch.from_numpy(shown).to(model.device)
         where = self._where(shot, begin)
         camera, rows, columns = _cropped(shot.camera.to(model.device), where)
 
@@ -98,7 +136,28 @@ class ExpressionFits:
             draw, picture[rows, columns], wanted, [begin], where[rows, columns], self._options
         )
         head = model.head.flame.shaped(model.head.shape, model.head.static_offset)
-        return expression_error(head, wanted, found, self._regions)
+        return expression_error(head, wanted, found, self._regions, self._eyes_seen(shot, wanted))
+
+    def _eyes_seen(self, shot: Shot, pose: FlamePose) -> tuple[bool, bool]:
+        """Whether the left and the right eye are open and turned to the camera."""
+        left, right = (self._eye_seen(shot, pose, name) for name in _EYES)
+        return left, right
+
+    def _eye_seen(self, shot: Shot, pose: FlamePose, name: str) -> bool:
+        assets, model = self._base.head, self._base.pipeline.model
+        if name not in assets.face_regions or name not in self._regions:
+            return True  # nobody knows; a head model without names has no open or shut eyes
+        faces = np.zeros(len(assets.faces), bool)
+        faces[assets.face_regions[name]] = True
+        shown = AvatarMaps(self._base.pipeline.datamanager, model).share_of(shot.camera, faces).sum()
+        camera = shot.camera.to(model.device)
+        view = viewmats_from_c2w(camera.camera_to_worlds)[0]
+        with torch.no_grad():
+            eyeball = model.head.vertices_of(pose)[torch.as_tensor(self._regions[name], device=model.device)]
+            pixels = (eyeball @ view[:3, :3].T + view[:3, 3]) @ camera.get_intrinsics_matrices()[0].to(view).T
+        pixels = pixels[:, :2] / pixels[:, 2:]
+        width, height = (pixels.amax(0) - pixels.amin(0)).tolist()
+        return float(shown) >= _OPEN_EYE * np.pi / 4 * width * height
 
     def _where(self, shot: Shot, pose: FlamePose) -> Float[Tensor, "height width"]:
         """The eyes' and the mouth's surroundings in the starting pose; all of the head where the model names no regions."""

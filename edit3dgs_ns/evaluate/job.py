@@ -132,7 +132,7 @@ def _measure_run(
         measured = measure_setting(base, edited, setting, instruments, own, shown(title, setting.count))
         if subject.fits is not None:
             tick = shown(f"{title}, expressions", min(subject.fits.count, setting.count))
-            measured.figures |= subject.fits.figures(edited, setting, tick)
+            measured.figures |= subject.fits.figures(edited, setting, subject.truth, tick)
         if subject.truth is not None and setting.motion is None:
             tick = shown(f"{title}, true edit", min(TRUE_PICTURES, setting.count))
             measured.figures |= compare_with_truth(base, edited, setting, subject.truth, perceptual, tick)

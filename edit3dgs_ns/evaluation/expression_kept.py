@@ -19,7 +19,7 @@ from edit3dgs_ns.flame.model import FlamePose, ShapedHead, axis_angle_to_matrix
 
 @dataclass(frozen=True)
 class ExpressionError:
-    """How far a face is from the expression that was asked for. None where the head model does not name the region."""
+    """How far a face is from the expression that was asked for. Lips and lids: None where the head model does not name them."""
 
     jaw_degrees: float
     """Angle between the two rotations of the jaw."""
@@ -27,12 +27,16 @@ class ExpressionError:
     """Mean distance of the lips' vertices."""
     lids_mm: float | None
     """Mean distance of the eyelids' vertices."""
-    gaze_degrees: float
-    """Angle between the two directions of sight, mean of both eyes."""
+    gaze_degrees: float | None
+    """Angle between the two directions of sight, mean of the eyes that are seen. None: neither is."""
 
 
 def expression_error(
-    head: ShapedHead, wanted: FlamePose, found: FlamePose, regions: Mapping[str, np.ndarray]
+    head: ShapedHead,
+    wanted: FlamePose,
+    found: FlamePose,
+    regions: Mapping[str, np.ndarray],
+    eyes_seen: tuple[bool, bool] = (True, True),
 ) -> ExpressionError:
     """Compare two poses of one frame; head turn and translation are taken from `wanted`, so that they do not count.
 
@@ -44,6 +48,7 @@ def expression_error(
         wanted: what the rig was posed to.
         found: what the picture shows.
         regions: vertices by name; `lips` and `eyelids` are used.
+        eyes_seen: whether the picture shows the left and the right eye: where one that is shut looks, nobody can tell.
     """
     found = FlamePose(
         found.expr,
@@ -60,12 +65,13 @@ def expression_error(
         rows = regions.get(region)
         return None if rows is None or not len(rows) else 1000 * float(distance[torch.as_tensor(rows)].mean())
 
-    eyes = zip(wanted.eyes_pose[0].split(3), found.eyes_pose[0].split(3), strict=True)
+    eyes = zip(wanted.eyes_pose[0].split(3), found.eyes_pose[0].split(3), eyes_seen, strict=True)
+    gaze = [sight_angle(a, b) for a, b, seen in eyes if seen]
     return ExpressionError(
         jaw_degrees=rotation_angle(wanted.jaw_pose[0], found.jaw_pose[0]),
         lips_mm=millimetres("lips"),
         lids_mm=millimetres("eyelids"),
-        gaze_degrees=float(np.mean([sight_angle(a, b) for a, b in eyes])),
+        gaze_degrees=float(np.mean(gaze)) if gaze else None,
     )
 
 

@@ -26,7 +26,9 @@ class Figure:
     value: float | None
     """None (or NaN): it could not be measured."""
     beside: float | None = None
-    """The same of the unedited avatar, or the method's own error: see `Metric.beside`."""
+    """The same of the unedited avatar, or of anything else that it has to be seen against: see `Metric.beside`."""
+    beside_of: str = ""
+    """What `beside` is of, where that is not what the metric says."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ METRICS: dict[str, Metric] = {
     ),
     "jaw_degrees": Metric(
         "expression kept: jaw",
-        "angle between the jaw that the rig has and the one that the unedited avatar needs to look like the edited render",
+        "angle between the jaw that the rig has and the one that the unedited avatar needs to look like the edited render; beside "
+        "it the same of a picture that shows the right expression for certain, the unedited render or the true edit: the fit's "
+        "own error",
         "lower",
         digits=1,
         unit="°",
-        beside="own error",
+        beside="unedited",
     ),
     "lips_mm": Metric(
         "expression kept: lips",
@@ -77,7 +81,7 @@ METRICS: dict[str, Metric] = {
         "lower",
         digits=1,
         unit=" mm",
-        beside="own error",
+        beside="unedited",
     ),
     "lids_mm": Metric(
         "expression kept: lids",
@@ -85,15 +89,15 @@ METRICS: dict[str, Metric] = {
         "lower",
         digits=1,
         unit=" mm",
-        beside="own error",
+        beside="unedited",
     ),
     "gaze_degrees": Metric(
         "expression kept: gaze",
-        "the same fit: angle between the directions of sight",
+        "the same fit: angle between the directions of sight, where an eye is open",
         "lower",
         digits=1,
         unit="°",
-        beside="own error",
+        beside="unedited",
     ),
     "truth_psnr": Metric(
         "PSNR to the true edit",
@@ -211,7 +215,7 @@ def shown(metric: Metric, figure: Figure | None) -> str:
         return "–"
     text = f"{figure.value:,.{metric.digits}f}{metric.unit}"
     if metric.beside and figure.beside is not None and math.isfinite(figure.beside):
-        text += f" ({metric.beside} {figure.beside:,.{metric.digits}f})"
+        text += f" ({figure.beside_of or metric.beside} {figure.beside:,.{metric.digits}f})"
     return text
 
 

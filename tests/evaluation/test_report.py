@@ -68,7 +68,7 @@ def printed(report: Report) -> str:
 def test_json_holds_every_figure_and_no_nan(report: Report) -> None:
     content = json.loads(report.to_json())
     setting = content["runs"][1]["settings"]["novel_view"]
-    assert setting["figures"]["clip_s"] == {"value": 0.35, "beside": None}
+    assert setting["figures"]["clip_s"] == {"value": 0.35, "beside": None, "beside_of": ""}
     assert setting["figures"]["lips_mm"]["value"] is None
     assert setting["series"]["clip_s"] == [0.35, None, 0.1]
     assert content["runs"][0]["base_quality"]["novel_view"]["psnr"] == 31.5

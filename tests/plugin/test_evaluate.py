@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import shutil
@@ -27,27 +26,11 @@ from edit3dgs_ns.evaluation.clip import Clip
 from edit3dgs_ns.finished_run import FinishedRun
 from edit3dgs_ns.flame.assets import load_assets
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar
-from edit3dgs_ns.splats.ply import BoundGaussians
+from tests.known_edits import edited_run, gaussians, known_avatar
 from tests.tiny_capture import TinyCapture, write_tiny_capture
 from tests.tiny_clip import save_tiny_clip
 
 SOURCE, TARGET = "a photo of a man", "a photo of an old man"
-
-
-def gaussians(num_faces: int) -> BoundGaussians:
-    """One opaque disc on every face, coloured by the face's number."""
-    generator = torch.Generator().manual_seed(0)
-    quats = torch.zeros(num_faces, 4)
-    quats[:, 0] = 1
-    return BoundGaussians(
-        means=torch.zeros(num_faces, 3),
-        scales=torch.tensor([-0.7, -3.0, -0.7]).repeat(num_faces, 1),
-        quats=quats,
-        features_dc=torch.rand(num_faces, 3, generator=generator) - 0.5,
-        features_rest=torch.zeros(num_faces, 15, 3),
-        opacities=torch.full((num_faces, 1), 4.0),
-        binding=torch.arange(num_faces),
-    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,46 +49,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(tiny_capture: TinyCapture, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """config.yml of the avatar before the edit."""
-    folder = tmp_path_factory.mktemp("avatars") / "base"
-    outputs = NersembleDataParserConfig(data=tiny_capture.union).setup().get_dataparser_outputs("train")
-    write_avatar(folder, gaussians(len(load_assets().faces)), outputs.metadata["flame_motion"])
-    return import_avatar(
-        folder, data=tiny_capture.union, output_dir=tmp_path_factory.mktemp("runs"), name="base"
-    )
-
-
-def edited_run(base: Path, folder: Path, change: float, name: str = "edit") -> Path:
-    """config.yml of a run like one of `ns-train edit3dgs`: the base's avatar, every Gaussian redder by `change`."""
-    import yaml
-
-    from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
-
-    config = copy.deepcopy(edit3dgs.config)
-    config.output_dir, config.experiment_name, config.timestamp = folder, name, "run"
-    config.machine.device_type = "cpu"
-    config.pipeline.model.prompt = "Make him redder"
-    config.pipeline.avatar = base.parent
-    config.pipeline.datamanager.dataparser.data = yaml.load(
-        base.read_text(), Loader=yaml.Loader
-    ).pipeline.datamanager.dataparser.data
-    config.save_config()
-    run = config.get_base_dir()
-    (source,) = (base.parent / "nerfstudio_models").glob("*.ckpt")
-    state = torch.load(source, weights_only=True)
-    state["pipeline"]["_model.gauss_params.features_dc"][:, 0] += change / 0.2820948  # SH of degree 0
-    state["pipeline"]["_extra_state"] = {"prompt": "Make him redder"}
-    (run / "nerfstudio_models").mkdir()
-    torch.save(state, run / "nerfstudio_models" / "step-000000007.ckpt")
-    history = {
-        "prompt": "Make him redder",
-        "rounds": 1,
-        "edited_images": 4,
-        "seconds": 90.0,
-        "editor": {"model": "none"},
-        "batches": [{"round": 0, "peak_memory_gb": 1.25}, {"round": 1, "peak_memory_gb": 1.5}],
-    }
-    (run / "edit_history.json").write_text(json.dumps(history))
-    return run / "config.yml"
+    return known_avatar(tiny_capture.union, tmp_path_factory.mktemp("avatars"))
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +135,11 @@ def test_figures_that_follow_from_the_edit(evaluated: tuple[dict[str, Any], Path
         # The colours sit on the surface: before and after, the same spot differs equally from one frame to the next.
         assert figures["flicker"]["value"] == pytest.approx(figures["flicker"]["beside"], rel=0.25)
     whole = run["figures"]
-    assert whole["gaussians"] == {"value": len(load_assets().faces), "beside": len(load_assets().faces)}
+    assert whole["gaussians"] == {
+        "value": len(load_assets().faces),
+        "beside": len(load_assets().faces),
+        "beside_of": "",
+    }
     assert whole["megabytes"]["value"] == pytest.approx(len(load_assets().faces) * 59 * 4 / 1e6, rel=1e-3)
     assert whole["edit_minutes"]["value"] == 1.5 and whole["edited_images"]["value"] == 4
     assert whole["peak_memory_gb"]["value"] == 1.5

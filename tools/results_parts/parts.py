@@ -71,6 +71,14 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
+def _code_digest(root: Path) -> str:
+    """Of the code that evaluates: a few minutes are cheaper than figures that it would no longer find."""
+    files = [
+        path for folder in ("evaluate", "evaluation") for path in (root / "edit3dgs_ns" / folder).glob("*.py")
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:12]
+
+
 def _program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
@@ -135,7 +143,7 @@ PARTS: tuple[Part, ...] = (
             "--clip", "demo", "--motion", str(at.driver), "--output", _out(at, "evaluation"),
         ],
         ("evaluation",),
-        lambda at: f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}",
+        lambda at: f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}-{_code_digest(at.root)}",
     ),
     Part("ablation", "Edits that agree", lambda at: _python("-m", "tools.ablation", "--out", _out(at, "ablation"))),
     Part(

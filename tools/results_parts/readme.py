@@ -17,9 +17,12 @@ from .claims import Claim, Figure
 
 DEMO, ABLATION, AVATAR = "demo/report.json", "ablation.json", "avatar_experiments.json"
 BENCH, EDITOR, WEB = "bench.json", "demo_editor.json", "avatar.html"
+EVALUATION, CLIP = "evaluation/report.json", "demo_clip.json"
 SMALL, LONG = "avatar_256.json", "avatar_long.json"
 DECIBEL, SSIM, COLOUR, CHANGE = 0.3, 0.005, 0.004, 0.01
 """Tolerances: of PSNR (dB), of SSIM, of colour differences between views, and of changes by an edit."""
+ANGLE, MILLIMETRES = 0.5, 0.3
+"""Of errors of an expression: means of six frames."""
 OF_A_TIME = 0.5
 """Tolerance of a time, as a share of it."""
 
@@ -113,6 +116,23 @@ def _gain(edits: tuple[str, ...]) -> Callable[[Any], float]:
     return lambda content: sum(content["scores"][edit]["gain"] for edit in edits) / len(edits)
 
 
+SETTINGS = {"novel": "novel_view", "self": "self_reenactment", "cross": "cross_reenactment"}
+
+
+def _evaluated(words: str, name: str, cell: str, within: float, last: bool = True, beside: str = "") -> Claim:
+    """A row of the table of the demo's edit: one cell for each setting, the last one in its own words where it differs."""
+    settings = SETTINGS if last else {key: SETTINGS[key] for key in ("novel", "self")}
+    cells, figures = [], {}
+    for number, (key, setting) in enumerate(settings.items()):
+        words_beside = "unedited" if number == 2 and beside == "true edit" else beside
+        cells.append(cell.format(value=f"{{{key}}}", beside=f"{words_beside} {{{key}_beside}}".strip()))
+        for part, suffix in (("value", ""), ("beside", "_beside")):
+            if "{" + key + suffix + "}" in cells[-1]:
+                keys = ("runs", 0, "settings", setting, "figures", name, part)
+                figures[key + suffix] = _figure(EVALUATION, *keys, within=within)
+    return Claim(f"| {words} | {' | '.join(cells)} |", figures)
+
+
 AVATARS = {
     "`rigged-splatfacto-fast`": "default",
     "without densification": "no_densify",
@@ -165,6 +185,18 @@ CLAIMS: tuple[Claim, ...] = (
             "most": Figure(EDITOR, _gain(("older",)), tolerance=DECIBEL),
         },
     ),
+    Claim(
+        "it chooses the right one for {right} % of 640 pictures of 64 people",
+        {"right": Figure(CLIP, lambda content: 100 * content["accuracy"], tolerance=1)},
+    ),
+    _evaluated("CLIP-S (demo CLIP)", "clip_s", "{value}", 0.02),
+    _evaluated("CLIP-C (demo CLIP)", "clip_c", "{value}", 0.01),
+    _evaluated("PSNR to the true edit (unedited avatar)", "truth_psnr", "{value} dB ({beside})", DECIBEL, last=False),
+    _evaluated("flicker (unedited avatar)", "flicker", "{value} ({beside})", 0.001),
+    _evaluated("jaw off by", "jaw_degrees", "{value}° ({beside})", ANGLE, beside="true edit"),
+    _evaluated("lips off by", "lips_mm", "{value} mm ({beside})", MILLIMETRES, beside="true edit"),
+    _evaluated("lids off by", "lids_mm", "{value} mm ({beside})", MILLIMETRES, beside="true edit"),
+    _evaluated("gaze off by", "gaze_degrees", "{value}° ({beside})", ANGLE, beside="true edit"),
     _arm_claim("each alone", "none"),
     _arm_claim("together, `epipolar`", "epipolar"),
     _arm_claim("together, `rig`", "rig"),
@@ -265,6 +297,7 @@ CLAIMS: tuple[Claim, ...] = (
 NOT_MEASURED: tuple[str, ...] = (
     "about 9 GB of disk",
     "weights of 17 MB",
+    "a CLIP of 6 MB",
     "about 5 GB for the weights",
     "`--pipeline.datamanager.cache-gb` (1 GB)",
     "needs 22.5 GB of memory",
