@@ -166,30 +166,11 @@ def quality_of(
 
 
 def _write(report: Report, subjects: list[Subject], folder: Path) -> Path:
+    from edit3dgs_ns.evaluate.pictures import draw_before_after, draw_true_edits
     from edit3dgs_ns.evaluation.report_files import write_report
     from edit3dgs_ns.evaluation.report_plots import draw_plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = _draw_sheet(subjects, folder / "before_after.png")
-    return write_report(report, folder, sheet, draw_plots(report, folder))[1]
-
-
-def _draw_sheet(subjects: list[Subject], path: Path) -> Path:
-    from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
-    from edit3dgs_ns.files import written_beside
-    from edit3dgs_ns.sheet_views import sheet_views
-
-    base = subjects[0].base
-    runs = [base, *(subject.edited for subject in subjects)]
-    columns = [
-        Column(caption, [run.render(camera).rgb for run in runs], group=group)
-        for group, caption, camera in sheet_views(base)
-    ]
-    names = [f"“{subject.info.prompt}”" for subject in subjects]
-    titles = ["After"] if len(subjects) == 1 else [subject.info.name for subject in subjects]
-    rows = [Row("Before"), *(Row(title, name) for title, name in zip(titles, names, strict=True))]
-    width = columns[0].images[0].shape[1]
-    sheet = draw_sheet(columns, rows, cell_width=max(160, min(width, 320)))
-    with written_beside(path) as partial:
-        sheet.save(partial, format="png")
-    return path
+    sheet = draw_before_after(subjects, folder / "before_after.png")
+    truth = draw_true_edits(subjects, folder / "true_edit.png")
+    return write_report(report, folder, sheet, draw_plots(report, folder), truth)[1]

@@ -11,7 +11,11 @@ from edit3dgs_ns.files import written_beside
 
 
 def write_report(
-    report: Report, folder: Path, sheet: Path | None = None, plots: Mapping[str, Path] | None = None
+    report: Report,
+    folder: Path,
+    sheet: Path | None = None,
+    plots: Mapping[str, Path] | None = None,
+    truth: Path | None = None,
 ) -> tuple[Path, Path]:
     """Write report.json and report.md.
 
@@ -20,20 +24,26 @@ def write_report(
         folder: where to; the pictures are in it already.
         sheet: the before/after sheet.
         plots: pictures of figures over time, by key of SETTINGS.
+        truth: the sheet with true edits.
 
     Returns:
         The two files.
     """
     as_json, as_text = folder / "report.json", folder / "report.md"
     _write(as_json, report.to_json())
-    _write(as_text, _markdown(report, sheet, plots or {}))
+    _write(as_text, _markdown(report, sheet, plots or {}, truth))
     return as_json, as_text
 
 
-def _markdown(report: Report, sheet: Path | None, plots: Mapping[str, Path]) -> str:
+def _markdown(report: Report, sheet: Path | None, plots: Mapping[str, Path], truth: Path | None) -> str:
     parts = ["# Before and after", _what_was_compared(report)]
     if sheet is not None:
         parts.append(f"![Before and after]({sheet.name})")
+    if truth is not None:
+        parts.append(
+            f"What the capture's head looks like when it is truly edited, below what the run made of it:\n\n"
+            f"![True edits]({truth.name})"
+        )
     parts.append(markdown_table(report))
     parts.append(_listed(report.notes))
     if published_lines(report):

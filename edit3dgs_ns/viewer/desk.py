@@ -111,6 +111,14 @@ class Desk:
             self._viewer.pause_train.visible = False
 
     def _tick_forever(self) -> None:
+        try:
+            self._tick_until_stopped()
+        except RuntimeError as error:
+            # What viser's threads say once its server has been stopped, which nobody tells this thread.
+            if "after shutdown" not in str(error):
+                raise
+
+    def _tick_until_stopped(self) -> None:
         looked, cameras_hidden = 0.0, False
         while True:
             time.sleep(_TICK)

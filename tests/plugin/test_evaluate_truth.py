@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from edit3dgs_ns.capture import EDITS, render_edited
 from edit3dgs_ns.capture.writer import write_capture
@@ -139,6 +140,9 @@ def test_true_edits_stand_beside_expressions_where_there_are_any(config: Path, t
     assert crossed["jaw_degrees"].beside_of == "" and "truth_psnr" not in crossed
     text = path.read_text()
     assert "(true edit " in text and "(unedited " in text
+    assert "(true_edit.png)" in text
+    with Image.open(tmp_path / "out" / "true_edit.png") as sheet:
+        assert sheet.height > sheet.width / 6 * 2.5  # three rows of six frames, square, and headings
 
 
 def config_capture(config: Path) -> Path:

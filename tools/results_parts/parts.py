@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edit3dgs_ns.demo import CHECKPOINTS, newest_step, run_dir
+from edit3dgs_ns.demo import BASE_METHOD, CHECKPOINTS, RUN, DemoSettings, newest_step, run_dir
 from edit3dgs_ns.editing.loading import editor_version
 from edit3dgs_ns.steps import Step, StepRunner
 
@@ -104,6 +104,58 @@ def _experiments(
     return command
 
 
+CAPTIONS = ("a photo of the face of a man", "a photo of the face of an old man with wrinkles and grey hair")
+"""Before and after the demo's own edit."""
+MORE_EDITS = {
+    "statue": ("Turn him into a bronze statue", "a photo of a bronze statue of a man"),
+    "vampire": ("Make him look like a pale vampire", "a photo of the face of a pale vampire, a man"),
+    "blond": ("Give him blond hair", "a photo of the face of a man with blond hair"),
+}
+"""Other edits of the demo's avatar: sentence, and caption of the result."""
+
+
+def _more_edits() -> tuple[Part, ...]:
+    """As `edit3dgs demo` edits, with another sentence."""
+
+    def command_for(name: str, prompt: str) -> Callable[[Place], list[str]]:
+        def command(at: Place) -> list[str]:
+            base = run_dir(at.out / "demo" / "base", BASE_METHOD)
+            return [
+                _program("ns-train"), "edit3dgs", "--output-dir", _out(at, "edits"), "--experiment-name", name,
+                "--timestamp", RUN, "--vis", "tensorboard", "--prompt", prompt, "--pipeline.avatar", str(base),
+                "--pipeline.editor.model", "demo", *DemoSettings().edit.flags,
+                "nersemble-data", "--data", _out(at, "demo/capture"),
+            ]  # fmt: skip
+
+        return command
+
+    return tuple(
+        Part(
+            name,
+            f"Another edit: “{prompt}”",
+            command_for(name, prompt),
+            (f"edits/{name}",),
+            Place.edit_digest,
+        )
+        for name, (prompt, _) in MORE_EDITS.items()
+    )
+
+
+def _compare_edits(at: Place) -> list[str]:
+    """All edits of the demo's avatar in one table."""
+    runs = [at.edited, *(run_dir(at.out / "edits" / name, "edit3dgs") for name in MORE_EDITS)]
+    return [
+        _program("edit3dgs"), "evaluate", "--runs", *map(str, runs), "--source-caption", CAPTIONS[0],
+        "--target-caption", CAPTIONS[1], *(caption for _, caption in MORE_EDITS.values()), "--clip", "demo",
+        "--expression-frames", "3", "--output", _out(at, "evaluation_edits"),
+    ]  # fmt: skip
+
+
+def _evaluated(at: Place) -> str:
+    """What an evaluation depends on."""
+    return f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}-{_code_digest(at.root)}"
+
+
 PARTS: tuple[Part, ...] = (
     Part("demo", "The demo: a capture, its avatar, its edit", lambda at: [_program("edit3dgs"), "demo", _out(at, "demo")]),
     Part(
@@ -139,12 +191,14 @@ PARTS: tuple[Part, ...] = (
         "The demo's edit, measured",
         lambda at: [
             _program("edit3dgs"), "evaluate", "--load-config", str(at.edited / "config.yml"), "--source-caption",
-            "a photo of the face of a man", "--target-caption", "a photo of the face of an old man with wrinkles and grey hair",
-            "--clip", "demo", "--motion", str(at.driver), "--output", _out(at, "evaluation"),
+            CAPTIONS[0], "--target-caption", CAPTIONS[1], "--clip", "demo", "--motion", str(at.driver), "--output",
+            _out(at, "evaluation"),
         ],
         ("evaluation",),
-        lambda at: f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}-{_code_digest(at.root)}",
+        _evaluated,
     ),
+    *_more_edits(),
+    Part("compare", "Several edits, measured side by side", _compare_edits, ("evaluation_edits",), _evaluated),
     Part("ablation", "Edits that agree", lambda at: _python("-m", "tools.ablation", "--out", _out(at, "ablation"))),
     Part(
         "length",

@@ -12,6 +12,8 @@ from .parts import Place
 
 PICTURES: Mapping[str, str] = {
     "docs/before_after.png": "demo/before_after.png",
+    "docs/true_edit.png": "evaluation/true_edit.png",
+    "docs/edits.png": "evaluation_edits/before_after.png",
     "docs/agree.png": "ablation/summary_face_paint_1.png",
     "docs/viewer.png": "viewer.png",
     "docs/viewer_edit.png": "viewer_edit.png",

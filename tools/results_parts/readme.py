@@ -14,10 +14,11 @@ from typing import Any, Literal
 from tools.ablation_parts.summary import left_alone
 
 from .claims import Claim, Figure
+from .parts import MORE_EDITS
 
 DEMO, ABLATION, AVATAR = "demo/report.json", "ablation.json", "avatar_experiments.json"
 BENCH, EDITOR, WEB = "bench.json", "demo_editor.json", "avatar.html"
-EVALUATION, CLIP = "evaluation/report.json", "demo_clip.json"
+EVALUATION, CLIP, EDITS = "evaluation/report.json", "demo_clip.json", "evaluation_edits/report.json"
 SMALL, LONG = "avatar_256.json", "avatar_long.json"
 DECIBEL, SSIM, COLOUR, CHANGE = 0.3, 0.005, 0.004, 0.01
 """Tolerances: of PSNR (dB), of SSIM, of colour differences between views, and of changes by an edit."""
@@ -133,6 +134,18 @@ def _evaluated(words: str, name: str, cell: str, within: float, last: bool = Tru
     return Claim(f"| {words} | {' | '.join(cells)} |", figures)
 
 
+def _edits(words: str, name: str, cell: str, within: float) -> Claim:
+    """A row of the table of several edits, in the sequence not trained on."""
+    cells, figures = [], {}
+    for run in range(1 + len(MORE_EDITS)):
+        keys = ("runs", run, "settings", "self_reenactment", "figures", name)
+        cells.append(cell.format(value=f"{{run{run}}}", beside=f"{{beside{run}}}"))
+        figures[f"run{run}"] = _figure(EDITS, *keys, "value", within=within)
+        if "{beside}" in cell:
+            figures[f"beside{run}"] = _figure(EDITS, *keys, "beside", within=within)
+    return Claim(f"| {words} | {' | '.join(cells)} |", figures)
+
+
 AVATARS = {
     "`rigged-splatfacto-fast`": "default",
     "without densification": "no_densify",
@@ -197,6 +210,10 @@ CLAIMS: tuple[Claim, ...] = (
     _evaluated("lips off by", "lips_mm", "{value} mm ({beside})", MILLIMETRES, beside="true edit"),
     _evaluated("lids off by", "lids_mm", "{value} mm ({beside})", MILLIMETRES, beside="true edit"),
     _evaluated("gaze off by", "gaze_degrees", "{value}° ({beside})", ANGLE, beside="true edit"),
+    _edits("CLIP-S, demo CLIP", "clip_s", "{value}", 0.02),
+    _edits("PSNR to the true edit (unedited)", "truth_psnr", "{value} dB ({beside})", DECIBEL),
+    _edits("SSIM to the true edit (unedited)", "truth_ssim", "{value} ({beside})", SSIM),
+    _edits("change of the background", "change_on_background", "{value}", 0.001),
     _arm_claim("each alone", "none"),
     _arm_claim("together, `epipolar`", "epipolar"),
     _arm_claim("together, `rig`", "rig"),
