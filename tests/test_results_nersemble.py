@@ -87,6 +87,8 @@ def test_an_avatar_then_every_edit_then_one_table(machine: Machine, tmp_path: Pa
         5000,
         "--motion",
         tmp_path / "460_FREE",
+        "--evaluate",
+        "--max-frames 300 --identity none",
         "--",
         "--pipeline.rounds",
         "3",
@@ -110,6 +112,7 @@ def test_an_avatar_then_every_edit_then_one_table(machine: Machine, tmp_path: Pa
     assert len(runs) == len(targets) == 6 and runs[0].endswith("older/edit3dgs/run/config.yml")
     assert "a photo of a bearded man" in targets and not any("PERSON" in text for text in targets)
     assert value(table, "--motion") == str(tmp_path / "460_FREE")
+    assert value(table, "--max-frames") == "300" and value(table, "--identity") == "none"
 
 
 def test_what_is_done_is_not_done_again_and_what_broke_off_goes_on(machine: Machine) -> None:

@@ -1,4 +1,6 @@
-"""A small capture in the on-disk layout of VHAP, written by the tests themselves: the open head, ray cast, simply shaded.
+"""A small capture in the on-disk layout of VHAP, written by the tests themselves: a head, ray cast, simply shaded.
+
+The head is the open one, or that of FLAME_MODEL_PATH.
 
 Independent of `edit3dgs_ns.capture`, so that the plugin's tests do not rest on it.
 """
@@ -115,16 +117,21 @@ def _write_transforms(folder: Path, splits: dict[str, list[dict[str, Any]]]) -> 
 def _pose(index: int, total: int, assets: FlameAssets) -> dict[str, np.ndarray]:
     """A smooth motion: jaw, smile, blinking, nodding; phases differ between sequences."""
     phase = 2 * math.pi * index / total
-    assert assets.expression_names is not None
-    expr = np.zeros(len(assets.expression_names), np.float32)
-    for name, value in {
-        "mouthSmileLeft": 0.5 + 0.5 * math.sin(2 * phase),
-        "mouthSmileRight": 0.5 + 0.5 * math.sin(2 * phase),
-        "browInnerUp": 0.5 - 0.5 * math.cos(3 * phase),
-        "eyeBlinkLeft": max(0.0, math.sin(5 * phase)) ** 4,
-        "eyeBlinkRight": max(0.0, math.sin(5 * phase)) ** 4,
-    }.items():
-        expr[assets.expression_index(name)] = value
+    smile, brows = 0.5 + 0.5 * math.sin(2 * phase), 0.5 - 0.5 * math.cos(3 * phase)
+    blink = max(0.0, math.sin(5 * phase)) ** 4
+    if assets.expression_names is None:  # FLAME's have no names
+        expr = np.zeros(assets.exprdirs.shape[2], np.float32)
+        expr[:3] = smile, brows, blink
+    else:
+        expr = np.zeros(len(assets.expression_names), np.float32)
+        for name, value in {
+            "mouthSmileLeft": smile,
+            "mouthSmileRight": smile,
+            "browInnerUp": brows,
+            "eyeBlinkLeft": blink,
+            "eyeBlinkRight": blink,
+        }.items():
+            expr[assets.expression_index(name)] = value
 
     def row(*values: float) -> np.ndarray:
         return np.array([values], np.float32)

@@ -18,20 +18,21 @@
 #   --steps N         steps of the avatar (default: 600000)
 #   --editor MODEL    default: timbrooks/instruct-pix2pix
 #   --clip MODEL      default: openai/clip-vit-large-patch14
+#   --evaluate FLAGS  more flags for `edit3dgs evaluate`, in one word: "--identity my_faces:load --max-frames 300"
 #   --avatar RUN      an avatar that is there already; none is trained
 #   -- FLAGS          more flags for `ns-train edit3dgs`
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 data='' motion='' person=person out='' edits=$here/results_nersemble.tsv method=rigged-splatfacto steps=600000
-editor=timbrooks/instruct-pix2pix clip=openai/clip-vit-large-patch14 avatar=''
+editor=timbrooks/instruct-pix2pix clip=openai/clip-vit-large-patch14 evaluate='' avatar=''
 more=()
 
 fail() { echo "results_nersemble: $*" >&2; exit 2; }
 
 while [ $# -gt 0 ]; do
     case $1 in
-        --data|--motion|--person|--out|--edits|--method|--steps|--editor|--clip|--avatar)
+        --data|--motion|--person|--out|--edits|--method|--steps|--editor|--clip|--evaluate|--avatar)
             [ $# -gt 1 ] || fail "$1 wants a value."
             printf -v "${1#--}" '%s' "$2"; shift 2 ;;
         --) shift; more=("$@"); break ;;
@@ -97,5 +98,6 @@ done < "$edits"
 
 driver=()
 [ -z "$motion" ] || driver=(--motion "$motion")
+read -ra measured <<< "$evaluate"
 edit3dgs evaluate --runs "${runs[@]}" --source-caption "$source" --target-caption "${targets[@]}" \
-    --clip "$clip" "${driver[@]}" --output "$out/evaluation"
+    --clip "$clip" "${driver[@]}" "${measured[@]}" --output "$out/evaluation"
