@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,18 @@ class DemoSettings:
             edit_flags=("--pipeline.editor.steps", "3"),
             render=RenderSettings(images_per_task=3, video_seconds=0.5, fps=8, scale=1.0),
         )
+
+    def flags_of_edit(self, avatar: Path) -> tuple[str, ...]:
+        """What `ns-train edit3dgs` is told to edit this avatar, a run's folder."""
+        what = (
+            "--prompt",
+            self.prompt,
+            "--pipeline.avatar",
+            str(avatar),
+            "--pipeline.editor.model",
+            self.editor,
+        )
+        return (*what, *self.edit.flags, *self.train_flags, *self.edit_flags)
 
     def with_options(self, prompt: str, seed: int) -> DemoSettings:
         """The same with another sentence and another person."""
@@ -210,11 +222,8 @@ class Demo:
         self._ns_train(BASE_METHOD, self.base_dir, steps, flags)
 
     def _train_edit(self, resume: bool) -> None:
-        s = self.settings
-        avatar = run_dir(self.base_dir, BASE_METHOD)
-        what = ("--prompt", s.prompt, "--pipeline.avatar", str(avatar), "--pipeline.editor.model", s.editor)
-        flags = (*what, *s.edit.flags, *s.train_flags, *s.edit_flags)
-        self._ns_train("edit3dgs", self.edit_dir, s.edit.steps, flags)
+        flags = self.settings.flags_of_edit(run_dir(self.base_dir, BASE_METHOD))
+        self._ns_train("edit3dgs", self.edit_dir, self.settings.edit.steps, flags)
 
     def _ns_train(self, method: str, folder: Path, steps: int, flags: tuple[str, ...]) -> None:
         """Train up to `steps`, going on from the newest checkpoint in `folder` if there is one.
@@ -227,12 +236,7 @@ class Demo:
         if done is not None and done + 1 >= steps:
             return
         resume = () if done is None else ("--load-dir", str(checkpoints))
-        command = [
-            "ns-train", method,
-            "--output-dir", str(folder.parent), "--experiment-name", folder.name, "--timestamp", RUN,
-            "--vis", "tensorboard", *resume, *flags,
-            "nersemble-data", "--data", str(self.capture_dir),
-        ]  # fmt: skip
+        command = training_command(method, folder, self.capture_dir, (*resume, *flags))
         CONSOLE.print(f"[dim]{escape(' '.join(_quoted(word) for word in command))}[/dim]", soft_wrap=True)
         code = run_ns_train(command[1:])
         if code != 0:
@@ -277,6 +281,16 @@ def _summary(report: dict[str, Any]) -> Table:
     table.add_row("mean change of the background", f"{edit['change_on_background']:.4f}")
     table.add_row("minutes", ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items()))
     return table
+
+
+def training_command(method: str, folder: Path, capture: Path, flags: Sequence[str]) -> list[str]:
+    """The words of `ns-train` that train on a capture and put the run where `run_dir` finds it."""
+    return [
+        "ns-train", method,
+        "--output-dir", str(folder.parent), "--experiment-name", folder.name, "--timestamp", RUN,
+        "--vis", "tensorboard", *flags,
+        "nersemble-data", "--data", str(capture),
+    ]  # fmt: skip
 
 
 def run_dir(folder: Path, method: str) -> Path:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.evaluate.truth import spread
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
 from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
 from edit3dgs_ns.files import write_durably
@@ -68,7 +69,7 @@ def _figures(base: FinishedRun, edited: FinishedRun, most: int, progress: Progre
         split = base.split(name)
         pairs = []
         for index in progress.track(
-            _spread(len(split), most), description=f"Measuring: {task.replace('_', ' ')}"
+            spread(len(split), most), description=f"Measuring: {task.replace('_', ' ')}"
         ):
             camera = split.cameras[index : index + 1]
             before = base.render(camera)
@@ -82,11 +83,6 @@ def _figures(base: FinishedRun, edited: FinishedRun, most: int, progress: Progre
         "base": quality,
         "change": {"change_on_head": change.on_head, "change_on_background": change.on_background},
     }
-
-
-def _spread(total: int, most: int) -> list[int]:
-    """At most `most` indices below `total`, spread evenly."""
-    return sorted({int(i) for i in np.linspace(0, total - 1, min(total, most)).round()})
 
 
 # --------------------------------------------------------------------------------------------- sheet

@@ -11,12 +11,13 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.evaluation.clip_files import missing_parts
 
 Status = Literal["ok", "warn", "missing", "wrong"]
 
@@ -42,7 +43,6 @@ MASK_VERSIONS = {"sam2": "1.1.0", "groundingdino-py": "0.4.0"}
 
 PIPELINE = ("unet", "vae", "text_encoder")
 DEMO_EDITOR = ("model_index.json", *PIPELINE, "tokenizer", "scheduler")
-DEMO_CLIP = ("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt")
 INSTRUCT_PIX2PIX = "timbrooks/instruct-pix2pix"
 CLIP = "openai/clip-vit-large-patch14"
 DEFAULT_CUDA_TOOLKIT = Path("/usr/local/cuda")
@@ -180,8 +180,8 @@ def _flame(path: str | None) -> Finding:
 def check_weights() -> list[Finding]:
     """The demo's editor and CLIP, and what is in Hugging Face's cache: nothing is downloaded or loaded."""
     return [
-        _embedded("demo editor", "editing/demo_editor", DEMO_EDITOR, required=True),
-        _embedded("demo CLIP", "evaluation/demo_clip", DEMO_CLIP),
+        _embedded("demo editor", "editing/demo_editor", _missing_of_editor, required=True),
+        _embedded("demo CLIP", "evaluation/demo_clip", missing_parts),
         _hub_model(
             INSTRUCT_PIX2PIX, tuple(f"{part}/*.safetensors" for part in PIPELINE), "editing real captures"
         ),
@@ -190,10 +190,14 @@ def check_weights() -> list[Finding]:
     ]
 
 
-def _embedded(name: str, where: str, parts: Sequence[str], required: bool = False) -> Finding:
-    """A model that comes with this package, in its folder `where`."""
+def _missing_of_editor(folder: Path) -> list[str]:
+    return [part for part in DEMO_EDITOR if not (folder / part).exists()]
+
+
+def _embedded(name: str, where: str, missing: Callable[[Path], list[str]], required: bool = False) -> Finding:
+    """A model that comes with this package, in its folder `where`; `missing` names what the folder lacks."""
     folder = Path(__file__).parent / where
-    absent = [part for part in parts if not (folder / part).exists()]
+    absent = missing(folder)
     if not absent:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return Finding("Weights", name, "ok", f"embedded ({size / 1e6:.1f} MB)", required=required)

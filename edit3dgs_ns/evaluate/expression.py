@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edit3dgs_ns.avatar_maps import AvatarMaps
@@ -49,11 +49,8 @@ class ExpressionFits:
     def __init__(self, base: FinishedRun, count: int, options: FitOptions | None = None):
         self._base, self.count, self._options = base, count, options
         self._own: dict[tuple[str, str, str], ExpressionError] = {}
-        assets = base.head
-        self._regions = assets.vertex_regions
-        self._faces = np.zeros(len(assets.faces), bool)
-        for region in _LOOKED_AT:
-            self._faces[assets.face_regions.get(region, [])] = True
+        self._regions = base.head.vertex_regions
+        self._faces = self._faces_of(*_LOOKED_AT)
 
     def figures(
         self,
@@ -71,11 +68,9 @@ class ExpressionFits:
             tick: called after every frame.
         """
         rows: list[tuple[dict[str, float | None], dict[str, float | None]]] = []
-        sure = truth if setting.motion is None else None
         with driven_by([self._base, edited], setting.motion):
             shots, start = self._chosen(setting)
-            if sure is not None and any(shot.image is None for shot in shots):
-                sure = None
+            sure = truth if all(shot.image is not None for shot in shots) else None
             for shot in shots:
                 found = self._error(edited.render(shot.camera).rgb, shot, start)
                 rows.append((asdict(found), asdict(self._own_error(setting, shot, start, sure))))
@@ -138,18 +133,26 @@ class ExpressionFits:
         head = model.head.flame.shaped(model.head.shape, model.head.static_offset)
         return expression_error(head, wanted, found, self._regions, self._eyes_seen(shot, wanted))
 
+    def _faces_of(self, *regions: str) -> Bool[np.ndarray, " faces"]:
+        """The faces of the rig in any of these regions, as far as the head model names them."""
+        assets = self._base.head
+        chosen = np.zeros(len(assets.faces), bool)
+        for region in regions:
+            chosen[assets.face_regions.get(region, [])] = True
+        return chosen
+
     def _eyes_seen(self, shot: Shot, pose: FlamePose) -> tuple[bool, bool]:
         """Whether the left and the right eye are open and turned to the camera."""
-        left, right = (self._eye_seen(shot, pose, name) for name in _EYES)
+        maps = AvatarMaps(self._base.pipeline.datamanager, self._base.pipeline.model)
+        with maps.standing_still():
+            left, right = (self._eye_seen(maps, shot, pose, name) for name in _EYES)
         return left, right
 
-    def _eye_seen(self, shot: Shot, pose: FlamePose, name: str) -> bool:
-        assets, model = self._base.head, self._base.pipeline.model
-        if name not in assets.face_regions or name not in self._regions:
+    def _eye_seen(self, maps: AvatarMaps, shot: Shot, pose: FlamePose, name: str) -> bool:
+        if name not in self._base.head.face_regions or name not in self._regions:
             return True  # nobody knows; a head model without names has no open or shut eyes
-        faces = np.zeros(len(assets.faces), bool)
-        faces[assets.face_regions[name]] = True
-        shown = AvatarMaps(self._base.pipeline.datamanager, model).share_of(shot.camera, faces).sum()
+        shown = maps.share_of(shot.camera, self._faces_of(name)).sum()
+        model = self._base.pipeline.model
         camera = shot.camera.to(model.device)
         view = viewmats_from_c2w(camera.camera_to_worlds)[0]
         with torch.no_grad():

@@ -53,7 +53,7 @@ def _frames(subject: Subject) -> list[tuple[str, Shot]]:
     found = []
     for setting in subject.settings:
         shots = [shot for path in setting.paths for shot in path if shot.image is not None]
-        if setting.motion is None and shots:
+        if shots:
             found += [(SETTINGS[setting.key].lower(), shots[i]) for i in spread(len(shots), _FRAMES)]
     return found
 

@@ -51,12 +51,7 @@ def find_clip(model: str | Path) -> Path | str:
 
 def check_clip_folder(folder: Path) -> None:
     """Name what is missing in a folder, and refuse models of another kind. Reads no weights."""
-    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
-    if not any(folder.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    whole = (folder / "tokenizer.json").is_file()
-    if not whole and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
-        missing.append("its tokenizer (tokenizer.json, or vocab.json and merges.txt)")
+    missing = missing_parts(folder)
     if missing:
         raise FileNotFoundError(f"{OPTION} {folder}: {', '.join(missing)} missing. {_EXPECTED} {_OTHERWISE}")
     kind = _read_json(folder / "config.json").get("model_type")
@@ -64,17 +59,32 @@ def check_clip_folder(folder: Path) -> None:
         raise ValueError(f"{OPTION} {folder}: its config.json says model_type {kind!r}. {_EXPECTED}")
 
 
+def missing_parts(folder: Path) -> list[str]:
+    """What a CLIP in transformers' format has and this folder has not."""
+    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    whole = (folder / "tokenizer.json").is_file()
+    if not whole and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
+        missing.append("its tokenizer (tokenizer.json, or vocab.json and merges.txt)")
+    return missing
+
+
 def clip_note(source: Path | str) -> str:
     """What has to stand beside every figure made with a model; empty for models that are not ours."""
-    path = source / NOTES_FILE if isinstance(source, Path) else None
-    return str(_read_json(path).get("note", "")) if path is not None and path.is_file() else ""
+    return str(_notes(source).get("note", ""))
 
 
 def clip_words(source: Path | str) -> frozenset[str] | None:
     """The words of the captions that a model of ours was trained on; None of models that are not ours."""
-    path = source / NOTES_FILE if isinstance(source, Path) else None
-    words = _read_json(path).get("words") if path is not None and path.is_file() else None
+    words = _notes(source).get("words")
     return frozenset(words) if isinstance(words, list) and all(isinstance(w, str) for w in words) else None
+
+
+def _notes(source: Path | str) -> dict[str, Any]:
+    """What the maker of a folder has written about it; nothing where there is no such file."""
+    path = source / NOTES_FILE if isinstance(source, Path) else None
+    return _read_json(path) if path is not None and path.is_file() else {}
 
 
 def read_parts(source: Path | str) -> tuple[Any, Any, Any]:

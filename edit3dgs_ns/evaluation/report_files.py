@@ -41,7 +41,7 @@ def _markdown(report: Report, sheet: Path | None, plots: Mapping[str, Path], tru
         parts.append(f"![Before and after]({sheet.name})")
     if truth is not None:
         parts.append(
-            f"What the capture's head looks like when it is truly edited, below what the run made of it:\n\n"
+            "What the capture's head looks like when it is truly edited, below what the run made of it:\n\n"
             f"![True edits]({truth.name})"
         )
     parts.append(markdown_table(report))

@@ -36,11 +36,10 @@ QUICK = FitOptions(steps=4)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.yml of an avatar of a capture of `edit3dgs capture`."""
-    folder = tmp_path_factory.mktemp("synthetic")
-    union = write_capture(
-        folder / "capture",
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The combined set of a capture of `edit3dgs capture`."""
+    return write_capture(
+        tmp_path_factory.mktemp("synthetic") / "capture",
         seed=3,
         width=64,
         height=64,
@@ -50,7 +49,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         workers=1,
         progress=False,
     )
-    return known_avatar(union, folder / "avatar")
+
+
+@pytest.fixture(scope="module")
+def config(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """config.yml of an avatar of that capture."""
+    return known_avatar(capture, tmp_path_factory.mktemp("avatar"))
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +120,18 @@ def test_edited_renders_are_compared_with_true_edits(run: FinishedRun, setting: 
 # -- expressions ------------------------------------------------------------------------------------------------------
 
 
-def test_true_edits_stand_beside_expressions_where_there_are_any(config: Path, tmp_path: Path) -> None:
+def test_true_edits_stand_beside_expressions_where_there_are_any(
+    config: Path, capture: Path, tmp_path: Path
+) -> None:
     edit = edited_run(config, tmp_path / "edits", change=0.1, prompt=EDITS["older"].instructions[0])
     clip = save_tiny_clip(tmp_path / "clip")
-    capture = config_capture(config)
     report, path = evaluate(
         EvaluationOptions(
             runs=(edit,),
             source_caption="a photo of a man",
             target_captions=("a photo of an old man",),
             clip=str(clip),
-            motion=capture / "003_SEN-01",
+            motion=capture.parent / "003_SEN-01",
             output=tmp_path / "out",
             max_frames=2,
             expression_frames=1,
@@ -143,11 +148,6 @@ def test_true_edits_stand_beside_expressions_where_there_are_any(config: Path, t
     assert "(true_edit.png)" in text
     with Image.open(tmp_path / "out" / "true_edit.png") as sheet:
         assert sheet.height > sheet.width / 6 * 2.5  # three rows of six frames, square, and headings
-
-
-def config_capture(config: Path) -> Path:
-    """Folder of the capture that an avatar was imported with."""
-    return FinishedRun.of_capture(config).pipeline.config.datamanager.dataparser.data.parent
 
 
 def test_the_true_edits_error_is_that_of_a_perfect_edit(run: FinishedRun) -> None:

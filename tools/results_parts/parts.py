@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from edit3dgs_ns.demo import BASE_METHOD, CHECKPOINTS, RUN, DemoSettings, newest_step, run_dir
+from edit3dgs_ns.demo import BASE_METHOD, CHECKPOINTS, DemoSettings, newest_step, run_dir, training_command
 from edit3dgs_ns.editing.loading import editor_version
+from edit3dgs_ns.evaluation.clip_files import DEMO_FOLDER
 from edit3dgs_ns.steps import Step, StepRunner
 
 
@@ -63,9 +65,6 @@ class Part:
     """What the file depends on, besides the command."""
 
 
-CLIP = Path(__file__).resolve().parents[2] / "edit3dgs_ns" / "evaluation" / "demo_clip"
-
-
 def _digest(path: Path) -> str:
     """Of a file's content; of one that is missing nothing."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
@@ -114,26 +113,19 @@ MORE_EDITS = {
 """Other edits of the demo's avatar: sentence, and caption of the result."""
 
 
-def _more_edits() -> tuple[Part, ...]:
+def _edit(name: str, prompt: str, at: Place) -> list[str]:
     """As `edit3dgs demo` edits, with another sentence."""
+    flags = DemoSettings(prompt=prompt).flags_of_edit(run_dir(at.out / "demo" / "base", BASE_METHOD))
+    words = training_command("edit3dgs", at.out / "edits" / name, at.out / "demo" / "capture", flags)
+    return [_program(words[0]), *words[1:]]
 
-    def command_for(name: str, prompt: str) -> Callable[[Place], list[str]]:
-        def command(at: Place) -> list[str]:
-            base = run_dir(at.out / "demo" / "base", BASE_METHOD)
-            return [
-                _program("ns-train"), "edit3dgs", "--output-dir", _out(at, "edits"), "--experiment-name", name,
-                "--timestamp", RUN, "--vis", "tensorboard", "--prompt", prompt, "--pipeline.avatar", str(base),
-                "--pipeline.editor.model", "demo", *DemoSettings().edit.flags,
-                "nersemble-data", "--data", _out(at, "demo/capture"),
-            ]  # fmt: skip
 
-        return command
-
+def _more_edits() -> tuple[Part, ...]:
     return tuple(
         Part(
             name,
             f"Another edit: “{prompt}”",
-            command_for(name, prompt),
+            partial(_edit, name, prompt),
             (f"edits/{name}",),
             Place.edit_digest,
         )
@@ -153,7 +145,7 @@ def _compare_edits(at: Place) -> list[str]:
 
 def _evaluated(at: Place) -> str:
     """What an evaluation depends on."""
-    return f"{at.edit_digest()}-{_digest(CLIP / 'model.safetensors')}-{_code_digest(at.root)}"
+    return f"{at.edit_digest()}-{_digest(DEMO_FOLDER / 'model.safetensors')}-{_code_digest(at.root)}"
 
 
 PARTS: tuple[Part, ...] = (
@@ -175,7 +167,7 @@ PARTS: tuple[Part, ...] = (
             "tools/train_demo_clip.py", "evaluate", "--work", _out(at, "demo_clip"), "--json", _out(at, "demo_clip.json")
         ),
         ("demo_clip.json",),
-        lambda at: _digest(CLIP / "model.safetensors"),
+        lambda at: _digest(DEMO_FOLDER / "model.safetensors"),
     ),
     Part(
         "driver",

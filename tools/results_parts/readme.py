@@ -117,33 +117,42 @@ def _gain(edits: tuple[str, ...]) -> Callable[[Any], float]:
     return lambda content: sum(content["scores"][edit]["gain"] for edit in edits) / len(edits)
 
 
-SETTINGS = {"novel": "novel_view", "self": "self_reenactment", "cross": "cross_reenactment"}
+def _evaluated(
+    file: str, places: list[tuple[int, str]], words: str, name: str, within: float, *cells: str
+) -> Claim:
+    """A row of figures of one name in a report of `edit3dgs evaluate`.
+
+    Args:
+        file: the report.
+        places: number of the run and setting of each column.
+        words: the row's heading.
+        name: of the figure.
+        within: tolerance.
+        cells: one for each column, with {value} and {beside}; one for all. Columns beyond them hold no figures.
+    """
+    texts, figures = [], {}
+    for number, ((run, setting), cell) in enumerate(
+        zip(places, cells if cells[1:] else cells * len(places), strict=False)
+    ):
+        for part in ("value", "beside"):
+            if f"{{{part}}}" in cell:
+                cell = cell.replace(f"{{{part}}}", f"{{{part}{number}}}")
+                keys = ("runs", run, "settings", setting, "figures", name, part)
+                figures[f"{part}{number}"] = _figure(file, *keys, within=within)
+        texts.append(cell)
+    return Claim(f"| {words} | {' | '.join(texts)} |", figures)
 
 
-def _evaluated(words: str, name: str, cell: str, within: float, last: bool = True, beside: str = "") -> Claim:
-    """A row of the table of the demo's edit: one cell for each setting, the last one in its own words where it differs."""
-    settings = SETTINGS if last else {key: SETTINGS[key] for key in ("novel", "self")}
-    cells, figures = [], {}
-    for number, (key, setting) in enumerate(settings.items()):
-        words_beside = "unedited" if number == 2 and beside == "true edit" else beside
-        cells.append(cell.format(value=f"{{{key}}}", beside=f"{words_beside} {{{key}_beside}}".strip()))
-        for part, suffix in (("value", ""), ("beside", "_beside")):
-            if "{" + key + suffix + "}" in cells[-1]:
-                keys = ("runs", 0, "settings", setting, "figures", name, part)
-                figures[key + suffix] = _figure(EVALUATION, *keys, within=within)
-    return Claim(f"| {words} | {' | '.join(cells)} |", figures)
+_edit = partial(
+    _evaluated, EVALUATION, [(0, "novel_view"), (0, "self_reenactment"), (0, "cross_reenactment")]
+)
+_edits = partial(_evaluated, EDITS, [(run, "self_reenactment") for run in range(1 + len(MORE_EDITS))])
 
 
-def _edits(words: str, name: str, cell: str, within: float) -> Claim:
-    """A row of the table of several edits, in the sequence not trained on."""
-    cells, figures = [], {}
-    for run in range(1 + len(MORE_EDITS)):
-        keys = ("runs", run, "settings", "self_reenactment", "figures", name)
-        cells.append(cell.format(value=f"{{run{run}}}", beside=f"{{beside{run}}}"))
-        figures[f"run{run}"] = _figure(EDITS, *keys, "value", within=within)
-        if "{beside}" in cell:
-            figures[f"beside{run}"] = _figure(EDITS, *keys, "beside", within=within)
-    return Claim(f"| {words} | {' | '.join(cells)} |", figures)
+def _expression(words: str, name: str, unit: str, within: float) -> Claim:
+    """There are no true edits of another actor's motion."""
+    true, unedited = (f"{{value}}{unit} ({of} {{beside}})" for of in ("true edit", "unedited"))
+    return _edit(words, name, within, true, true, unedited)
 
 
 AVATARS = {
@@ -202,18 +211,18 @@ CLAIMS: tuple[Claim, ...] = (
         "it chooses the right one for {right} % of 640 pictures of 64 people",
         {"right": Figure(CLIP, lambda content: 100 * content["accuracy"], tolerance=1)},
     ),
-    _evaluated("CLIP-S (demo CLIP)", "clip_s", "{value}", 0.02),
-    _evaluated("CLIP-C (demo CLIP)", "clip_c", "{value}", 0.01),
-    _evaluated("PSNR to the true edit (unedited avatar)", "truth_psnr", "{value} dB ({beside})", DECIBEL, last=False),
-    _evaluated("flicker (unedited avatar)", "flicker", "{value} ({beside})", 0.001),
-    _evaluated("jaw off by", "jaw_degrees", "{value}° ({beside})", ANGLE, beside="true edit"),
-    _evaluated("lips off by", "lips_mm", "{value} mm ({beside})", MILLIMETRES, beside="true edit"),
-    _evaluated("lids off by", "lids_mm", "{value} mm ({beside})", MILLIMETRES, beside="true edit"),
-    _evaluated("gaze off by", "gaze_degrees", "{value}° ({beside})", ANGLE, beside="true edit"),
-    _edits("CLIP-S, demo CLIP", "clip_s", "{value}", 0.02),
-    _edits("PSNR to the true edit (unedited)", "truth_psnr", "{value} dB ({beside})", DECIBEL),
-    _edits("SSIM to the true edit (unedited)", "truth_ssim", "{value} ({beside})", SSIM),
-    _edits("change of the background", "change_on_background", "{value}", 0.001),
+    _edit("CLIP-S (demo CLIP)", "clip_s", 0.02, "{value}"),
+    _edit("CLIP-C (demo CLIP)", "clip_c", 0.01, "{value}"),
+    _edit("PSNR to the true edit (unedited avatar)", "truth_psnr", DECIBEL, *["{value} dB ({beside})"] * 2),
+    _edit("flicker (unedited avatar)", "flicker", 0.001, "{value} ({beside})"),
+    _expression("jaw off by", "jaw_degrees", "°", ANGLE),
+    _expression("lips off by", "lips_mm", " mm", MILLIMETRES),
+    _expression("lids off by", "lids_mm", " mm", MILLIMETRES),
+    _expression("gaze off by", "gaze_degrees", "°", ANGLE),
+    _edits("CLIP-S, demo CLIP", "clip_s", 0.02, "{value}"),
+    _edits("PSNR to the true edit (unedited)", "truth_psnr", DECIBEL, "{value} dB ({beside})"),
+    _edits("SSIM to the true edit (unedited)", "truth_ssim", SSIM, "{value} ({beside})"),
+    _edits("change of the background", "change_on_background", 0.001, "{value}"),
     _arm_claim("each alone", "none"),
     _arm_claim("together, `epipolar`", "epipolar"),
     _arm_claim("together, `rig`", "rig"),
