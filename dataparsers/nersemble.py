@@ -57,8 +57,8 @@ class NersembleDataParserConfig(DataParserConfig):
     """Hand the foreground masks to the method as Nerfstudio masks (the method then ignores the background). rigged-splatfacto and
     edit3dgs need no masks: they put the head on white themselves."""
     flame_model: Optional[Path] = None  # noqa: UP045
-    """FLAME pickle or npz that the capture was tracked with. Default: the environment's
-    FLAME_MODEL_PATH, else the embedded open head."""
+    """FLAME model that the capture was tracked with: its pickle (flame2023_Open.pkl, ...), the ZIP it is downloaded in, or an npz.
+    Default: the environment's FLAME_MODEL_PATH, else the embedded open head."""
 
 
 class NersembleDataParser(DataParser):

@@ -25,7 +25,7 @@ def import_command(
     Args:
         avatar: Folder with point_cloud.ply and flame_param.npz, or an output folder of GaussianAvatars (then its last
             iteration).
-        flame_model: FLAME's file, with FLAME_masks.pkl beside it for the teeth. Default: the environment's
+        flame_model: FLAME's file, or the ZIP it is downloaded in. Default: the environment's
             FLAME_MODEL_PATH. Avatars of the embedded open head need none.
         data: The capture that the avatar was trained on. Without it, views of the avatar are rendered and stand in for one.
         output_dir: Where the run goes: OUTPUT_DIR/NAME/rigged-splatfacto/DATE.

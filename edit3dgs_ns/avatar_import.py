@@ -23,7 +23,8 @@ from edit3dgs_ns.checkpoints import CHECKPOINT_FOLDER
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.files import folder_written_beside
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.model import RiggedSplatfactoModel
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, AvatarFiles, check_avatar, read_avatar

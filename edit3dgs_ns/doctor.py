@@ -157,12 +157,15 @@ def _open_head() -> Finding:
 
 
 def _flame(path: str | None) -> Finding:
-    get_it = f"For captures tracked with FLAME: get it at {FLAME_SITE} and set FLAME_MODEL_PATH to the file."
+    get_it = (
+        f"For captures tracked with FLAME: get it at {FLAME_SITE} (FLAME 2023 Open is CC BY) and set FLAME_MODEL_PATH to its .pkl "
+        "or its ZIP."
+    )
     if not path:
         found = "FLAME_MODEL_PATH is not set: the embedded open head serves"
         return Finding("Heads", "FLAME", "missing", found, get_it)
     try:
-        from edit3dgs_ns.flame.assets import load_assets
+        from edit3dgs_ns.flame.loading import load_assets
 
         assets = load_assets(Path(path))
     except Exception as error:

@@ -82,7 +82,8 @@ def tracked_head(metadata: Mapping[str, Any]) -> TrackedHead:
 
 def head_assets(metadata: Mapping[str, Any]) -> FlameAssets:
     """The head model that the data parser names, with its regions."""
-    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+    from edit3dgs_ns.flame.loading import load_assets
 
     path = metadata.get("flame_model_path")
     if path is None and metadata.get("head") == "open-head":

@@ -18,7 +18,8 @@ import torch
 import trimesh
 from PIL import Image
 
-from edit3dgs_ns.flame.assets import FlameAssets, load_assets
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 
 SEQUENCES = ("EMO-1", "EXP-2", "SEN-01")

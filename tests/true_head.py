@@ -13,7 +13,8 @@ import numpy as np
 import torch
 import trimesh
 
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.splats.rig_maps import Surface, mesh_surface
 

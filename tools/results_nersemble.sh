@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's protocol on a NeRSemble capture: an avatar, several edits of it, and Table 1 of them. For a GPU, with real weights.
 #
-#   export FLAME_MODEL_PATH=$HOME/flame/flame2023.pkl          # with FLAME_masks.pkl beside it
+#   export FLAME_MODEL_PATH=$HOME/flame/flame2023_Open.pkl     # or its ZIP; FLAME_masks.pkl beside it
 #   tools/results_nersemble.sh --data export/UNION10_306_... --motion export/460_FREE_... --person man
 #
 # Held out are camera 8 (novel view) and the test sequence (self-reenactment), as VHAP's and GaussianAvatars' splits have it;

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from edit3dgs_ns.capture.noise import fbm, smoothstep
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 
 SKIN, EYE, TEETH, MOUTH, CLOTH, HAIR = range(6)

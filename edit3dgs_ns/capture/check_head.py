@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edit3dgs_ns.capture.check_report import CaptureReport, Problem, Progress, in_parallel
 from edit3dgs_ns.capture.transforms import FrameEntry
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.splats.rig import TrackedHead

@@ -155,11 +155,8 @@ class FlameModel(nn.Module):
         if static_offset is not None:
             if static_offset.shape != v_shaped.shape:
                 raise ValueError(
-                    f"static_offset has shape {tuple(static_offset.shape)}, the head model has "
-                    f"{self.num_vertices} "
-                    "vertices. (VHAP's offsets are for FLAME with teeth, 5143 vertices: put "
-                    "FLAME_masks.pkl beside "
-                    "FLAME's file, then the teeth are added.)"
+                    f"static_offset has shape {tuple(static_offset.shape)}, expected ({self.num_vertices}, 3): it belongs to "
+                    "another head model. (VHAP's offsets are for FLAME with teeth, 5143 vertices.)"
                 )
             v_shaped = v_shaped + static_offset
         return ShapedHead(self, v_shaped)

@@ -24,10 +24,10 @@ from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
 FRAME_WIDTHS = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
 """Fields with one row a frame, and the length of a row (``expr`` has a row too, of the model's length)."""
 NEEDS_TEETH = (
-    f'The offset is for FLAME with teeth ({FLAME_VERTICES + TEETH_VERTICES} vertices): put FLAME_masks.pkl ("FLAME Vertex '
-    "Masks\", from https://flame.is.tue.mpg.de) beside FLAME's file, then they are added."
+    f"The offset is for FLAME with teeth ({FLAME_VERTICES + TEETH_VERTICES} vertices). They are added to any file with FLAME's own "
+    "triangles; those of this file are others: give FLAME's own file."
 )
-"""What to do about parameters with teeth and a head without."""
+"""What to do about parameters with teeth and a head of FLAME's size that got none."""
 _KEYS = ("shape", "static_offset", "expr", *FRAME_WIDTHS)
 
 

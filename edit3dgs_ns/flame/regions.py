@@ -13,8 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from edit3dgs_ns.flame.assets import FlameAssets
-from edit3dgs_ns.flame.safe_pickle import read_flame_pickle
+from edit3dgs_ns.flame.safe_pickle import parse_flame_pickle
 
+FLAME_MASKS_NAME = "FLAME_masks.pkl"
+MASKS_HINT = (
+    f'Regions of FLAME other than its teeth come from {FLAME_MASKS_NAME} ("FLAME Vertex Masks", https://flame.is.tue.mpg.de): put '
+    "it beside FLAME's file."
+)
+"""What to do about a region that FLAME lacks without its masks."""
 FLAME_MASK_NAMES: Mapping[str, tuple[str, ...]] = {
     "eye_left": ("left_eyeball",),
     "eye_right": ("right_eyeball",),
@@ -52,8 +58,9 @@ def region_vertices(assets: FlameAssets, *names: str) -> np.ndarray:
 def _union(regions: dict[str, np.ndarray], names: tuple[str, ...], assets: FlameAssets) -> np.ndarray:
     for name in names:
         if name not in regions:
-            known = ", ".join(sorted(regions)) or "none: give FLAME_masks.pkl to have FLAME's"
-            raise ValueError(f"{assets.source}: has no region {name!r} (known: {known})")
+            known = ", ".join(sorted(regions)) or "none"
+            hint = f" {MASKS_HINT}" if assets.name == "flame" and name in FLAME_MASK_NAMES else ""
+            raise ValueError(f"{assets.source}: has no region {name!r} (known: {known}).{hint}")
     return np.unique(np.concatenate([regions[name] for name in names])) if names else np.zeros(0, np.int64)
 
 
@@ -79,7 +86,8 @@ def with_flame_masks(assets: FlameAssets, path: str | Path) -> FlameAssets:
             f"{path}: no such file; expected FLAME_masks.pkl from https://flame.is.tue.mpg.de"
         )
     masks = {
-        key: np.unique(np.asarray(rows).astype(np.int64)) for key, rows in read_flame_pickle(path).items()
+        key: np.unique(np.asarray(rows).astype(np.int64))
+        for key, rows in parse_flame_pickle(path.read_bytes(), str(path)).items()
     }
     vertex_regions = dict(assets.vertex_regions)
     for region, names in FLAME_MASK_NAMES.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import io
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,11 +125,12 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("a persistent reference")
 
 
-def read_flame_pickle(path: Path) -> dict[str, Any]:
-    """Reads a dictionary of arrays from a pickle, building array types only.
+def parse_flame_pickle(data: bytes, source: str) -> dict[str, Any]:
+    """Builds a dictionary of arrays from a pickle's bytes, and array types only.
 
     Args:
-        path: the pickle (Python 2's latin1 strings are understood).
+        data: the pickle (Python 2's latin1 strings are understood).
+        source: file name for messages.
 
     Returns:
         Key -> NumPy array (sparse and chumpy objects made dense), or the plain value.
@@ -139,23 +139,22 @@ def read_flame_pickle(path: Path) -> dict[str, Any]:
         ValueError: the file names anything but array types, or is no pickled dictionary.
     """
     try:
-        table = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        table = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse "
-            "csc/csr matrices and "
+            f"{source}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse csc/csr matrices and "
             "chumpy arrays are read; get FLAME's own file from https://flame.is.tue.mpg.de."
         ) from error
     except (
         Exception
     ) as error:  # a damaged pickle raises almost anything: IndexError, EOFError, UnicodeDecodeError, ...
-        raise ValueError(f"{path}: not a readable pickle ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{source}: not a readable pickle ({type(error).__name__}: {error})") from error
     if not isinstance(table, dict):
-        raise ValueError(f"{path}: holds a {type(table).__name__}, expected a dictionary with FLAME's keys")
-    return {key: _plain(value, path, str(key)) for key, value in table.items()}
+        raise ValueError(f"{source}: holds a {type(table).__name__}, expected a dictionary with FLAME's keys")
+    return {key: _plain(value, source, str(key)) for key, value in table.items()}
 
 
-def _plain(value: Any, path: Path, key: str) -> Any:
+def _plain(value: Any, source: str, key: str) -> Any:
     """Shells -> dense arrays; everything else stays."""
     if isinstance(value, _Chumpy):
         inner = value.entry("x", "_value")
@@ -167,15 +166,15 @@ def _plain(value: Any, path: Path, key: str) -> Any:
             )
         if inner is None:
             raise ValueError(
-                f"{path}: {key!r} is a chumpy expression without stored values; export it as an array first"
+                f"{source}: {key!r} is a chumpy expression without stored values; export it as an array first"
             )
-        return _plain(inner, path, key)
+        return _plain(inner, source, key)
     if isinstance(value, _Sparse):
-        return _dense(value, path, key)
+        return _dense(value, source, key)
     return value
 
 
-def _dense(value: _Sparse, path: Path, key: str) -> np.ndarray:
+def _dense(value: _Sparse, source: str, key: str) -> np.ndarray:
     """A compressed sparse matrix as a dense array, with its indices checked."""
     data, indices, indptr = (value.entry(name) for name in ("data", "indices", "indptr"))
     shape = value.entry("_shape", "shape")
@@ -184,7 +183,7 @@ def _dense(value: _Sparse, path: Path, key: str) -> np.ndarray:
         or not isinstance(shape, tuple)
         or len(shape) != 2
     ):
-        raise ValueError(f"{path}: {key!r} is a sparse matrix without data, indices, indptr and shape")
+        raise ValueError(f"{source}: {key!r} is a sparse matrix without data, indices, indptr and shape")
     rows, columns = (int(n) for n in shape)
     major, minor = (columns, rows) if value.by_column else (rows, columns)
     counts = np.diff(indptr)
@@ -195,7 +194,7 @@ def _dense(value: _Sparse, path: Path, key: str) -> np.ndarray:
         and (len(indices) == 0 or (indices.min() >= 0 and indices.max() < minor))
     )
     if not sound:
-        raise ValueError(f"{path}: {key!r} is a damaged sparse matrix")
+        raise ValueError(f"{source}: {key!r} is a damaged sparse matrix")
     out = np.zeros((major, minor), dtype=data.dtype)
     np.add.at(out, (np.repeat(np.arange(major), counts), indices), data)
     return out.T.copy() if value.by_column else out

@@ -1,83 +1,89 @@
-"""The teeth that GaussianAvatars adds to FLAME: 120 vertices in 8 rows of 15, 168 faces.
+"""Teeth for FLAME, as GaussianAvatars and VHAP add them: 120 vertices in 8 rows of 15, 168 faces.
 
-FLAME has no teeth. Two curved plates are built from the outer rings of the lips, so that their shape
-directions follow the lips'; the upper one hangs on the neck joint (the skull), the lower one on the jaw. The
-open head has teeth of its own.
+FLAME has no teeth. Two curved plates are built between the outer rings of the lips, so that their shape directions follow the
+lips'; the upper plate is skinned to the neck joint (the skull), the lower one to the jaw joint. The open head has teeth of its
+own and gets none of these.
+
+Positions, with u and l the upper and lower lip ring of the mean head and d = mean |u - l| (as GaussianAvatars places them; Qian
+et al., CVPR 2024):
+
+    middle     = (u + l) / 2, y flattened to its mean, z - 1.5 d
+    upper edge = middle + (0, 0.1 d, 0)               lower edge = middle - (0, 0.1 d, 0.4 d)
+    upper root = upper edge + (0, 2 d, 0)             lower root = lower edge - (0, 2 d, 0)
+    back of each row = row - (0, 0, d)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from edit3dgs_ns.flame.assets import FlameAssets
 
-FLAME_VERTICES = 5023
-"""Vertex count of FLAME's topology; nothing is added to another one."""
+FLAME_VERTICES, FLAME_FACES = 5023, 9976
+"""Size of FLAME's mesh, the same in every release."""
+UPPER_LIP = (1713, 1715, 1716, 1735, 1696, 1694, 1657, 3543, 2774, 2811, 2813, 2850, 2833, 2832, 2830)
+LOWER_LIP = (1576, 1577, 1773, 1774, 1795, 1802, 1865, 3503, 2948, 2905, 2898, 2881, 2880, 2713, 2712)
+"""Vertices of FLAME on the outer edge of the red of the lips, from the subject's left (+x) to the right. Neighbours in a row share
+an edge. FLAME's mask "lips" reaches two to three edges further out: its border is not this ring."""
 TEETH_ROWS = (
     "upper_root", "lower_root", "upper_edge", "lower_edge",
     "upper_root_back", "upper_edge_back", "lower_root_back", "lower_edge_back",
 )  # fmt: skip
-"""The rows of 15 vertices, in the order in which they are appended; every row runs from the head's left (+x) to its right.
+"""The rows of 15 vertices in the order in which they are appended; each runs from the subject's left (+x) to the right.
 
-An avatar of GaussianAvatars names faces by number and stores offsets by vertex: rows, faces and the corners that a face begins
-with must be numbered as there.
+Avatars of GaussianAvatars refer to faces by index and store offsets by vertex: rows, faces and the first corner of each face
+are numbered as there.
 """
-ROW = 15
+ROW = len(UPPER_LIP)
+"""15."""
 TEETH_VERTICES = ROW * len(TEETH_ROWS)
 """120."""
-NECK, JAW = 1, 2
+_NECK, _JAW = 1, 2
+
+
+def has_flame_topology(assets: FlameAssets) -> bool:
+    """Whether vertex and face numbers mean the same as in FLAME's own mesh, so that `add_teeth` applies."""
+    return _topology_difference(assets) is None
 
 
 def add_teeth(assets: FlameAssets) -> FlameAssets:
-    """FLAME with teeth: 5143 vertices, 10144 faces for FLAME's 5023 and 9976.
+    """Returns FLAME with teeth: 5143 vertices and 10144 faces, the regions `teeth`, `teeth_upper` and `teeth_lower` among them.
 
-    The outer lip rings are taken from the region "lips" (`regions.with_flame_masks`), not from a list of
-    vertex numbers.
+    The teeth have the mean shape directions of both lip rings, no expression and no pose directions. Texture coordinates are
+    dropped: the teeth have none.
 
     Raises:
-        ValueError: the topology is not FLAME's, or the region "lips" is missing or has no single outer
-            border.
+        ValueError: the mesh does not have FLAME's topology.
     """
-    if assets.num_vertices != FLAME_VERTICES:
-        raise ValueError(
-            f"{assets.source}: has {assets.num_vertices} vertices; teeth are added to FLAME's topology "
-            f"({FLAME_VERTICES}) only"
-        )
-    if "lips" not in assets.face_regions:
-        raise ValueError(
-            f"{assets.source}: teeth are built from the region 'lips', which the model lacks. Give "
-            "FLAME_masks.pkl (from "
-            "https://flame.is.tue.mpg.de, 'FLAME Vertex Masks')."
-        )
-    upper, lower = outer_lip_rings(assets)
-    rows = _row_positions(upper @ assets.v_template, lower @ assets.v_template)
+    difference = _topology_difference(assets)
+    if difference is not None:
+        raise ValueError(f"{assets.source}: {difference}. Teeth are added to FLAME's topology only.")
+    upper, lower = list(UPPER_LIP), list(LOWER_LIP)
+    rows = _row_positions(assets.v_template[upper], assets.v_template[lower])
     new = np.concatenate([rows[name] for name in TEETH_ROWS]).astype(np.float32)
-    middle = np.tile(0.5 * (upper + lower), (len(TEETH_ROWS), 1))
-    lower_row = np.repeat([name.startswith("lower") for name in TEETH_ROWS], ROW)
-    weights = np.zeros((len(new), assets.weights.shape[1]), np.float32)
-    weights[np.arange(len(new)), np.where(lower_row, JAW, NECK)] = 1
-
-    def with_zeros(array: np.ndarray) -> np.ndarray:
-        return np.concatenate([array, np.zeros((len(new), *array.shape[1:]), array.dtype)])
-
-    first, n_faces = assets.num_vertices, len(assets.faces)
-    faces = np.concatenate([assets.faces, first + _teeth_faces()])
-    shapedirs = np.einsum("nv,vcs->ncs", middle, assets.shapedirs).astype(np.float32)
-    halves = {"teeth_upper": ~lower_row, "teeth_lower": lower_row, "teeth": np.ones_like(lower_row)}
+    is_lower = np.repeat([name.startswith("lower") for name in TEETH_ROWS], ROW)
+    weights = np.zeros((TEETH_VERTICES, assets.weights.shape[1]), np.float32)
+    weights[np.arange(TEETH_VERTICES), np.where(is_lower, _JAW, _NECK)] = 1
+    shapedirs = np.tile(
+        0.5 * (assets.shapedirs[upper] + assets.shapedirs[lower]), (len(TEETH_ROWS), 1, 1)
+    ).astype(np.float32)
+    faces = np.concatenate([assets.faces, FLAME_VERTICES + _teeth_faces()])
     vertex_regions, face_regions = dict(assets.vertex_regions), dict(assets.face_regions)
-    for name, mask in halves.items():
-        vertex_regions[name] = first + np.flatnonzero(mask)
-        face_regions[name] = n_faces + np.flatnonzero(mask[faces[n_faces:, 0] - first])
+    for name, mask in {"teeth_upper": ~is_lower, "teeth_lower": is_lower, "teeth": is_lower | True}.items():
+        vertex_regions[name] = FLAME_VERTICES + np.flatnonzero(mask)
+        face_regions[name] = FLAME_FACES + np.flatnonzero(mask[faces[FLAME_FACES:, 0] - FLAME_VERTICES])
     return dataclasses.replace(
         assets,
         v_template=np.concatenate([assets.v_template, new]),
         faces=faces,
         shapedirs=np.concatenate([assets.shapedirs, shapedirs]),
-        exprdirs=with_zeros(assets.exprdirs),
-        posedirs=with_zeros(assets.posedirs),
-        J_regressor=with_zeros(assets.J_regressor.T).T.copy(),
+        exprdirs=_with_zero_rows(assets.exprdirs),
+        posedirs=_with_zero_rows(assets.posedirs),
+        J_regressor=_with_zero_rows(assets.J_regressor.T).T.copy(),
         weights=np.concatenate([assets.weights, weights]),
         uv=None,
         uv_faces=None,
@@ -86,60 +92,33 @@ def add_teeth(assets: FlameAssets) -> FlameAssets:
     )
 
 
-def outer_lip_rings(assets: FlameAssets) -> tuple[np.ndarray, np.ndarray]:
-    """(15, V) weights of the upper and of the lower outer lip ring, both from the mouth's left corner to its right one.
-
-    The border of the region "lips" is split at its two outermost points; each half, without these corners, is
-    taken as it is when it has 15 vertices, and else at 15 even places along it.
-    """
-    loop = _longest_border(assets.faces[assets.face_regions["lips"]], assets)
-    at = assets.v_template[loop]
-    start, stop = int(at[:, 0].argmax()), int(at[:, 0].argmin())
-    ring = np.roll(loop, -start)
-    stop = (stop - start) % len(loop)
-    halves = [ring[1:stop], ring[stop + 1 :][::-1]]
-    halves.sort(key=lambda rows: -assets.v_template[rows, 1].mean())
-    upper, lower = (_resampled(rows, assets) for rows in halves)
-    return upper, lower
-
-
-def _longest_border(faces: np.ndarray, assets: FlameAssets) -> np.ndarray:
-    """The longest closed loop of border edges of a set of faces (the outer one: lips have an inner one
-    too)."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    present = {(int(a), int(b)) for a, b in edges}
-    following = {a: b for a, b in present if (b, a) not in present}
-    loops = []
-    while following:
-        loop = [min(following)]
-        while (nxt := following.pop(loop[-1], None)) is not None and nxt != loop[0]:
-            loop.append(nxt)
-        loops.append(np.array(loop))
-    length = [np.linalg.norm(np.diff(assets.v_template[p], axis=0), axis=1).sum() for p in loops]
-    if not loops or len(loops[int(np.argmax(length))]) < ROW:
-        raise ValueError(
-            f"{assets.source}: the region 'lips' ({len(faces)} faces) has no outer border to build teeth from"
-        )
-    return loops[int(np.argmax(length))]
+def _topology_difference(assets: FlameAssets) -> str | None:
+    """What differs from FLAME's mesh; None if nothing does. Counts come first: only then do vertex numbers mean anything."""
+    for found, expected, what in (
+        (assets.num_vertices, FLAME_VERTICES, "vertices"),
+        (len(assets.faces), FLAME_FACES, "faces"),
+    ):
+        if found != expected:
+            return f"has {found} {what}, FLAME {expected}"
+    corners = assets.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    edges = {
+        (min(a, b), max(a, b)) for a, b in corners[np.isin(corners, UPPER_LIP + LOWER_LIP).all(1)].tolist()
+    }
+    for row in (UPPER_LIP, LOWER_LIP):
+        for a, b in itertools.pairwise(row):
+            if (min(a, b), max(a, b)) not in edges:
+                return f"vertices {a} and {b} share no edge, but are neighbours on FLAME's lips"
+    return None
 
 
-def _resampled(rows: np.ndarray, assets: FlameAssets) -> np.ndarray:
-    """(15, V) interpolation weights at even places along a path of vertices."""
-    out = np.zeros((ROW, assets.num_vertices), np.float32)
-    if len(rows) == ROW:
-        out[np.arange(ROW), rows] = 1
-        return out
-    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(assets.v_template[rows], axis=0), axis=1))])
-    at = np.linspace(0, way[-1], ROW)
-    k = np.clip(np.searchsorted(way, at, side="right") - 1, 0, len(rows) - 2)
-    share = (at - way[k]) / np.maximum(way[k + 1] - way[k], 1e-12)
-    out[np.arange(ROW), rows[k]] += 1 - share
-    out[np.arange(ROW), rows[k + 1]] += share
-    return out
+def _with_zero_rows(array: Float[np.ndarray, V * rest]) -> Float[np.ndarray, V + 120 * rest]:
+    return np.concatenate([array, np.zeros((TEETH_VERTICES, *array.shape[1:]), array.dtype)])
 
 
-def _row_positions(upper: np.ndarray, lower: np.ndarray) -> dict[str, np.ndarray]:
-    """Positions of the eight rows from the two lip rings."""
+def _row_positions(
+    upper: Float[np.ndarray, "15 3"], lower: Float[np.ndarray, "15 3"]
+) -> dict[str, Float[np.ndarray, "15 3"]]:
+    """Positions of the eight rows (metres) from the two lip rings."""
     gap = float(np.linalg.norm(upper - lower, axis=1).mean())
     middle = 0.5 * (upper + lower)
     middle[:, 1] = middle[:, 1].mean()
@@ -152,11 +131,10 @@ def _row_positions(upper: np.ndarray, lower: np.ndarray) -> dict[str, np.ndarray
     return rows
 
 
-def _teeth_faces() -> np.ndarray:
-    """(168, 3) faces between the rows, counter-clockwise seen from outside: of the upper teeth front, back and biting edge,
-    then the same of the lower ones.
+def _teeth_faces() -> Int[np.ndarray, "168 3"]:
+    """Faces between the rows, counter-clockwise seen from outside: front, back and edge of the upper teeth, then of the lower.
 
-    Each cell of four vertices is cut into two faces. The cut changes its direction at the middle of the row, so that left and
+    Each cell of four vertices is cut into two faces. The direction of the cut changes at the middle of the row, so that left and
     right mirror each other.
     """
     row = {name: ROW * number for number, name in enumerate(TEETH_ROWS)}

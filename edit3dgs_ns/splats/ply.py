@@ -149,7 +149,7 @@ def check_binding(path: Path, gaussians: BoundGaussians, num_faces: int, head: P
         raise ValueError(
             f"{path}: Gaussian {row} is bound to face {largest}, but the head model {head} has {num_faces} faces (0 to "
             f"{num_faces - 1}). The avatar was made with another head model: name it by --flame-model. (FLAME has 9976 faces, "
-            "10144 with teeth; teeth are added when FLAME_masks.pkl lies beside FLAME's file.)"
+            "10144 with the teeth that are added to it.)"
         )
 
 

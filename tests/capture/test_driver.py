@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from edit3dgs_ns.capture.driver import read_driver
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
 from tests.tiny_capture import TinyCapture, write_tiny_capture
 

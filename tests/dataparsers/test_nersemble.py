@@ -87,7 +87,7 @@ def test_the_projected_head_lands_on_the_mask(tiny_capture: TinyCapture) -> None
     """Cameras, motion and images agree: the posed head projects into the foreground mask."""
     from PIL import Image
 
-    from edit3dgs_ns.flame.assets import load_assets
+    from edit3dgs_ns.flame.loading import load_assets
     from edit3dgs_ns.flame.model import FlameModel
 
     out = parse(tiny_capture.union, "test")

@@ -45,7 +45,8 @@ def test_an_unknown_part_is_an_error_that_lists_the_known():
 
 
 def test_the_open_head_has_all_parts_that_the_options_name():
-    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+    from edit3dgs_ns.flame.loading import load_assets
 
     assets = load_assets(OPEN_HEAD_PATH)
     rig = RigMasks(assets.face_regions, len(assets.faces), lambda view, faces: None)

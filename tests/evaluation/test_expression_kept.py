@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression, structure_loss
 from edit3dgs_ns.evaluation.expression_kept import expression_error, rotation_angle, sight_angle
-from edit3dgs_ns.flame.assets import load_assets
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel, FlamePose
 
 

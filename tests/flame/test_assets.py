@@ -7,27 +7,11 @@ import types
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from edit3dgs_ns.flame import load_assets
 from edit3dgs_ns.flame.regions import region_faces, with_flame_masks
 
-
-def flame_table(num_vertices=30, seed=0):
-    """FLAME's keys and shapes, fewer vertices."""
-    rng = np.random.default_rng(seed)
-    regressor = rng.random((5, num_vertices)) * (rng.random((5, num_vertices)) > 0.5)
-    return {
-        "v_template": rng.normal(size=(num_vertices, 3)),
-        "shapedirs": rng.normal(size=(num_vertices, 3, 400)),
-        "posedirs": rng.normal(size=(num_vertices, 3, 36)),
-        "J_regressor": sparse.csc_matrix(regressor),
-        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], dtype=np.uint32),
-        "weights": rng.random((num_vertices, 5)),
-        "f": rng.integers(0, num_vertices, (40, 3)).astype(np.uint32),
-        "bs_style": "lbs",
-        "bs_type": "lrotmin",
-    }
+from .flame_files import flame_table
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 import trimesh
 
-from edit3dgs_ns.flame.assets import load_assets
 from edit3dgs_ns.flame.expression_space import expression_space
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel, ShapedHead
 from edit3dgs_ns.flame.motion import FlameMotion
 

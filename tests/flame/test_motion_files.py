@@ -12,7 +12,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from edit3dgs_ns.flame.arkit import ARKIT_NAMES, GAZE, JAW_OPEN, read_arkit
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import read_motion_file

@@ -24,7 +24,7 @@ from edit3dgs_ns.evaluate.subjects import EvaluationOptions, check_captions
 from edit3dgs_ns.evaluation import expression_fit
 from edit3dgs_ns.evaluation.clip import Clip
 from edit3dgs_ns.finished_run import FinishedRun
-from edit3dgs_ns.flame.assets import load_assets
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar
 from tests.known_edits import edited_run, gaussians, known_avatar
 from tests.tiny_capture import TinyCapture, write_tiny_capture

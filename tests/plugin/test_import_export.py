@@ -21,7 +21,7 @@ from edit3dgs_ns.avatar_import import import_avatar
 from edit3dgs_ns.capture.from_avatar import ViewSettings, choose_timesteps
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.finished_run import FinishedRun
-from edit3dgs_ns.flame.assets import load_assets
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians, read_bound_ply

@@ -248,7 +248,7 @@ def _flame(vertices: int = VERTICES, faces: int = FACES) -> FlameAssets:
     [
         (
             _flame(5023, 9976),
-            r"flame_param\.npz.*flame2023\.pkl.*5143 vertices, the head has 5023.*FLAME_masks\.pkl",
+            r"flame_param\.npz.*flame2023\.pkl.*5143 vertices, the head has 5023.*give FLAME's own file",
         ),
         (_flame(5259, 10206), r"5143 vertices, the head has 5259.*--flame-model"),
         (

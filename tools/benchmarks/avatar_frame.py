@@ -68,7 +68,8 @@ def make_model(gaussians: int) -> Any:
     """An avatar of the embedded head that talks and nods, Gaussians spread evenly over its faces."""
     from nerfstudio.data.scene_box import SceneBox
 
-    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, load_assets
+    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+    from edit3dgs_ns.flame.loading import load_assets
     from edit3dgs_ns.flame.model import FlameModel
     from edit3dgs_ns.flame.motion import FlameMotion
     from edit3dgs_ns.model import RiggedSplatfactoModelConfig
