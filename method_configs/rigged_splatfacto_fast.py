@@ -7,54 +7,19 @@ GaussianAvatars' own 600,000 steps. Lengths between need flags alone (`--max-num
 
 from __future__ import annotations
 
-from typing import Any
-
 from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from edit3dgs_ns.avatar_options import RiggedSplatfactoModelConfig
-from edit3dgs_ns.avatar_pipeline import AvatarPipelineConfig
-from edit3dgs_ns.checkpoints import ResumableTrainer
-from edit3dgs_ns.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
-from edit3dgs_ns.schedulers import ExponentialSchedulerConfig
-from edit3dgs_ns.trainer import AvatarTrainerConfig
+from edit3dgs_ns.training.datamanager import AvatarDatamanagerConfig
+from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
+from edit3dgs_ns.training.optimizers import avatar_optimizers
+from edit3dgs_ns.training.pipeline import AvatarPipelineConfig
+from edit3dgs_ns.training.trainer import ResumableTrainer
+from edit3dgs_ns.training.trainer_config import AvatarTrainerConfig
 
 STEPS = 3000
 """Length of the default training."""
-
-
-def avatar_optimizers(steps: int) -> dict[str, dict[str, Any]]:
-    """Adam for every parameter group of an avatar that is trained for `steps`.
-
-    GaussianAvatars' rates (section 3.4), for a training some hundred times as short: where its positions decay from 5e-3 to
-    5e-5 over 600,000 steps, ours begin higher and all rates decay, because a constant rate leaves noise that a short training
-    cannot average out.
-    """
-
-    def adam(rate: float, final: float | None = None) -> dict[str, Any]:
-        schedule = None if final is None else ExponentialSchedulerConfig(lr_final=final, max_steps=steps)
-        return {"optimizer": AdamOptimizerConfig(lr=rate, eps=1e-15), "scheduler": schedule}
-
-    return {
-        "means": adam(2e-2, 1e-3),
-        "features_dc": adam(1e-2, 1e-3),
-        "features_rest": adam(1e-3, 1e-4),
-        "opacities": adam(5e-2, 1e-2),
-        "scales": adam(2e-2, 2e-3),
-        "quats": adam(5e-3, 5e-4),
-        "expression_means": adam(2e-3, 2e-4),
-        "expression_colors": adam(2e-3, 2e-4),
-        "light": adam(1e-2, 1e-3),
-        # High at first, to find the way back from a tracker's errors; low in the end, not to add errors of their own.
-        "flame_expr": adam(2e-3, 1e-4),
-        "flame_translation": adam(2e-5, 1e-6),
-        "flame_rotation": adam(2e-4, 1e-5),
-        "flame_neck": adam(2e-4, 1e-5),
-        "flame_jaw": adam(2e-4, 1e-5),
-        "flame_eyes": adam(2e-4, 1e-5),
-    }
 
 
 rigged_splatfacto_fast = MethodSpecification(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from edit3dgs_ns.avatar_import import import_avatar
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
 from edit3dgs_ns.flame.loading import load_assets
+from edit3dgs_ns.runs.importing import import_avatar
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edit3dgs_ns import cli
+from edit3dgs_ns.commands import main as cli
 
 
 def edit3dgs(*arguments: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from edit3dgs_ns.editing.correspondence import TokenMatches
+from edit3dgs_ns.editing.agreement.correspondence import TokenMatches
 
 
 class FakeCorrespondence:

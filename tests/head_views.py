@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from true_head import TrueHead, camera
 
+from edit3dgs_ns.editing.agreement.token_grid import token_centres
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.token_grid import token_centres
 from edit3dgs_ns.splats.rig_maps import Cameras, canonical_maps
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from edit3dgs_ns.finished_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import FinishedRun
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from tests.edit_runs import train

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from edit3dgs_ns.capture.cameras import arc_cameras
-from edit3dgs_ns.capture.canonical import LABELS
-from edit3dgs_ns.capture.scene import Scene
-from edit3dgs_ns.capture.settings import EXTENT, TARGET, CaptureSettings, settings_text
-from edit3dgs_ns.capture.tracing import build_intersector
+from edit3dgs_ns.synthetic.canonical import LABELS
+from edit3dgs_ns.synthetic.scene import Scene
+from edit3dgs_ns.synthetic.settings import EXTENT, TARGET, CaptureSettings, settings_text
+from edit3dgs_ns.synthetic.tracing import build_intersector
 from tools import ablation
 from tools.ablation_parts import rows as rows_module
 from tools.ablation_parts.edited_views import Batch, ViewMeasures
@@ -145,8 +145,8 @@ def test_elsewhere_keeps_clear_of_eyes_mouth_and_clothes() -> None:
 
 
 def test_every_flag_is_an_option_of_edit3dgs() -> None:
-    from edit3dgs_ns.edit_options import EditorConfig
-    from edit3dgs_ns.pipeline import EditPipelineConfig
+    from edit3dgs_ns.edit_training.options import EditorConfig
+    from edit3dgs_ns.edit_training.pipeline import EditPipelineConfig
 
     known = {
         "pipeline": {f.name for f in fields(EditPipelineConfig)},
@@ -264,7 +264,7 @@ def test_the_demo_that_is_there_is_used_as_it_is(tmp_path: Path) -> None:
     assert there.settings.capture == SETTINGS and there.settings.editor == "other"
     # A tiny run makes a demo of its own.
     tiny = ablation.demo_of(ablation.parse(["--tiny", "--out", str(tmp_path / "out")]))
-    assert tiny.out == tmp_path / "out" / "demo"
+    assert tiny.files.out == tmp_path / "out" / "demo"
 
 
 def test_an_unknown_edit_is_named_before_anything_is_made(

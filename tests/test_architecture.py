@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = ("flame", "splats", "editing", "evaluation", "capture", "web")
+CORE = ("flame", "splats", "capture", "synthetic", "editing", "evaluation", "web")
 PLUGIN_ONLY = ("nerfstudio", "edit3dgs_ns.dataparsers", "edit3dgs_ns.method_configs")
 
 
@@ -53,8 +53,8 @@ def test_method_configs_load_no_heavy_library(method: str) -> None:
 def test_help_loads_no_heavy_library() -> None:
     heavy = ["torch", "numpy", "numba", "nerfstudio", "diffusers", "av"]
     _run_python(
-        "import sys, edit3dgs_ns.cli\n"
-        "try:\n    edit3dgs_ns.cli.run(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys, edit3dgs_ns.commands.main\n"
+        "try:\n    edit3dgs_ns.commands.main.run(['--help'])\nexcept SystemExit:\n    pass\n"
         f"loaded = [name for name in {heavy} if name in sys.modules]\n"
         "assert not loaded, loaded"
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edit3dgs_ns.batch_order import BatchOrder
+from edit3dgs_ns.training.batch_order import BatchOrder
 
 GROUPS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1)), min_size=1, max_size=30)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edit3dgs_ns import cli
+from edit3dgs_ns.commands import main as cli
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, body: Callable[[], int]) -> int:
     """Run `edit3dgs doctor` with `body` in the doctor's place."""
-    from edit3dgs_ns import doctor
+    from edit3dgs_ns.commands import machine_doctor as doctor
 
     monkeypatch.setattr(doctor, "main", lambda as_json: body())
     return cli.run(["doctor"])
@@ -74,7 +74,7 @@ def test_exit_code_of_the_command_is_passed_on(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_capture_writes_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import edit3dgs_ns.capture
+    import edit3dgs_ns.synthetic.writer
 
     asked: dict[str, object] = {}
 
@@ -82,7 +82,7 @@ def test_capture_writes_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_
         asked.update(options, out=out)
         return out / "UNION"
 
-    monkeypatch.setattr(edit3dgs_ns.capture, "write_capture", fake, raising=False)
+    monkeypatch.setattr(edit3dgs_ns.synthetic.writer, "write_capture", fake)
     words = ["capture", str(tmp_path), "--seed", "3", "--resolution", "64", "48", "--cameras", "4"]
     assert cli.run([*words, "--frames", "5"]) == 0
     assert asked["out"] == tmp_path

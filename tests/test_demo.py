@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edit3dgs_ns import demo as demo_module
-from edit3dgs_ns.demo import BASE_METHOD, DemoSettings, EditSettings, find_ns_train, newest_step, run_demo
+from edit3dgs_ns.commands import demo as demo_module
+from edit3dgs_ns.commands.demo import find_ns_train, newest_step, run_demo
+from edit3dgs_ns.commands.demo_settings import BASE_METHOD, DemoSettings, EditSettings
 
 REPORT = {
     "base": {task: {"psnr": 30.0, "ssim": 0.9} for task in ("novel_view", "self_reenactment")},

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from edit3dgs_ns import doctor
-from edit3dgs_ns.doctor import Finding
+from edit3dgs_ns.commands import machine_doctor as doctor
+from edit3dgs_ns.commands.machine_doctor import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -108,7 +108,7 @@ def test_packages_for_masks_from_words_are_wanted_by_their_option_only(
 
 
 def test_weights_for_masks_from_words(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edit3dgs_ns.editing.grounded_sam_options import GroundedSamOptions
+    from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
 
     monkeypatch.setenv("HF_HOME", str(bare_machine))
     defaults = GroundedSamOptions()
@@ -147,7 +147,7 @@ def test_flame_unset_wrong_and_right(bare_machine: Path, monkeypatch: pytest.Mon
     assert wrong.status == "missing" and "generic_model.pkl" in wrong.found
     assert not doctor.can_run_demo([wrong])
 
-    open_head = Path(doctor.__file__).parent / "flame" / "data" / "open_head.npz"
+    open_head = Path(doctor.__file__).parents[1] / "flame" / "data" / "open_head.npz"
     monkeypatch.setenv("FLAME_MODEL_PATH", str(open_head))
     right = named(doctor.check_heads(), "FLAME")
     assert right.status == "ok" and "vertices" in right.found
@@ -189,7 +189,7 @@ def test_embedded_weights_that_are_not_there(
     name: str, tool: str, ready: bool, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert named(doctor.check_weights(), name).status == "ok"
-    monkeypatch.setattr(doctor, "__file__", str(bare_machine / "doctor.py"))
+    monkeypatch.setattr(doctor, "__file__", str(bare_machine / "commands" / "machine_doctor.py"))
     findings = doctor.check_weights()
     absent = named(findings, name)
     assert absent.status == "missing" and tool in absent.advice and str(bare_machine) in absent.found

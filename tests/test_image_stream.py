@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edit3dgs_ns.image_stream import ImageStream
+from edit3dgs_ns.training.image_stream import ImageStream
 
 IMAGE_BYTES = 2 * 2 * 3
 
@@ -183,7 +183,7 @@ def test_python_ends_with_workers_at_work(end: str) -> None:
     """However the training ends, unread images hold up the process no longer than their decoding."""
     code = (
         "import time, numpy as np\n"
-        "from edit3dgs_ns.image_stream import ImageStream\n"
+        "from edit3dgs_ns.training.image_stream import ImageStream\n"
         "def read(key):\n    time.sleep(0.05)\n    return np.zeros((2, 2, 3), np.uint8)\n"
         "stream = ImageStream(read, 0, 2)\n"
         f"stream.prefetch(range(20))\nstream[0]\n{end}\n"

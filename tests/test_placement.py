@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edit3dgs_ns.placement import OPTION, read_normalisation, read_placement, write_placement
+from edit3dgs_ns.runs.placement import OPTION, read_normalisation, read_placement, write_placement
 from edit3dgs_ns.splats.similarity import Similarity
 
 TURNED = Similarity.from_parts((0.4, -0.2, 0.7), (20.0, -130.0, 65.0), 1.7)

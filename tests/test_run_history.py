@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edit3dgs_ns import cli, run_history
-from edit3dgs_ns.run_history import RunHistory
+from edit3dgs_ns.commands import main as cli
+from edit3dgs_ns.edit_training import versions as run_history
+from edit3dgs_ns.edit_training.versions import RunHistory
 
 
 def _save(run: Path, step: int, content: bytes, only: bool = True) -> Path:

@@ -74,8 +74,8 @@ def save_detector_checkpoint(model: Any, path: Path) -> Path:
     """As its authors publish it: their names, "module." before each, BERT's unused head, tables that follow from the rest."""
     import torch
 
-    from edit3dgs_ns.editing.grounding_dino_package import build
-    from edit3dgs_ns.editing.grounding_dino_weights import to_official
+    from edit3dgs_ns.editing.masks.grounding_dino_package import build
+    from edit3dgs_ns.editing.masks.grounding_dino_weights import to_official
 
     theirs = build(model.config, _Numbers())
     weights = to_official(model.state_dict(), list(theirs.state_dict()))

@@ -111,8 +111,8 @@ def plan(options: argparse.Namespace) -> list[Task]:
         ValueError: there is no such edit, or the editing model was never taught it.
         FileNotFoundError: the editing model is not there.
     """
-    from edit3dgs_ns.demo import CHECKPOINTS
-    from edit3dgs_ns.editing.loading import check_model, editor_version
+    from edit3dgs_ns.commands.demo_settings import CHECKPOINTS
+    from edit3dgs_ns.editing.diffusion.loading import check_model, editor_version
     from tools.ablation_parts.training import make_base
     from tools.ablation_parts.truth import sentence
 
@@ -125,7 +125,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
     avatar = make_base(demo)
     newest = max((avatar / CHECKPOINTS).glob("step-*.ckpt"))
     base = hashlib.sha256(newest.read_bytes()).hexdigest()[:12]
-    place = Place(options.out.resolve(), demo.capture_dir, avatar, options.editor)
+    place = Place(options.out.resolve(), demo.files.capture, avatar, options.editor)
     version = editor_version(options.editor)
     return [
         Task(job, place, effort, json.loads(json.dumps(fingerprint(job, effort, version, base))))
@@ -136,7 +136,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
 
 def _check_instructions(options: argparse.Namespace) -> None:
     """Raise a ValueError where a small model that lists what it was taught does not list the edits."""
-    from edit3dgs_ns.editing.loading import taught_edits
+    from edit3dgs_ns.editing.diffusion.loading import taught_edits
 
     taught = taught_edits(options.editor)
     if unknown := sorted(set(options.edits) - set(taught or options.edits)):
@@ -148,14 +148,15 @@ def _check_instructions(options: argparse.Namespace) -> None:
 
 def demo_of(options: argparse.Namespace) -> Any:
     """The demo whose avatar is edited: with the capture that is there, else with that of `make demo`."""
-    from edit3dgs_ns.capture.settings import SETTINGS_FILE, read_settings
-    from edit3dgs_ns.demo import Demo, DemoSettings
+    from edit3dgs_ns.commands.demo import Demo
+    from edit3dgs_ns.commands.demo_settings import DemoSettings
+    from edit3dgs_ns.synthetic.settings import SETTINGS_FILE, read_settings
 
     settings = DemoSettings.tiny() if options.tiny else DemoSettings()
     demo = Demo(replace(settings, editor=options.editor), demo_folder(options).resolve())
-    there = (demo.capture_dir / SETTINGS_FILE).is_file()
-    capture = read_settings(demo.capture_dir) if there else replace(settings.capture, seed=PERSON)
-    return Demo(replace(demo.settings, capture=capture), demo.out)
+    there = (demo.files.capture / SETTINGS_FILE).is_file()
+    capture = read_settings(demo.files.capture) if there else replace(settings.capture, seed=PERSON)
+    return Demo(replace(demo.settings, capture=capture), demo.files.out)
 
 
 def demo_folder(options: argparse.Namespace) -> Path:

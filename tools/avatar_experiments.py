@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def trained(variant: Variant, capture: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train a variant, or go on with it, and measure it."""
-    from edit3dgs_ns.demo import CHECKPOINTS, RUN, newest_step, run_dir, run_ns_train
+    from edit3dgs_ns.commands.demo import newest_step, run_ns_train
+    from edit3dgs_ns.commands.demo_settings import CHECKPOINTS, RUN, run_dir
 
     folder = options.out / variant.name
     run = run_dir(folder, METHOD)
@@ -120,7 +121,7 @@ def method_digest() -> str:
 
 def schedule_flags(steps: int) -> list[str]:
     """Decays and densification that end with a training of another length."""
-    from edit3dgs_ns.method_configs.rigged_splatfacto_fast import avatar_optimizers
+    from edit3dgs_ns.training.optimizers import avatar_optimizers
 
     flags = ["--pipeline.model.stop-split-at", str(steps)]
     for name, group in avatar_optimizers(steps).items():
@@ -132,7 +133,7 @@ def schedule_flags(steps: int) -> list[str]:
 def find_capture(options: argparse.Namespace) -> Path:
     """The combined set of the capture, which is made if none is given."""
     if options.capture is None:
-        from edit3dgs_ns.capture import write_capture
+        from edit3dgs_ns.synthetic.writer import write_capture
 
         size = options.resolution
         return write_capture(

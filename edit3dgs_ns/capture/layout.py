@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera
-from edit3dgs_ns.capture.identity import Identity
-from edit3dgs_ns.capture.scene import Frame
 
 SPLITS = ("train", "val", "test")
 
@@ -27,27 +26,26 @@ def png_bytes(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def flame_param_bytes(identity: Identity, frame: Frame) -> bytes:
-    """One frame's FLAME parameters with VHAP's keys and shapes."""
-    rows = {
-        name: np.asarray(getattr(frame, name), np.float32)[None]
-        for name in ("translation", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "expr")
-    }
+FLAME_ROWS = ("translation", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "expr")
+"""Keys of a per-frame npz that hold one row."""
+
+
+def flame_param_bytes(
+    frame: Mapping[str, np.ndarray],
+    shape: Float[np.ndarray, " betas"],
+    static_offset: Float[np.ndarray, "vertices 3"],
+) -> bytes:
+    """One frame's FLAME parameters as an npz with VHAP's keys and shapes.
+
+    Args:
+        frame: a vector for each of FLAME_ROWS: metres and radians (axis-angle).
+        shape: shape coefficients.
+        static_offset: metres.
+    """
+    rows = {name: np.asarray(frame[name], np.float32)[None] for name in FLAME_ROWS}
     stream = io.BytesIO()
-    np.savez(
-        stream,
-        **rows,
-        shape=np.asarray(identity.shape, np.float32),
-        static_offset=identity.static_offset[None],
-    )
+    np.savez(stream, **rows, shape=np.asarray(shape, np.float32), static_offset=static_offset[None])
     return stream.getvalue()
-
-
-def canonical_frame(identity: Identity) -> Frame:
-    """The canonical pose: neutral, mouth a little open (0.3 rad, as VHAP's export has it)."""
-    zero = np.zeros(3, np.float32)
-    expr = np.zeros(identity.head.model.num_expr, np.float32)
-    return Frame(expr, zero, zero, np.array([0.3, 0, 0], np.float32), np.zeros(6, np.float32), zero)
 
 
 def split_of(camera: int, held_out: bool) -> str:

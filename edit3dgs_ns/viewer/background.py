@@ -9,10 +9,10 @@ from typing import Any
 
 import viser
 
-from edit3dgs_ns.backgrounds import OPTION, read_background, scene_name
-from edit3dgs_ns.placement import OPTION as TRANSFORM_OPTION
-from edit3dgs_ns.placement import write_placement
-from edit3dgs_ns.scene_options import SceneOptions
+from edit3dgs_ns.runs.backgrounds import OPTION, read_background, scene_name
+from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
+from edit3dgs_ns.runs.placement import write_placement
+from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.world_splats import Backdrop
 from edit3dgs_ns.viewer.stage import Stage

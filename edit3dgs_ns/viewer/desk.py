@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import viser
 
-from edit3dgs_ns.edit_job import standard_options
+from edit3dgs_ns.edit_training.job import standard_options
 from edit3dgs_ns.flame.assets import FlameAssets
-from edit3dgs_ns.model_setup import head_assets
+from edit3dgs_ns.training.model_setup import head_assets
 from edit3dgs_ns.viewer.background import BackgroundPanel
 from edit3dgs_ns.viewer.camera import Standpoint
 from edit3dgs_ns.viewer.edit_panel import EditPanel
@@ -28,9 +28,10 @@ from edit3dgs_ns.viewer.stage import Stage
 from edit3dgs_ns.viewer.timeline import Timeline
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.viewer.viewer import Viewer
 
-    from edit3dgs_ns.viewer.controls import AvatarControls
+    from edit3dgs_ns.training.controls import AvatarControls
 
 _MOST_IMAGES = 48
 """Training images that Nerfstudio draws into the scene at start; it decodes and sends each of them first."""
@@ -74,6 +75,10 @@ class Desk:
         viewer.viser_server.scene.set_up_direction("+y")
         viewer.viser_server.on_client_connect(self._standpoint.show_to)
         threading.Thread(target=self._tick_forever, name="avatar-clock", daemon=True).start()
+
+    def outputs(self, camera: Cameras, time: float | None) -> dict[str, Any]:
+        """What the viewer's window shows; see `ViewerOutputs`."""
+        return self.stage.outputs(camera, time)
 
     def redraw(self) -> None:
         """A new picture for everyone, as soon as there is time; returns at once."""

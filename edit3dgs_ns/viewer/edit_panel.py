@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 import viser
 
-from edit3dgs_ns.edit_job import EditJob
-from edit3dgs_ns.run_history import Version
+from edit3dgs_ns.edit_training.job import EditJob
+from edit3dgs_ns.edit_training.versions import Version
 from edit3dgs_ns.viewer.text import picture, plain
 
 _WAITING = "Write what to change, look at a preview, and edit."

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from edit3dgs_ns.edit_job import EditJob, options_of, standard_options
-from edit3dgs_ns.run_history import RunHistory
+from edit3dgs_ns.edit_training.job import EditJob, options_of, standard_options
+from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.viewer.edit_panel import EditPanel
 from edit3dgs_ns.viewer.stage import Stage
 from edit3dgs_ns.viewer.worker import Status, Worker
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.viewer.viewer import Viewer
 
-    from edit3dgs_ns.viewer.controls import AvatarControls
+    from edit3dgs_ns.training.controls import AvatarControls
 
 _BUSY = "Wait until what is going on is done, or press Pause or Undo."
 _TRAINING = "The training is still at work on the avatar: edit, undo and go back once it is done."
@@ -153,7 +153,7 @@ class Editing:
         self._panel.say(said, step / max(total, 1))
 
     def _remember_before(self) -> None:
-        from edit3dgs_ns.frozen_avatar import frozen_avatar
+        from edit3dgs_ns.training.frozen_copy import frozen_avatar
 
         if getattr(self._pipeline, "base_steps", 1) == 0 or self._viewer.ready:
             with self._lock:
@@ -162,7 +162,7 @@ class Editing:
     # -- the work, in the worker's thread ----------------------------------------------------------------------------
 
     def _make_preview(self, job: EditJob, camera: Cameras) -> str:
-        from edit3dgs_ns.edit_preview import make_preview, preview_request
+        from edit3dgs_ns.viewer.preview import make_preview, preview_request
 
         standard = standard_options(self._pipeline.config)
         editor = self._editor(job, standard)
@@ -179,7 +179,7 @@ class Editing:
         return editor.unknown_instruction(job.prompt) or "The preview is done."
 
     def _open_session(self, job: EditJob) -> Any:
-        from edit3dgs_ns.edit_session import EditSession
+        from edit3dgs_ns.edit_training.session import EditSession
 
         history = RunHistory(self._run)
         current = history.keep_current()
@@ -199,7 +199,7 @@ class Editing:
         return session
 
     def _go_to(self, number: int | None) -> str:
-        from edit3dgs_ns.edit_session import show_version
+        from edit3dgs_ns.edit_training.session import show_version
 
         history = RunHistory(self._run)
         version = history.undo() if number is None else history.go_back(number)
@@ -209,9 +209,9 @@ class Editing:
 
     def _find_before(self) -> str:
         """What the shown version is an edit of, for the comparison."""
-        from edit3dgs_ns.checkpoint_files import find_checkpoint, model_state, read_checkpoint
-        from edit3dgs_ns.edit_session import version_avatar
-        from edit3dgs_ns.frozen_avatar import frozen_avatar
+        from edit3dgs_ns.edit_training.session import version_avatar
+        from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
+        from edit3dgs_ns.training.frozen_copy import frozen_avatar
 
         history = RunHistory(self._run)
         current, source = history.current, getattr(self._pipeline.config, "avatar", None)
@@ -227,7 +227,7 @@ class Editing:
 
     def _editor(self, job: EditJob, config: Any) -> Any:
         """The diffusion model, loaded once for this process."""
-        from edit3dgs_ns.edit_options import check_editor, load_editor_of
+        from edit3dgs_ns.edit_training.checks import check_editor, load_editor_of
         from edit3dgs_ns.editing.shared_editor import SharedEditor
 
         if job.model not in self._editors:

@@ -17,7 +17,6 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from edit3dgs_ns.flame.model import FlamePose
-from edit3dgs_ns.model import RiggedSplatfactoModel
 from edit3dgs_ns.splats.binding import local_to_world, triangle_frames
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.rig_maps import Cameras as MapCameras
@@ -25,6 +24,7 @@ from edit3dgs_ns.splats.rig_maps import Surface, canonical_maps, mesh_surface, r
 from edit3dgs_ns.splats.spherical_harmonics import plain_colors
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import WorldSplats
+from edit3dgs_ns.training.model import RiggedSplatfactoModel
 
 CLAY = (0.72, 0.74, 0.78)
 """Colour of the mesh."""

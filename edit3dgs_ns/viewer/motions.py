@@ -8,7 +8,7 @@ import torch
 
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.model import RiggedSplatfactoModel
+from edit3dgs_ns.training.model import RiggedSplatfactoModel
 
 OWN = "the capture's own"
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.model import RiggedSplatfactoModel
 from edit3dgs_ns.splats.world_splats import Backdrop
+from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from edit3dgs_ns.viewer.compare import Compare, wiped
 from edit3dgs_ns.viewer.layers import CLAY, Palette, draw_colored, draw_mesh
 from edit3dgs_ns.viewer.pose import PoseSlider, posed_by_hand

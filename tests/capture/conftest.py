@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edit3dgs_ns.capture.replay import Replay
-from edit3dgs_ns.capture.settings import CaptureSettings
-from edit3dgs_ns.capture.writer import write_capture
+from edit3dgs_ns.synthetic.replay import Replay
+from edit3dgs_ns.synthetic.settings import CaptureSettings
+from edit3dgs_ns.synthetic.writer import write_capture
 
 TINY = {"seed": 3, "width": 48, "height": 56, "cameras": 3, "frames": 2, "samples": 2}
 

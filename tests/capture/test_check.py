@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edit3dgs_ns import cli
 from edit3dgs_ns.capture.check import check_capture
 from edit3dgs_ns.capture.check_report import CaptureReport, Problem
+from edit3dgs_ns.commands import main as cli
 from tests.tiny_capture import SEQUENCES, UNION, TinyCapture, write_tiny_capture
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, binary_opening
 
-from edit3dgs_ns.capture.appearance import Light
 from edit3dgs_ns.capture.cameras import arc_cameras, arc_indices, intrinsics, look_at, project
-from edit3dgs_ns.capture.canonical import LABELS
-from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS, edited
-from edit3dgs_ns.capture.motion import FACES, SEQUENCES, act, face
-from edit3dgs_ns.capture.replay import Replay
-from edit3dgs_ns.capture.sampling import random_camera, random_light, random_scene
-from edit3dgs_ns.capture.scene import Hits, Scene
+from edit3dgs_ns.synthetic.appearance import Light
+from edit3dgs_ns.synthetic.canonical import LABELS
+from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS, edited
+from edit3dgs_ns.synthetic.motion import FACES, SEQUENCES, act, face
+from edit3dgs_ns.synthetic.replay import Replay
+from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
+from edit3dgs_ns.synthetic.scene import Hits, Scene
 
 FRONT = 8
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edit3dgs_ns.capture.canonical import LABELS, canonical_head
-from edit3dgs_ns.capture.replay import render_edited
-from edit3dgs_ns.capture.settings import read_settings
-from edit3dgs_ns.capture.writer import write_capture
 from edit3dgs_ns.flame import FlameMotion
+from edit3dgs_ns.synthetic.canonical import LABELS, canonical_head
+from edit3dgs_ns.synthetic.replay import render_edited
+from edit3dgs_ns.synthetic.settings import read_settings
+from edit3dgs_ns.synthetic.writer import write_capture
 
 TINY = {"seed": 3, "width": 48, "height": 56, "cameras": 3, "frames": 2, "samples": 2}
 FRAME_KEYS = {
@@ -126,7 +126,7 @@ def test_the_same_command_writes_the_same_bytes(tiny_capture: Path, tmp_path: Pa
 
 
 def test_worker_processes_write_the_same_bytes(tiny_capture: Path, tmp_path: Path, monkeypatch) -> None:
-    from edit3dgs_ns.capture import writer
+    from edit3dgs_ns.synthetic import writer
 
     monkeypatch.setattr(writer, "SMALL_JOB", 0)
     again = tmp_path / "again"

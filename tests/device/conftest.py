@@ -11,7 +11,7 @@ import gsplat
 import pytest
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from edit3dgs_ns.editing import loading
+from edit3dgs_ns.editing.diffusion import loading
 from tests.device.pretend_cuda import pretend_cuda
 from tests.device.stand_in_gsplat import StandInGsplat
 

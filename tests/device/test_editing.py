@@ -13,9 +13,9 @@ import pytest
 from nerfstudio.engine.trainer import Trainer
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError
 
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.editor import EditRequest
-from edit3dgs_ns.editing.loading import load_editor
-from edit3dgs_ns.editing.sharing import SharingOptions
 from edit3dgs_ns.editing.store import EditStore
 from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
 from tests.device.test_training import left_on_the_cpu, make_config, start

@@ -44,9 +44,9 @@ def make_request():
 @pytest.fixture
 def make_sharing_editor(tiny_editor_folder, monkeypatch):
     """Editors whose views share attention through a given correspondence."""
-    from edit3dgs_ns.editing import instruct_pix2pix
-    from edit3dgs_ns.editing.loading import load_editor
-    from edit3dgs_ns.editing.sharing import SharingOptions
+    from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+    from edit3dgs_ns.editing.diffusion import instruct_pix2pix
+    from edit3dgs_ns.editing.diffusion.loading import load_editor
 
     def make(correspondence, views_per_forward=4, **options):
         monkeypatch.setattr(instruct_pix2pix, "make_correspondence", lambda *_: correspondence)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from fake_correspondence import FakeCorrespondence, random_index
 
-from edit3dgs_ns.editing.attention import SharedAttention, together, token_grid
-from edit3dgs_ns.editing.loading import load_editor
-from edit3dgs_ns.editing.sharing import SharingOptions
+from edit3dgs_ns.editing.agreement.attention import SharedAttention, together, token_grid
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion.loading import load_editor
 
 ROOT = Path(__file__).resolve().parents[2]
 LATENT = (8, 12)

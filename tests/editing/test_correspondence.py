@@ -15,9 +15,9 @@ import head_views
 from head_views import FRAME, GRID, HEIGHT, VIEWS, WIDTH, head_maps, head_request, token_pixels
 from true_head import TrueHead, project
 
-from edit3dgs_ns.editing.correspondence import make_correspondence
+from edit3dgs_ns.editing.agreement.matching import make_correspondence
+from edit3dgs_ns.editing.agreement.token_grid import token_centres, tokens_from_pixels
 from edit3dgs_ns.editing.editor import EditRequest
-from edit3dgs_ns.editing.token_grid import token_centres, tokens_from_pixels
 
 CPU = torch.device("cpu")
 
@@ -208,7 +208,7 @@ def _oracle(request, features, view: int, key: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("view", "key"), [(0, 1), (2, 0), (1, 2), (3, 4)])
 def test_epipolar_matches_equal_a_slow_search(view, key, monkeypatch):
-    from edit3dgs_ns.editing import epipolar
+    from edit3dgs_ns.editing.agreement import epipolar
 
     monkeypatch.setattr(epipolar, "_CHUNK", 50 * GRID[0] * GRID[1])  # many chunks, the last one short
     request = head_request()
@@ -222,7 +222,7 @@ def test_epipolar_matches_equal_a_slow_search(view, key, monkeypatch):
 
 
 def test_the_true_point_lies_on_the_line_and_the_line_is_all_that_is_searched(heads):
-    from edit3dgs_ns.editing.epipolar import two_view_geometry
+    from edit3dgs_ns.editing.agreement.epipolar import two_view_geometry
 
     request = head_request()
     tokens, places, _ = _truth(heads, request, 0, 2)

@@ -16,8 +16,8 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from edit3dgs_ns import capture
-from edit3dgs_ns.capture import EDITS, OPEN_EDITS
+from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
+from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
 
 FOLDER = Path(__file__).parents[2] / "edit3dgs_ns" / "editing" / "demo_editor"
 HELDOUT_SEED = 1_000_000
@@ -42,8 +42,8 @@ def pipeline() -> StableDiffusionInstructPix2PixPipeline:
 def scene() -> dict[str, np.ndarray]:
     """Original and true edits of a person who was never trained on, at the editor's resolution."""
     rng = np.random.default_rng(HELDOUT_SEED + 77)
-    person = capture.random_scene(rng)
-    camera, light = capture.random_camera(rng, 256, 256), capture.random_light(rng)
+    person = random_scene(rng)
+    camera, light = random_camera(rng, 256, 256), random_light(rng)
     hits = person.trace(camera.c2w, camera.K, 256, 256, samples_per_pixel=4)
     look = person.identity.appearance
     looks = {"original": look} | {key: edit.apply(look) for key, edit in EDITS.items()}
@@ -119,8 +119,8 @@ def test_edits_of_an_unseen_person_come_closer_to_the_truth(pipeline, info, scen
 def test_the_noise_decides_what_a_sentence_leaves_open(pipeline, info):
     """Each seed gives one of the true looks of "a bright colour", and not always the same."""
     rng = np.random.default_rng(HELDOUT_SEED + 78)
-    person = capture.random_scene(rng)
-    camera, light = capture.random_camera(rng, 256, 256), capture.random_light(rng)
+    person = random_scene(rng)
+    camera, light = random_camera(rng, 256, 256), random_light(rng)
     hits = person.trace(camera.c2w, camera.K, 256, 256, samples_per_pixel=4)
     plain = person.identity.appearance
     original = hits.shade(plain, light).rgb

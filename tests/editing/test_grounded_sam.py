@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from edit3dgs_ns.editing import grounded_sam_cache as cache_module
-from edit3dgs_ns.editing.grounded_sam import GroundedSamMasks, asked_for, load_grounded_sam
-from edit3dgs_ns.editing.grounded_sam_cache import Box, Found, MaskCache, default_folder
-from edit3dgs_ns.editing.grounded_sam_options import GroundedSamOptions
-from edit3dgs_ns.editing.masks import KeepMasks
+from edit3dgs_ns.editing.masks import grounded_sam_cache as cache_module
+from edit3dgs_ns.editing.masks.grounded_sam import GroundedSamMasks, asked_for, load_grounded_sam
+from edit3dgs_ns.editing.masks.grounded_sam_cache import Box, Found, MaskCache, default_folder
+from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
+from edit3dgs_ns.editing.masks.regions import KeepMasks
 
 SIZE = 24
 

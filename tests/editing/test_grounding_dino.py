@@ -21,8 +21,8 @@ from tiny_grounded_sam import (
     tiny_detector,
 )
 
-from edit3dgs_ns.editing.grounding_dino import caption_of, load_detector
-from edit3dgs_ns.editing.grounding_dino_weights import config_of, to_official, to_transformers
+from edit3dgs_ns.editing.masks.grounding_dino import caption_of, load_detector
+from edit3dgs_ns.editing.masks.grounding_dino_weights import config_of, to_official, to_transformers
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("groundingdino") is None,
@@ -117,7 +117,7 @@ def test_the_authors_own_way_of_reading_finds_every_tensor_and_the_same_answer(t
     from groundingdino.util.misc import clean_state_dict, nested_tensor_from_tensor_list
     from transformers import BertModel, BertTokenizerFast
 
-    from edit3dgs_ns.editing.grounding_dino_package import build
+    from edit3dgs_ns.editing.masks.grounding_dino_package import build
 
     tokenizer = BertTokenizerFast(str(words / "vocab.txt"))
     model = build(tiny.config, tokenizer)
@@ -161,7 +161,7 @@ def test_names_and_shapes_go_both_ways(tiny, checkpoint):
 
 def test_shapes_tell_the_published_checkpoints_apart():
     """Swin-B of groundingdino_swinb_cogcoor.pth: window of 12, 4 heads in the first stage, 18 blocks in the third."""
-    from edit3dgs_ns.editing.grounding_dino_weights import _swin_of
+    from edit3dgs_ns.editing.masks.grounding_dino_weights import _swin_of
 
     weights = {"backbone.0.patch_embed.proj.weight": torch.empty(128, 3, 4, 4, device="meta")}
     for stage, depth in enumerate((2, 2, 18, 2)):
@@ -303,7 +303,7 @@ def test_files_that_could_run_something_or_are_cut_off_are_refused(words, tmp_pa
 def test_what_the_package_cannot_build_is_refused():
     from tiny_grounded_sam import tiny_config
 
-    from edit3dgs_ns.editing import grounding_dino_package
+    from edit3dgs_ns.editing.masks import grounding_dino_package
 
     config = tiny_config()
     config.decoder_ffn_dim = 80

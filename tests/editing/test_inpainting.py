@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from edit3dgs_ns.editing.diffusion.inpainting import KeepOptions, LatentKeeper, latent_mask
+from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.inpainting import KeepOptions, LatentKeeper, latent_mask
-from edit3dgs_ns.editing.loading import load_editor
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.editing.guidance import guidance_weights
-from edit3dgs_ns.editing.loading import DEMO_FOLDER, load_editor
+from edit3dgs_ns.editing.diffusion.guidance import guidance_weights
+from edit3dgs_ns.editing.diffusion.loading import DEMO_FOLDER, load_editor
 
 
 def _diffusers_result(folder, request, guidance_scale, image_guidance_scale, seed):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edit3dgs_ns.editing.key_views import draw_key_views, order_around_head, runs_of
+from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 
 
 def _camera(azimuth, elevation=0.0, distance=1.0):

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from edit3dgs_ns.editing import loading
-from edit3dgs_ns.editing.loading import find_model, load_editor
-from edit3dgs_ns.editing.sharing import SharingOptions
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion import loading
+from edit3dgs_ns.editing.diffusion.loading import find_model, load_editor
 
 
 def test_folder_settings_become_the_defaults(make_tiny_editor):
@@ -97,7 +97,7 @@ def test_a_plain_diffusion_model_is_no_editor(tiny_editor_folder, make_request):
     editor = load_editor(tiny_editor_folder)
     from diffusers import UNet2DConditionModel
 
-    from edit3dgs_ns.editing.instruct_pix2pix import InstructPix2Pix
+    from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
 
     config = dict(editor.unet.config) | {"in_channels": 4}
     plain = UNet2DConditionModel.from_config(config)

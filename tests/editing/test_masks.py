@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edit3dgs_ns.editing.masks import KeepMasks, RigMasks, parse_parts
+from edit3dgs_ns.editing.masks.regions import KeepMasks, RigMasks, parse_parts
 
 REGIONS = {
     "eyes": np.array([0, 1]),

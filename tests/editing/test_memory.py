@@ -7,8 +7,8 @@ import pytest
 import torch
 from fake_correspondence import FakeCorrespondence
 
-from edit3dgs_ns.editing.loading import load_editor
-from edit3dgs_ns.editing.memory import ForwardLimit
+from edit3dgs_ns.editing.diffusion.loading import load_editor
+from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
 
 
 def _small_device(module, rows):

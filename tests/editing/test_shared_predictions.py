@@ -15,15 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from head_views import FRAME, GRID, head_maps, head_request, heads, token_pixels
 from true_head import project
 
-from edit3dgs_ns.editing.correspondence import LayerFeatures, make_correspondence
+from edit3dgs_ns.editing.agreement.correspondence import LayerFeatures
+from edit3dgs_ns.editing.agreement.matching import make_correspondence
+from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions, agreed
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.agreement.surface_grid import SurfaceGrid, corners
+from edit3dgs_ns.editing.agreement.token_grid import token_centres, token_places, tokens_from_pixels
+from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.loading import load_editor
 from edit3dgs_ns.editing.predictions import PredictionSpace
-from edit3dgs_ns.editing.shared_predictions import SharedPredictions, agreed
-from edit3dgs_ns.editing.sharing import SharingOptions
-from edit3dgs_ns.editing.surface_grid import SurfaceGrid, corners
-from edit3dgs_ns.editing.token_grid import token_centres, token_places, tokens_from_pixels
 
 CPU = torch.device("cpu")
 
@@ -254,7 +255,7 @@ def test_along_epipolar_lines_key_views_agree_and_the_others_follow():
 
 
 def test_tokens_of_several_latents_hand_over_what_lies_within_them():
-    from edit3dgs_ns.editing.epipolar import _spots
+    from edit3dgs_ns.editing.agreement.epipolar import _spots
 
     index, weight = torch.tensor([[3], [1], [6], [0]]), torch.tensor([[1.0], [1.0], [1.0], [0.0]])
     spots = _spots(index, weight, (2, 2), (4, 4))

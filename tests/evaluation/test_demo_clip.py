@@ -99,12 +99,12 @@ def test_all_words_of_captions_are_whole_tokens(tmp_path: Path) -> None:
 
 
 def test_facts_of_a_person_are_those_of_the_rig() -> None:
-    from edit3dgs_ns import capture
-    from edit3dgs_ns.capture.motion import face
+    from edit3dgs_ns.synthetic.identity import random_identity
+    from edit3dgs_ns.synthetic.motion import face
 
     genders = set()
     for seed in range(6):
-        identity = capture.random_identity(seed)
+        identity = random_identity(seed)
         head = identity.head
         facts = data._facts(identity, face(head, {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, jaw=0.3))
         assert (facts.mouth_open, facts.eyes_shut, facts.smiling) == (True, True, False)

@@ -41,7 +41,7 @@ def config(tiny_capture, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def run(config):
     """The avatar of `config`, as a FinishedRun. Read only."""
-    from edit3dgs_ns.finished_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import FinishedRun
 
     return FinishedRun(config)
 

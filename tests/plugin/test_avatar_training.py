@@ -12,8 +12,8 @@ import torch
 
 from edit3dgs_ns.method_configs.rigged_splatfacto import rigged_splatfacto
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
-from edit3dgs_ns.model import MOTION_GROUPS
 from edit3dgs_ns.splats.views import camera_extent
+from edit3dgs_ns.training.model import MOTION_GROUPS
 from tests.tiny_capture import TinyCapture
 
 GAUSSIAN_AVATARS = {

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns import cli
-from edit3dgs_ns.backgrounds import OPTION, drawn_otherwise, read_background, scene_name
-from edit3dgs_ns.checkpoint_files import read_checkpoint
-from edit3dgs_ns.finished_run import FinishedRun
-from edit3dgs_ns.placement import OPTION as TRANSFORM_OPTION
-from edit3dgs_ns.scene_options import SceneOptions
+from edit3dgs_ns.commands import main as cli
+from edit3dgs_ns.runs.backgrounds import OPTION, drawn_otherwise, read_background, scene_name
+from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
+from edit3dgs_ns.runs.scene_options import SceneOptions
+from edit3dgs_ns.runs.trained_run import FinishedRun
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
+from edit3dgs_ns.training.checkpoints import read_checkpoint
 from tests.command_line import edit3dgs, said
 from tests.office_scene import front_at, without_a_gpu
 

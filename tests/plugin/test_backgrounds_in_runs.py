@@ -11,9 +11,9 @@ import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
-from edit3dgs_ns.backgrounds import read_background
-from edit3dgs_ns.finished_run import FinishedRun
-from edit3dgs_ns.scene_options import SceneOptions
+from edit3dgs_ns.runs.backgrounds import read_background
+from edit3dgs_ns.runs.scene_options import SceneOptions
+from edit3dgs_ns.runs.trained_run import FinishedRun
 from edit3dgs_ns.splats.ply import write_splat_ply
 from tests.command_line import edit3dgs, said
 from tests.office_scene import ROUNDED, expected_picture, front_at
@@ -92,7 +92,7 @@ def test_one_moment_for_ns_export(config: Path, run: FinishedRun, tmp_path: Path
         pytest.skip(f"ns-export needs open3d, which needs the system's libusb-1.0: {error}")
     from plyfile import PlyData
 
-    from edit3dgs_ns.avatar_export import export_splat
+    from edit3dgs_ns.runs.exporting import export_splat
 
     assert edit3dgs("derive", "--load-config", config, "--timestep", 4) == 0
     derived = config.parent.with_name(f"{config.parent.name}-timestep-4") / "config.yml"

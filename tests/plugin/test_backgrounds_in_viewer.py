@@ -11,15 +11,15 @@ import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
-from edit3dgs_ns.finished_run import FinishedRun
-from edit3dgs_ns.placement import read_placement
+from edit3dgs_ns.runs.placement import read_placement
+from edit3dgs_ns.runs.trained_run import FinishedRun
 from tests.office_scene import SCALE, SHIFT, front_at
 
 
 @pytest.fixture
 def stage(in_office: Path) -> Any:
     """Of the run in the office, as the viewer makes it."""
-    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.layers import Palette
     from edit3dgs_ns.viewer.stage import Stage
     from edit3dgs_ns.viewer.timeline import Timeline
@@ -92,7 +92,7 @@ def test_a_scene_is_placed_by_hand_and_saved(
 
 
 def test_a_run_in_a_scene_is_not_edited_in_the_viewer(in_office: Path) -> None:
-    from edit3dgs_ns.edit_job import EditJob
+    from edit3dgs_ns.edit_training.job import EditJob
     from edit3dgs_ns.viewer.editing import Editing
 
     _, pipeline, _, _ = eval_setup(in_office, test_mode="test")

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from edit3dgs_ns.capture.on_white import on_white
-from edit3dgs_ns.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.training.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
 from tests.tiny_capture import UNION, TinyCapture
 
 

@@ -43,7 +43,8 @@ def test_config_modules_import_nothing_heavy() -> None:
     assert parts <= {
         "edit3dgs_ns.capture.on_white",
         "edit3dgs_ns.capture.transforms",
-        "edit3dgs_ns.editing.grounded_sam_options",
+        "edit3dgs_ns.editing.masks",
+        "edit3dgs_ns.editing.masks.grounded_sam_options",
     }
 
 
@@ -71,7 +72,7 @@ def test_viewers_stay_on_this_machine_unless_asked(monkeypatch) -> None:  # type
     """`ns-viewer` replaces the run's viewer settings by its own defaults, which listen on every interface."""
     from nerfstudio.configs.base_config import ViewerConfig
 
-    from edit3dgs_ns.trainer import AvatarTrainerConfig
+    from edit3dgs_ns.training.trainer_config import AvatarTrainerConfig
 
     config = AvatarTrainerConfig()
     config.viewer = ViewerConfig()

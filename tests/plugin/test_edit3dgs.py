@@ -72,7 +72,7 @@ def test_edits_are_made_stored_shown_and_trained_on(edited, small_avatar):
 
 
 def test_the_avatar_takes_on_the_edit_in_views_that_were_never_edited(make_config, monkeypatch):
-    from edit3dgs_ns.pipeline import EditPipeline
+    from edit3dgs_ns.edit_training.pipeline import EditPipeline
 
     monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: GreenEditor())
     config = make_config(rounds=2, edit_every=20, final_steps=10)
@@ -88,7 +88,7 @@ def test_the_avatar_takes_on_the_edit_in_views_that_were_never_edited(make_confi
 
 
 def test_requests_carry_the_whole_batch(make_config, monkeypatch):
-    from edit3dgs_ns.editing.instruct_pix2pix import InstructPix2Pix
+    from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
 
     requests = []
     edit = InstructPix2Pix.edit
@@ -129,7 +129,7 @@ def test_batches_over_timesteps_with_parts_kept_are_recorded_and_stored_apart(ma
 
 
 def test_an_unknown_part_ends_the_run_before_the_editor_is_loaded(make_config, monkeypatch):
-    from edit3dgs_ns.editing import loading
+    from edit3dgs_ns.editing.diffusion import loading
 
     monkeypatch.setattr(loading, "load_editor", lambda *a, **k: pytest.fail("the diffusion model was loaded"))
     with pytest.raises(ValueError, match=r"--pipeline.editor.keep eyes,hat.*eyelids"):
@@ -286,7 +286,7 @@ def test_a_checkpoint_with_code_in_it_is_not_run(make_config, tmp_path):
 
 
 def test_run_folder_config_and_checkpoint_folder_all_name_an_avatar(small_avatar):
-    from edit3dgs_ns.checkpoints import find_checkpoint
+    from edit3dgs_ns.training.checkpoints import find_checkpoint
 
     places = [
         small_avatar,
@@ -324,7 +324,7 @@ def test_public_attributes_are_cheap_and_the_diffusion_model_is_not_among_them(m
 def test_the_edited_run_opens_for_evaluation_without_the_diffusion_model(edited, monkeypatch):
     from nerfstudio.utils.eval_utils import eval_setup
 
-    from edit3dgs_ns.editing import loading
+    from edit3dgs_ns.editing.diffusion import loading
 
     trainer = edited
     monkeypatch.setattr(loading, "load_editor", lambda *a, **k: pytest.fail("the diffusion model was loaded"))

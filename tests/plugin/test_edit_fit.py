@@ -18,7 +18,7 @@ LIGHT = "_model.look.light"
 @pytest.fixture
 def with_editor(monkeypatch):
     """Runs use this editor."""
-    from edit3dgs_ns.pipeline import EditPipeline
+    from edit3dgs_ns.edit_training.pipeline import EditPipeline
 
     return lambda editor: monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: editor)
 
@@ -52,7 +52,7 @@ def test_gaussians_outside_of_the_edited_part_stay_bit_for_bit(
     make_config, with_editor, monkeypatch, base_steps
 ):
     """Also after a training of their own in the same run, when Adam is in full swing."""
-    from edit3dgs_ns.edit_fit import EditFit
+    from edit3dgs_ns.edit_training.fit import EditFit
 
     begin, seen = EditFit.begin, {}
 
@@ -78,7 +78,7 @@ def test_gaussians_outside_of_the_edited_part_stay_bit_for_bit(
 
 
 def test_the_border_of_the_part_is_free(make_config, with_editor):
-    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.training.model_setup import head_assets
 
     with_editor(GreenEditor())
     config = make_config(only="nose", hold_outside=True, hold_border=0.02)
@@ -141,7 +141,7 @@ def test_lpips_is_used_where_its_weights_are(random_alexnet, make_config, with_e
 
 
 def test_lpips_has_the_gradient_of_its_value(random_alexnet):
-    from edit3dgs_ns.edit_loss import make_edit_loss
+    from edit3dgs_ns.edit_training.loss import make_edit_loss
 
     loss = make_edit_loss("lpips", 0.8, ssim_weight=0.2)
     torch.manual_seed(1)
@@ -176,7 +176,7 @@ def test_without_weights_it_is_ssim_and_the_log_says_so_once(
 
 
 def test_a_damaged_file_of_weights_is_named(monkeypatch, tmp_path):
-    from edit3dgs_ns.edit_loss import make_edit_loss
+    from edit3dgs_ns.edit_training.loss import make_edit_loss
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
@@ -187,7 +187,7 @@ def test_a_damaged_file_of_weights_is_named(monkeypatch, tmp_path):
 
 
 def test_edits_are_fitted_with_the_loss_and_the_base_training_is_not(make_config, with_editor, monkeypatch):
-    from edit3dgs_ns.edit_loss import EditLoss
+    from edit3dgs_ns.edit_training.loss import EditLoss
 
     used = []
     call = EditLoss.__call__
@@ -227,7 +227,7 @@ def test_a_run_ends_when_edits_have_stopped_changing_and_stays_ended(
     make_config, with_editor, monkeypatch, steps_per_save
 ):
     """Killed in its final steps, with its newest checkpoint from before or after it has converged, it does not begin again."""
-    from edit3dgs_ns.checkpoints import ResumableTrainer
+    from edit3dgs_ns.training.trainer import ResumableTrainer
 
     options = {"rounds": 6, "stop_when_converged": 0.03}
     editor = _Settling()
@@ -310,7 +310,7 @@ def test_mixed_training_warns_of_images_that_no_round_reaches(make_config, with_
 def test_every_option_that_changes_edits_is_known_to_store_and_checkpoint(
     make_config, with_editor, name, value
 ):
-    from edit3dgs_ns.edit_settings import check_same_run
+    from edit3dgs_ns.edit_training.settings import check_same_run
     from edit3dgs_ns.editing.store import settings_hash
 
     with_editor(GreenEditor())

@@ -53,7 +53,7 @@ def _vertex_pixels(stack, view: int, vertices: torch.Tensor) -> np.ndarray:
 
 
 def test_a_vertex_has_one_place_on_the_canonical_head_in_every_view_and_at_every_timestep(stack):
-    from edit3dgs_ns.avatar_maps import AvatarMaps
+    from edit3dgs_ns.training.surface_maps import AvatarMaps
 
     datamanager, model = stack
     nose = model.head.canonical_vertices()[:, 2].argmax()[None]
@@ -68,8 +68,8 @@ def test_a_vertex_has_one_place_on_the_canonical_head_in_every_view_and_at_every
 
 
 def test_the_mask_of_a_part_lies_where_its_vertices_are(stack):
-    from edit3dgs_ns.edit_masks import make_keep_masks
-    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
+    from edit3dgs_ns.training.model_setup import head_assets
 
     datamanager, model = stack
     keep = make_keep_masks(_config(keep="nose"), datamanager, model)
@@ -89,8 +89,8 @@ def _config(keep="none", only="none"):
 
 
 def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
-    from edit3dgs_ns.edit_masks import make_keep_masks
-    from edit3dgs_ns.edit_requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
+    from edit3dgs_ns.edit_training.requests import RequestMaker, RequestOptions
 
     datamanager, model = stack
     by_timestep = datamanager.indices_by_timestep()
@@ -119,10 +119,10 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
 
 
 def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypatch):
-    from edit3dgs_ns.avatar_maps import AvatarMaps
-    from edit3dgs_ns.edit_masks import make_keep_masks
-    from edit3dgs_ns.edit_requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
+    from edit3dgs_ns.edit_training.requests import RequestMaker, RequestOptions
     from edit3dgs_ns.flame.model import ShapedHead
+    from edit3dgs_ns.training.surface_maps import AvatarMaps
 
     datamanager, model = stack
     by_timestep = datamanager.indices_by_timestep()
@@ -155,14 +155,14 @@ def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypat
 
 @pytest.mark.parametrize("option", ["keep", "only"])
 def test_an_unknown_part_is_named_with_all_that_there_are(stack, option):
-    from edit3dgs_ns.edit_masks import make_keep_masks
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
 
     with pytest.raises(ValueError, match=rf"--pipeline.editor.{option} eyes,hat: .*'hat'.*eyes.*hair.*mouth"):
         make_keep_masks(_config(**{option: "eyes,hat"}), *stack)
 
 
 def test_what_is_kept_is_part_of_the_settings_that_edits_are_stored_under(stack):
-    from edit3dgs_ns.edit_masks import make_keep_masks
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
 
     def settings(**options):
         return make_keep_masks(_config(**options), *stack).settings()
@@ -172,8 +172,8 @@ def test_what_is_kept_is_part_of_the_settings_that_edits_are_stored_under(stack)
 
 
 def test_masks_from_words_without_their_weights_are_refused_with_the_way_out(stack, tmp_path):
-    from edit3dgs_ns.edit_masks import make_keep_masks
-    from edit3dgs_ns.editing.grounded_sam_options import GroundedSamOptions
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
+    from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
 
     pytest.importorskip("sam2", reason="sam2 is not installed: see edit3dgs doctor")
     config = _config(keep="the hat. eyes")
@@ -186,7 +186,7 @@ def test_masks_from_words_without_their_weights_are_refused_with_the_way_out(sta
 
 
 def test_masks_from_words_that_nobody_asked_for_load_nothing(stack, caplog):
-    from edit3dgs_ns.edit_masks import make_keep_masks
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
 
     config = _config()
     config.masks = "grounded-sam"
@@ -209,10 +209,10 @@ class _Recorder:
 
 
 def test_later_rounds_take_edits_of_the_first_along_and_store_only_their_own(stack, tmp_path):
-    from edit3dgs_ns.edit_masks import make_keep_masks
-    from edit3dgs_ns.edit_requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.masks import make_keep_masks
+    from edit3dgs_ns.edit_training.requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.rounds import EditRounds, History
     from edit3dgs_ns.editing.store import EditKey, EditStore
-    from edit3dgs_ns.rounds import EditRounds, History
 
     datamanager, model = stack
     by_timestep = datamanager.indices_by_timestep()

@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from edit3dgs_ns import cli
-from edit3dgs_ns.avatar_import import import_avatar
+from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
-from edit3dgs_ns.evaluate.job import evaluate
-from edit3dgs_ns.evaluate.runs import find_edited_runs, run_names
-from edit3dgs_ns.evaluate.subjects import EvaluationOptions, check_captions
 from edit3dgs_ns.evaluation import expression_fit
 from edit3dgs_ns.evaluation.clip import Clip
-from edit3dgs_ns.finished_run import FinishedRun
 from edit3dgs_ns.flame.loading import load_assets
+from edit3dgs_ns.run_evaluation.job import evaluate
+from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
+from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions, check_captions
+from edit3dgs_ns.runs.importing import import_avatar
+from edit3dgs_ns.runs.trained_run import FinishedRun
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar
 from tests.known_edits import edited_run, gaussians, known_avatar
 from tests.tiny_capture import TinyCapture, write_tiny_capture
@@ -365,7 +365,7 @@ def test_a_motion_of_another_head(
 
 def test_versions_of_a_run_are_compared_with_what_they_were_made_of(base: Path, tmp_path: Path) -> None:
     """A run whose history keeps versions (edited in the viewer): the current one against its parent."""
-    from edit3dgs_ns.run_history import RunHistory
+    from edit3dgs_ns.edit_training.versions import RunHistory
 
     run = tmp_path / "run"
     shutil.copytree(base.parent, run)

@@ -12,14 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from edit3dgs_ns.capture import EDITS, render_edited
-from edit3dgs_ns.capture.writer import write_capture
-from edit3dgs_ns.evaluate.expression import ExpressionFits
-from edit3dgs_ns.evaluate.job import evaluate
-from edit3dgs_ns.evaluate.runs import driven_by
-from edit3dgs_ns.evaluate.subjects import EvaluationOptions
-from edit3dgs_ns.evaluate.truth import TrueEdit, compare_with_truth, find_true_edit
-from edit3dgs_ns.evaluate.views import (
+from edit3dgs_ns.evaluation.expression_fit import FitOptions
+from edit3dgs_ns.rendering.views import (
     Setting,
     Shot,
     front_camera,
@@ -27,8 +21,15 @@ from edit3dgs_ns.evaluate.views import (
     self_reenactment,
     shared_frames,
 )
-from edit3dgs_ns.evaluation.expression_fit import FitOptions
-from edit3dgs_ns.finished_run import FinishedRun, Picture, moved_camera
+from edit3dgs_ns.run_evaluation.expression import ExpressionFits
+from edit3dgs_ns.run_evaluation.job import evaluate
+from edit3dgs_ns.run_evaluation.runs import driven_by
+from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions
+from edit3dgs_ns.run_evaluation.truth import TrueEdit, compare_with_truth, find_true_edit
+from edit3dgs_ns.runs.trained_run import FinishedRun, Picture, moved_camera
+from edit3dgs_ns.synthetic.edits import EDITS
+from edit3dgs_ns.synthetic.replay import render_edited
+from edit3dgs_ns.synthetic.writer import write_capture
 from tests.known_edits import edited_run, known_avatar
 from tests.tiny_clip import save_tiny_clip
 

@@ -15,14 +15,15 @@ import torch
 from nerfstudio.utils.eval_utils import eval_setup
 from plyfile import PlyData
 
-from edit3dgs_ns import avatar_import, cli
-from edit3dgs_ns.avatar_export import export_pair, export_splat
-from edit3dgs_ns.avatar_import import import_avatar
 from edit3dgs_ns.capture.from_avatar import ViewSettings, choose_timesteps
+from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
-from edit3dgs_ns.finished_run import FinishedRun
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.runs import importing as avatar_import
+from edit3dgs_ns.runs.exporting import export_pair, export_splat
+from edit3dgs_ns.runs.importing import import_avatar
+from edit3dgs_ns.runs.trained_run import FinishedRun
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians, read_bound_ply
 from edit3dgs_ns.splats.rasterize import rasterize

@@ -17,12 +17,18 @@ import torch
 import yaml
 from PIL import Image
 
-from edit3dgs_ns import cli
-from edit3dgs_ns.avatar_pipeline import AvatarPipeline
-from edit3dgs_ns.derived_run import MARKER
-from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
+from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.takes import between, capture_cameras, head_centre, read_camera_path, turntable
+from edit3dgs_ns.rendering.trajectories import (
+    between,
+    capture_cameras,
+    head_centre,
+    read_camera_path,
+    turntable,
+)
+from edit3dgs_ns.runs.derive import MARKER
+from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
+from edit3dgs_ns.training.pipeline import AvatarPipeline
 from tests.coloured_avatar import HEAD
 from tests.command_line import edit3dgs
 from tests.tiny_capture import TinyCapture
@@ -121,7 +127,7 @@ def test_ns_render_refuses_a_camera_path_without_times(
 def test_a_run_that_plays_is_neither_evaluated_nor_edited(derived: Path) -> None:
     from nerfstudio.scripts.eval import ComputePSNR
 
-    from edit3dgs_ns.avatar import load_avatar
+    from edit3dgs_ns.training.load_avatar import load_avatar
 
     with pytest.raises(ValueError, match=r"plays .*take\.json: no captured image shows it"):
         ComputePSNR(load_config=derived / "config.yml", output_path=derived / "eval.json").main()

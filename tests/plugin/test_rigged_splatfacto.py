@@ -17,8 +17,8 @@ from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
-from edit3dgs_ns.model import RiggedSplatfactoModel
 from edit3dgs_ns.splats.world_splats import GAUSSIAN_PARAMETERS
+from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from tests.tiny_capture import TinyCapture
 
 STEPS = 24

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edit3dgs_ns.edit_options import base_rates
-from edit3dgs_ns.method_configs.rigged_splatfacto_fast import avatar_optimizers
-from edit3dgs_ns.schedulers import ExponentialSchedulerConfig, rate_at
+from edit3dgs_ns.edit_training.optimizers import base_rates
+from edit3dgs_ns.training.optimizers import avatar_optimizers
+from edit3dgs_ns.training.schedulers import ExponentialSchedulerConfig, rate_at
 
 
 def test_a_rate_falls_by_equal_factors_from_its_delay_to_its_end() -> None:

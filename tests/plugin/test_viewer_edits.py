@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
-from edit3dgs_ns.checkpoint_files import model_state
-from edit3dgs_ns.edit_job import EditJob, options_of, standard_options
+from edit3dgs_ns.edit_training.job import EditJob, options_of, standard_options
+from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.editing.shared_editor import SharedEditor
-from edit3dgs_ns.frozen_avatar import frozen_avatar
-from edit3dgs_ns.run_history import RunHistory
+from edit3dgs_ns.training.checkpoints import model_state
+from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from tests.edit_runs import PROMPT, GreenEditor, checkpoint_of, shows_head, train
 
 JOB = EditJob(prompt="Turn his skin green", model="demo", rounds=2, views_per_edit=2)
@@ -52,7 +52,7 @@ def open_run(run: Path, into: Path):
 
 
 def session_on(run: Path, pipeline, editor=None, job: EditJob = JOB):
-    from edit3dgs_ns.edit_session import EditSession
+    from edit3dgs_ns.edit_training.session import EditSession
 
     history = RunHistory(run)
     standard = standard_options(pipeline.config)
@@ -71,7 +71,7 @@ def same(one, other) -> bool:
 
 
 def test_an_edit_is_kept_as_a_version_and_undo_restores_the_avatar_bit_for_bit(opened):
-    from edit3dgs_ns.edit_session import show_version
+    from edit3dgs_ns.edit_training.session import show_version
 
     run, pipeline = opened
     before, (file,) = state_of(pipeline), (run / "nerfstudio_models").iterdir()
@@ -150,7 +150,7 @@ def test_the_second_edit_begins_with_what_the_first_has_made(opened):
 def test_ns_train_edits_an_edited_run_again_and_can_go_back_to_each_step(
     make_config, monkeypatch, small_avatar
 ):
-    from edit3dgs_ns.pipeline import EditPipeline
+    from edit3dgs_ns.edit_training.pipeline import EditPipeline
 
     editor = RecordingEditor()
     monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: editor)
@@ -170,14 +170,14 @@ def test_ns_train_edits_an_edited_run_again_and_can_go_back_to_each_step(
 
 
 def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, monkeypatch, small_avatar):
-    from edit3dgs_ns.pipeline import EditPipeline
+    from edit3dgs_ns.edit_training.pipeline import EditPipeline
 
     monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: GreenEditor())
     config = make_config(rounds=1)
     config.vis = "viewer"
     trainer = train(config)
     try:
-        desk = trainer.pipeline.model.controls._desk
+        desk = trainer.pipeline.model.controls._shown
         assert same(dict(desk.stage.before.state_dict()), model_state(checkpoint_of(small_avatar)))
         editing, trained = desk._editing, state_of(trainer.pipeline)
         job = EditJob("Make him look older", config.pipeline.editor.model, rounds=1, views_per_edit=1)
@@ -205,7 +205,7 @@ def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, mon
 
 @pytest.fixture
 def stage(opened):
-    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.layers import Palette
     from edit3dgs_ns.viewer.pose import pose_sliders
     from edit3dgs_ns.viewer.stage import Stage
@@ -292,8 +292,8 @@ def test_a_frozen_avatar_stays_as_it_was_and_shares_no_parameter(stage):
 
 
 def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(stage, opened):
-    from edit3dgs_ns.edit_preview import make_preview, preview_request
-    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.training.model_setup import head_assets
+    from edit3dgs_ns.viewer.preview import make_preview, preview_request
 
     stage, camera = stage
     _, pipeline = opened
@@ -316,7 +316,7 @@ def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(stage, opened):
 
 
 def test_motions_are_taken_over_and_those_of_another_head_refused(stage, opened, tmp_path):
-    from edit3dgs_ns.model_setup import head_assets
+    from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.motions import OWN, Motions
 
     stage, _ = stage

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from edit3dgs_ns import cli
 from edit3dgs_ns.capture.driver import read_driver
-from edit3dgs_ns.evaluate.views import front_camera
-from edit3dgs_ns.finished_run import FinishedRun, pose_matrices
+from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.flame.retarget import retarget
+from edit3dgs_ns.rendering.views import front_camera
+from edit3dgs_ns.rendering.web_page import web_scene
+from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
 from edit3dgs_ns.web.page import packed_avatar
 from edit3dgs_ns.web.scene import STEPS, WebScene, unpacked
-from edit3dgs_ns.web_export import web_scene
 from tests.web_scenes import looking_at, shown
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from edit3dgs_ns.capture.tracing import build_intersector
+from edit3dgs_ns.synthetic.tracing import build_intersector
 
 from .expression import EYES_AND_MOUTH, LIPS_AND_LIDS, JawGauge, elsewhere, inside
 from .points import Sighting, disagreement, other_moment, pairs_of, same_moment, sighting, surface_points

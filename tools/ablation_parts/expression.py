@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 
-from edit3dgs_ns.capture.appearance import Appearance
-from edit3dgs_ns.capture.canonical import LABELS
-from edit3dgs_ns.capture.scene import Hits, Scene
+from edit3dgs_ns.synthetic.appearance import Appearance
+from edit3dgs_ns.synthetic.canonical import LABELS
+from edit3dgs_ns.synthetic.scene import Hits, Scene
 
 from .truth import Picture, TrueHead
 

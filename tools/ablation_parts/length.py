@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from edit3dgs_ns.demo import BASE_METHOD, Demo, run_dir
-from edit3dgs_ns.editing.loading import editor_version
-from edit3dgs_ns.steps import Step, StepRunner
+from edit3dgs_ns.commands.demo import Demo
+from edit3dgs_ns.commands.demo_settings import BASE_METHOD, run_dir
+from edit3dgs_ns.commands.steps import Step, StepRunner
+from edit3dgs_ns.editing.diffusion.loading import editor_version
 
 from .training import METHOD, avatar_figures, editing_cost, make_base, train
 from .truth import TrueHead, sentence
@@ -54,7 +55,7 @@ def run_length(demo: Demo, out: Path, console: Console) -> dict[str, Any]:
 def _edited(name: str, demo: Demo, out: Path) -> dict[str, Any]:
     """Edit one capture's avatar, alone on the machine, and measure."""
     settings = demo.settings
-    avatar = run_dir(demo.base_dir, BASE_METHOD)
+    avatar = run_dir(demo.files.base, BASE_METHOD)
     options = {"avatar": avatar, "editor.model": settings.editor, "timestep-order": ORDER}
     words = [word for key, value in options.items() for word in (f"--pipeline.{key}", str(value))]
     flags = (
@@ -68,7 +69,7 @@ def _edited(name: str, demo: Demo, out: Path) -> dict[str, Any]:
     folder = out / f"edit_{name}"
 
     def action(resume: bool) -> None:
-        train(folder, demo.capture_dir, flags, settings.edit.steps)
+        train(folder, demo.files.capture, flags, settings.edit.steps)
 
     depends_on = {
         "capture": asdict(settings.capture),
@@ -79,7 +80,7 @@ def _edited(name: str, demo: Demo, out: Path) -> dict[str, Any]:
     step = Step(f"edit_{name}", f"Edit the {name} capture's avatar", depends_on, (folder,), action)
     seconds = StepRunner(out).run(step)
     run = run_dir(folder, METHOD)
-    head = TrueHead(demo.capture_dir, out / "truth")
+    head = TrueHead(demo.files.capture, out / "truth")
     figures, _ = avatar_figures(run, head, EDIT, _IMAGES, [])
     del figures["hue"]
     return {

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.ndimage import map_coordinates
 
 from edit3dgs_ns.capture.cameras import Camera, project
-from edit3dgs_ns.capture.canonical import EYE, HAIR, SKIN, collar_distance
-from edit3dgs_ns.capture.identity import BakedIdentity
-from edit3dgs_ns.capture.scene import Scene
+from edit3dgs_ns.synthetic.canonical import EYE, HAIR, SKIN, collar_distance
+from edit3dgs_ns.synthetic.identity import BakedIdentity
+from edit3dgs_ns.synthetic.scene import Scene
 
 _LEAST_COSINE = 0.4
 """Between the surface's normal and the direction to the camera."""

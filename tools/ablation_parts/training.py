@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.demo import BASE_METHOD, CHECKPOINTS, RUN, Demo, find_ns_train, newest_step, run_dir
+from edit3dgs_ns.commands.demo import Demo, find_ns_train, newest_step
+from edit3dgs_ns.commands.demo_settings import BASE_METHOD, CHECKPOINTS, RUN, run_dir
 
 from .truth import Picture, TrueHead, picture_of
 
@@ -32,7 +33,7 @@ class TrainingFailed(Exception):
 
 def make_base(demo: Demo) -> Path:
     """The run folder of the demo's avatar, which is made if it is missing, and left alone if there is one."""
-    run = run_dir(demo.base_dir, BASE_METHOD)
+    run = run_dir(demo.files.base, BASE_METHOD)
     done = newest_step(run / CHECKPOINTS)
     if done is None or done + 1 < demo.settings.base_steps or not (run / "config.yml").is_file():
         demo.make_base()
@@ -106,7 +107,7 @@ def avatar_figures(
         The figures and the hue, and the pictures that they were measured on.
     """
     from edit3dgs_ns.evaluation.image_metrics import image_quality
-    from edit3dgs_ns.finished_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import FinishedRun
 
     with contextlib.redirect_stdout(io.StringIO()):  # Nerfstudio says what it loads, for every row
         finished = FinishedRun(run / "config.yml")

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from edit3dgs_ns.capture.appearance import Appearance
-from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS, Edit, OpenEdit
-from edit3dgs_ns.capture.replay import Replay
-from edit3dgs_ns.capture.scene import Frame, Hits, Scene
-from edit3dgs_ns.capture.settings import read_settings
 from edit3dgs_ns.files import written_beside
+from edit3dgs_ns.synthetic.appearance import Appearance
+from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS, Edit, OpenEdit
+from edit3dgs_ns.synthetic.replay import Replay
+from edit3dgs_ns.synthetic.scene import Frame, Hits, Scene
+from edit3dgs_ns.synthetic.settings import read_settings
 
 KNOTS = 6
 """Hues that are rendered for the search: from one to the next, `hue_color` is linear, and so nearly is the picture."""

@@ -17,10 +17,10 @@ from ball import ball_request
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.attention_processor import Attention
 
-from edit3dgs_ns.editing.attention import SharedAttention
-from edit3dgs_ns.editing.correspondence import make_correspondence
+from edit3dgs_ns.editing.agreement.attention import SharedAttention
+from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
+from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.key_views import draw_key_views, order_around_head, runs_of
 
 MIB = 2**20
 PIXELS = 512

@@ -72,7 +72,7 @@ def make_model(gaussians: int) -> Any:
     from edit3dgs_ns.flame.loading import load_assets
     from edit3dgs_ns.flame.model import FlameModel
     from edit3dgs_ns.flame.motion import FlameMotion
-    from edit3dgs_ns.model import RiggedSplatfactoModelConfig
+    from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
 
     g = torch.Generator().manual_seed(0)
     head = FlameModel.from_assets(load_assets(OPEN_HEAD_PATH))

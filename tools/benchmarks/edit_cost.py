@@ -14,8 +14,8 @@ import time
 import torch
 from ball import ball_request
 
-from edit3dgs_ns.editing.loading import load_editor
-from edit3dgs_ns.editing.sharing import SharingOptions
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion.loading import load_editor
 
 KINDS = ("none", "rig", "epipolar")
 

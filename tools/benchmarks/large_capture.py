@@ -19,9 +19,9 @@ from PIL import Image
 
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA
 from edit3dgs_ns.capture.layout import SPLITS, frame_entry, transforms_text
-from edit3dgs_ns.capture.replay import Replay
-from edit3dgs_ns.capture.settings import read_settings
-from edit3dgs_ns.capture.writer import write_capture
+from edit3dgs_ns.synthetic.replay import Replay
+from edit3dgs_ns.synthetic.settings import read_settings
+from edit3dgs_ns.synthetic.writer import write_capture
 
 WIDTH, HEIGHT, CAMERAS, SEQUENCES = 550, 802, 16, 10
 PERSON = 3

@@ -33,7 +33,7 @@ class _Run:
 
     def colours(self, cameras: Any) -> np.ndarray:
         """As FinishedRun's."""
-        from edit3dgs_ns.finished_run import colours
+        from edit3dgs_ns.runs.trained_run import colours
 
         return colours(self._model, cameras)
 
@@ -42,8 +42,8 @@ def measure(
     console: Console, threads: int, gaussians: int = GAUSSIANS, frames: int = FRAMES
 ) -> dict[str, Any]:
     """The section `reenactment`; the table shows both frame rates as well."""
-    from edit3dgs_ns.filming import film
-    from edit3dgs_ns.takes import still
+    from edit3dgs_ns.rendering.trajectories import still
+    from edit3dgs_ns.rendering.videos import film
 
     console.log(f"Reenactment: videos of {frames} frames, {gaussians:,} Gaussians")
     model = make_model(gaussians)

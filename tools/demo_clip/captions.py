@@ -71,7 +71,7 @@ class Caption:
 
 def looks() -> tuple[str, ...]:
     """Every look, the unedited one first: the order of a scene's pictures in a shard."""
-    from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 
     return (PLAIN, *EDITS, *OPEN_EDITS)
 
@@ -152,7 +152,7 @@ def caption_words() -> list[str]:
 
 
 def _official(look: str) -> str:
-    from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 
     if look == PLAIN:
         return next(iter(EDITS.values())).source_caption

@@ -36,14 +36,16 @@ def render_scene(seed: int, settings: Settings) -> Scene:
 
 
 def _head_scene(seed: int, side: int) -> tuple[list[np.ndarray], Facts]:
-    from edit3dgs_ns import capture
-    from edit3dgs_ns.capture.edits import edited
+    from edit3dgs_ns.synthetic.edits import edited
+    from edit3dgs_ns.synthetic.identity import random_identity
+    from edit3dgs_ns.synthetic.sampling import random_camera, random_frame, random_light
+    from edit3dgs_ns.synthetic.scene import Scene
 
     rng = np.random.default_rng([seed, 60])
-    identity = capture.random_identity(seed)
-    frame = capture.random_frame(rng, identity)
-    camera, light = capture.random_camera(rng, side, side), capture.random_light(rng)
-    hits = capture.Scene(identity, frame).trace(camera.c2w, camera.K, side, side, samples_per_pixel=4)
+    identity = random_identity(seed)
+    frame = random_frame(rng, identity)
+    camera, light = random_camera(rng, side, side), random_light(rng)
+    hits = Scene(identity, frame).trace(camera.c2w, camera.K, side, side, samples_per_pixel=4)
     own = identity.appearance
     hue = float(rng.random())
     shown = [own if look == PLAIN else edited(own, look, hue) for look in looks()]

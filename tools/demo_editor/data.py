@@ -42,31 +42,31 @@ def render_open(seed: int, settings: Settings) -> UInt8[np.ndarray, "edits hues 
 
 
 def _head_scene(seed: int, resolution: int) -> list[np.ndarray]:
-    from edit3dgs_ns import capture
+    from edit3dgs_ns.synthetic.edits import EDITS
 
     hits, appearance, light = _hits(seed, resolution)
-    looks = [appearance, *(capture.EDITS[key].apply(appearance) for key in EDIT_ORDER)]
+    looks = [appearance, *(EDITS[key].apply(appearance) for key in EDIT_ORDER)]
     return [hits.shade(look, light).rgb for look in looks]
 
 
 def _head_open(seed: int, resolution: int) -> np.ndarray:
-    from edit3dgs_ns import capture
+    from edit3dgs_ns.synthetic.edits import OPEN_EDITS
 
     hits, appearance, light = _hits(seed, resolution)
     return np.stack([
-        [hits.shade(capture.OPEN_EDITS[key].apply(appearance, hue / HUES), light).rgb for hue in range(HUES)]
+        [hits.shade(OPEN_EDITS[key].apply(appearance, hue / HUES), light).rgb for hue in range(HUES)]
         for key in OPEN_ORDER
     ])  # fmt: skip
 
 
 def _hits(seed: int, resolution: int) -> tuple[Any, Any, Any]:
     """What the scene's camera sees, the person's looks, and the light."""
-    from edit3dgs_ns import capture
+    from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
 
     rng = np.random.default_rng(seed)
-    scene = capture.random_scene(rng, _identity(seed // 2))
-    camera = capture.random_camera(rng, resolution, resolution)
-    light = capture.random_light(rng)
+    scene = random_scene(rng, _identity(seed // 2))
+    camera = random_camera(rng, resolution, resolution)
+    light = random_light(rng)
     hits = scene.trace(camera.c2w, camera.K, resolution, resolution, samples_per_pixel=4)
     return hits, scene.identity.appearance, light
 
@@ -74,9 +74,9 @@ def _hits(seed: int, resolution: int) -> tuple[Any, Any, Any]:
 @lru_cache(maxsize=1)
 def _identity(seed: int) -> Any:
     """Neighbouring scenes share a person: preparing one takes as long as a picture."""
-    from edit3dgs_ns import capture
+    from edit3dgs_ns.synthetic.identity import random_identity
 
-    return capture.random_identity(seed)
+    return random_identity(seed)
 
 
 Render = Callable[[int, Settings], np.ndarray]

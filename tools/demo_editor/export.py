@@ -48,7 +48,7 @@ def export(
     Raises:
         ValueError: the folder would be larger than MAX_MEGABYTES.
     """
-    from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 
     pipeline = build_pipeline(work, settings).to(dtype=torch.float16)
     with folder_written_beside(out) as partial:

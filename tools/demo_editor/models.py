@@ -40,7 +40,7 @@ gogh comic hero joker hulk avatar king queen soldier winter summer night day sun
 
 def instruction_words() -> list[str]:
     """All words the tokenizer holds whole: those of the instructions and some common ones."""
-    from edit3dgs_ns.capture.edits import EDITS
+    from edit3dgs_ns.synthetic.edits import EDITS
 
     words = [
         word

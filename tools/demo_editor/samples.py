@@ -63,7 +63,7 @@ class Draw:
 
 def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:
     """Token ids (wordings, length) per edit in EDIT_ORDER and OPEN_ORDER, and last those of the empty text."""
-    from edit3dgs_ns.capture.edits import EDITS, OPEN_EDITS
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 
     def ids(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids

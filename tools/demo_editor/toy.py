@@ -30,7 +30,7 @@ def toy_scene(seed: int, resolution: int) -> list[np.ndarray]:
 
 def toy_open(seed: int, resolution: int) -> Float[np.ndarray, "edits hues height width 3"]:
     """The scene after each edit of OPEN_ORDER in every hue."""
-    from edit3dgs_ns.capture.edits import hue_color
+    from edit3dgs_ns.synthetic.edits import hue_color
 
     toy = _Toy(seed, resolution)
     parts = {"bright_hair": ("hair",), "face_paint": ("skin",), "bright_statue": ("skin", "hair", "lips")}

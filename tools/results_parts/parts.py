@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edit3dgs_ns.demo import BASE_METHOD, CHECKPOINTS, DemoSettings, newest_step, run_dir, training_command
-from edit3dgs_ns.editing.loading import editor_version
+from edit3dgs_ns.commands.demo import newest_step, training_command
+from edit3dgs_ns.commands.demo_settings import BASE_METHOD, CHECKPOINTS, DemoSettings, run_dir
+from edit3dgs_ns.commands.steps import Step, StepRunner
+from edit3dgs_ns.editing.diffusion.loading import editor_version
 from edit3dgs_ns.evaluation.clip_files import DEMO_FOLDER
-from edit3dgs_ns.steps import Step, StepRunner
 
 
 @dataclass(frozen=True)

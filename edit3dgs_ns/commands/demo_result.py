@@ -1,0 +1,138 @@
+"""The demo's last step: sheet, video and report, rendered from the avatar before and after the edit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.progress import Progress
+
+from edit3dgs_ns.commands.demo_settings import BASE_METHOD, DemoFiles, DemoSettings, run_dir
+from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.edit_training.rounds import HISTORY_FILE
+from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
+from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
+from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.rendering.sheet_views import sheet_views
+from edit3dgs_ns.rendering.trajectories import swaying
+from edit3dgs_ns.rendering.videos import film
+from edit3dgs_ns.run_evaluation.truth import spread
+from edit3dgs_ns.runs.trained_run import FinishedRun, Split, moved_camera
+
+SHEET_CELL = 320
+"""Greatest width of an image on the sheet, in pixels; larger renders are reduced, which smooths them."""
+
+
+def write_result(
+    settings: DemoSettings, files: DemoFiles, seconds: Mapping[str, float], start: float
+) -> None:
+    """Render before and after and write the demo's three files.
+
+    Args:
+        settings: of the demo.
+        files: of the demo; both trainings are there.
+        seconds: what the earlier steps took, for the report.
+        start: when this step began, on time.monotonic()'s clock.
+    """
+    base = FinishedRun(run_dir(files.base, BASE_METHOD) / "config.yml")
+    edited = FinishedRun(run_dir(files.edit, "edit3dgs") / "config.yml")
+    with Progress(console=CONSOLE) as progress:
+        figures = _figures(base, edited, settings.render.images_per_task, progress)
+        _write_sheet(settings, files.sheet, base, edited, progress)
+        _write_video(settings, files.video, base, edited, progress)
+    history = json.loads((run_dir(files.edit, "edit3dgs") / HISTORY_FILE).read_text(encoding="utf-8"))
+    report = {
+        "base": figures["base"],
+        "edit": {
+            "prompt": settings.prompt,
+            "rounds": history["rounds"],
+            "edited_images": history["edited_images"],
+            **figures["change"],
+        },
+        "seconds": {**seconds, "render": time.monotonic() - start},
+    }
+    write_durably(files.report, (json.dumps(_rounded(report), indent=2) + "\n").encode())
+
+
+# ------------------------------------------------------------------------------------------- figures
+
+
+def _figures(base: FinishedRun, edited: FinishedRun, most: int, progress: Progress) -> dict[str, Any]:
+    """The quality of the base avatar on held-out images, and what the edit changed in the same views."""
+    quality, befores, afters, heads = {}, [], [], []
+    for task, name in (("novel_view", "val"), ("self_reenactment", "test")):
+        split = base.split(name)
+        pairs = []
+        for index in progress.track(
+            spread(len(split), most), description=f"Measuring: {task.replace('_', ' ')}"
+        ):
+            camera = split.cameras[index : index + 1]
+            before = base.render(camera)
+            pairs.append((before.rgb, split.image(index)))
+            befores.append(before.rgb)
+            afters.append(edited.render(camera).rgb)
+            heads.append(split.mask(index) > 0.5)
+        quality[task] = image_quality(pairs).known()
+    change = mean_change(np.stack(befores), np.stack(afters), np.stack(heads))
+    return {
+        "base": quality,
+        "change": {"change_on_head": change.on_head, "change_on_background": change.on_background},
+    }
+
+
+# --------------------------------------------------------------------------------------------- sheet
+
+
+def _write_sheet(
+    settings: DemoSettings, path: Path, base: FinishedRun, edited: FinishedRun, progress: Progress
+) -> None:
+    scale = settings.render.scale
+    columns = []
+    views = list(sheet_views(base))
+    for group, caption, camera in progress.track(views, description="Drawing the sheet"):
+        camera = moved_camera(camera, scale=scale)
+        columns.append(Column(caption, [run.render(camera).rgb for run in (base, edited)], group=group))
+    rows = [Row("Before"), Row("After", f"“{settings.prompt}”")]
+    sheet = draw_sheet(columns, rows, cell_width=min(columns[0].images[0].shape[1], SHEET_CELL))
+    partial = path.with_suffix(".part.png")
+    sheet.save(partial)
+    partial.replace(path)
+
+
+# --------------------------------------------------------------------------------------------- video
+
+
+def _write_video(
+    settings: DemoSettings, path: Path, base: FinishedRun, edited: FinishedRun, progress: Progress
+) -> None:
+    """Before and after side by side, moving through the unseen sequence while the camera sways."""
+    render = settings.render
+    count = max(2, round(render.video_seconds * render.fps))
+    take = swaying(base, _times_through(base.split("test"), count)).scaled(render.scale)
+    film(
+        path,
+        [base, edited],
+        take,
+        fps=render.fps,
+        titles=("before", f"“{settings.prompt}”"),
+        progress=progress,
+        description="Filming the unseen sequence",
+    )
+
+
+def _times_through(split: Split, count: int) -> Float[np.ndarray, " count"]:
+    """`count` times that go through the split's timesteps at an even pace."""
+    times = np.unique(split.times)
+    return np.interp(np.linspace(0, len(times) - 1, count), np.arange(len(times)), times)
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with the digits that mean something."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value

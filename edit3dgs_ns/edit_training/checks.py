@@ -1,0 +1,117 @@
+"""What can be known to be wrong with the options of an edit before anything is read, and the editor that they name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edit3dgs_ns.edit_training.options import EditOptions, EditorConfig
+
+
+def check_options(config: EditOptions, world_size: int = 1) -> None:
+    """Raise a ValueError or FileNotFoundError for what can be known to be wrong before anything is read."""
+    from edit3dgs_ns.training.trainer import find_checkpoint
+
+    if not (config.model.prompt or "").strip():
+        raise ValueError(
+            'edit3dgs needs an instruction: ns-train edit3dgs --prompt "Make him look older" ...'
+        )
+    if world_size > 1:
+        raise ValueError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
+    for name in ("rounds", "edit_every", "views_per_edit", "timesteps_per_edit"):
+        if getattr(config, name) < 1:
+            raise ValueError(
+                f"--pipeline.{name.replace('_', '-')} {getattr(config, name)}: expected at least 1."
+            )
+    if min(config.final_steps, config.base_steps, config.anchors) < 0:
+        raise ValueError(
+            "--pipeline.final-steps, --pipeline.base-steps and --pipeline.anchors cannot be negative."
+        )
+    if config.timesteps < 0:
+        raise ValueError(f"--pipeline.timesteps {config.timesteps}: expected at least 0.")
+    if not 0 <= config.stop_when_converged < 1:
+        raise ValueError(
+            f"--pipeline.stop-when-converged {config.stop_when_converged}: expected a change of colour from 0 (off) to 1, "
+            "like 0.02."
+        )
+    check_fit(config)
+    if not 0 < config.noise_last <= config.noise_first <= 1:
+        raise ValueError(
+            f"--pipeline.noise-first {config.noise_first} --pipeline.noise-last {config.noise_last}: expected "
+            "0 < last <= first <= 1."
+        )
+    check_editor(config.editor)
+    if config.avatar is not None:
+        find_checkpoint(config.avatar, "--pipeline.avatar", "a run of `ns-train rigged-splatfacto`")
+    elif config.base_steps == 0:
+        raise ValueError(
+            "--pipeline.base-steps 0 without --pipeline.avatar: there would be no avatar to edit."
+        )
+
+
+def check_fit(config: EditOptions) -> None:
+    """Raise a ValueError or FileNotFoundError for wrong options of how edits are fitted."""
+    from edit3dgs_ns.edit_training.loss import check_edit_loss
+    from edit3dgs_ns.editing.masks.regions import parse_parts
+
+    check_edit_loss(config.edit_loss, config.edit_loss_weight)
+    if config.hold_border < 0:
+        raise ValueError(f"--pipeline.hold-border {config.hold_border}: expected metres, 0 or more.")
+    if config.hold_outside and not parse_parts(config.editor.only):
+        raise ValueError(
+            "--pipeline.hold-outside needs a part to be outside of: --pipeline.editor.only hair, for example."
+        )
+    if config.hold_outside and config.densify:
+        raise ValueError(
+            "--pipeline.hold-outside with --pipeline.densify: Gaussians that are held can neither split nor be pruned. Use "
+            "one of the two."
+        )
+
+
+def check_editor(config: EditorConfig) -> None:
+    """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
+    from edit3dgs_ns.editing.diffusion.loading import check_model
+
+    check_model(config.model)
+    if not (0 <= config.keep_strength <= 1 and 0 <= config.keep_from <= config.keep_until <= 1):
+        raise ValueError(
+            f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
+            f"--pipeline.editor.keep-until {config.keep_until}: expected numbers from 0 to 1, and from <= until."
+        )
+    for name, least in (
+        ("views_per_forward", 1),
+        ("views_per_key", 1),
+        ("self_attention_below", 0),
+        ("share_prediction_until", 0),
+    ):
+        if getattr(config, name) < least:
+            raise ValueError(
+                f"--pipeline.editor.{name.replace('_', '-')} {getattr(config, name)}: expected at least {least}."
+            )
+
+
+def load_editor_of(options: EditorConfig, device: Any) -> Any:
+    """The diffusion model that the options of a run name.
+
+    Args:
+        options: of the run.
+        device: of the avatar.
+    """
+    from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+    from edit3dgs_ns.editing.diffusion.loading import load_editor
+
+    return load_editor(
+        options.model,
+        device=device if options.device == "auto" else options.device,
+        dtype=options.dtype,
+        scheduler=options.scheduler,
+        views_per_forward=options.views_per_forward,
+        resolution=options.resolution,
+        sharing=SharingOptions(
+            options.correspondence,
+            options.views_per_key,
+            options.self_attention_below,
+            options.share_prediction_until,
+        ),
+        attention_slicing=options.attention_slicing,
+        offload=options.offload,
+    )

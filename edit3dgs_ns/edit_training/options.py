@@ -1,0 +1,146 @@
+"""Options of `ns-train edit3dgs`: what `--pipeline...` sets. Their checks are in `checks.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Optional
+
+from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
+from edit3dgs_ns.training.datamanager import AvatarDatamanagerConfig
+from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
+from edit3dgs_ns.training.pipeline import AvatarPipelineConfig
+
+
+@dataclass
+class EditorConfig:
+    """The diffusion model and how it is used."""
+
+    model: str = "timbrooks/instruct-pix2pix"
+    """InstructPix2Pix to edit with: a hub id, a folder in diffusers' format, or `demo` for the small embedded
+    one."""
+    guidance_scale: Optional[float] = None  # noqa: UP045
+    """Weight of the sentence; the model's own if not given (7.5)."""
+    image_guidance_scale: Optional[float] = None  # noqa: UP045
+    """Weight of the original image; the model's own if not given (1.5)."""
+    steps: Optional[int] = None  # noqa: UP045
+    """Denoising steps from pure noise; the model's own if not given (20). Less noise takes its share of
+    them."""
+    resolution: Optional[int] = None  # noqa: UP045
+    """Longer side in pixels that images are scaled to for the model; the model's own or the images' if not
+    given."""
+    scheduler: Literal["ddim", "shipped"] = "ddim"
+    """DDIM, or the scheduler shipped with the model."""
+    views_per_forward: int = 4
+    """Views that go through the diffusion model together; less needs less memory. Halved by itself when a CUDA
+    device runs out of memory."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision of the diffusion model: `auto` is float16 on CUDA, else float32."""
+    device: str = "auto"
+    """Device of the diffusion model: `auto` is that of the avatar."""
+    shared_noise: bool = True
+    """All views start from the same noise, so that what the noise decides agrees between them."""
+    correspondence: Literal["none", "epipolar", "rig"] = "rig"
+    """How the views of a batch agree: key views look at each other, and the others take over what these found
+    at the same spot of the head. `rig`: the spot is known from the avatar, across cameras and timesteps;
+    `epipolar`: it is searched by its looks, on the line where the key view must show it; `none`: each view is
+    edited alone."""
+    views_per_key: int = 5
+    """At each denoising step one view in so many neighbours is a key view; of three views or more two are."""
+    self_attention_below: int = 100
+    """Below this diffusion timestep (of usually 1000) each view is denoised alone; 0 for never."""
+    share_prediction_until: int = 600
+    """Down to this diffusion timestep a spot of the head is predicted the same in all views that show it: the look is
+    decided together. Below it every view makes its own detail. 1000 for never."""
+    keep: str = "none"
+    """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
+    expression. Any region of the rig, an unknown name lists them; with --pipeline.masks grounded-sam any words:
+    "the hat. the glasses"."""
+    only: str = "none"
+    """Parts of the head that alone are edited, like `hair`; `none` edits all."""
+    keep_strength: float = 1.0
+    """How much of the original is put back where it is kept, from 0 to 1."""
+    keep_from: float = 0.5
+    """Share of a round's denoising steps after which the original begins to be put back."""
+    keep_until: float = 1.0
+    """Share of a round's denoising steps after which it is put back no more."""
+    attention_slicing: bool = False
+    """Compute attention one head at a time. Slower; only for devices where PyTorch's own memory-saving attention
+    is not available."""
+    offload: Literal["none", "model", "layers"] = "none"
+    """Keep the diffusion model's parts in main memory while they are not needed: whole `model`s (text encoder,
+    UNet, VAE) or single `layers` (much slower, needs least memory). CUDA only."""
+
+
+@dataclass
+class EditOptions(AvatarPipelineConfig):
+    """Edits an avatar as an instruction says, given by --prompt."""
+
+    datamanager: AvatarDatamanagerConfig = field(default_factory=AvatarDatamanagerConfig)
+    """specifies the datamanager config"""
+    model: RiggedSplatfactoModelConfig = field(default_factory=RiggedSplatfactoModelConfig)
+    """specifies the model config"""
+    editor: EditorConfig = field(default_factory=EditorConfig)
+    """the diffusion model"""
+    avatar: Optional[Path] = None  # noqa: UP045
+    """Trained avatar to edit: run folder, config.yml or checkpoint of `ns-train rigged-splatfacto`. Without
+    it, one is trained first."""
+    base_steps: int = 3000
+    """Steps that the avatar is trained for before the first edit, when none is given."""
+    rounds: int = 20
+    """Batches that are edited; each is several cameras of one timestep or more. Every timestep has its turn
+    before any comes again."""
+    edit_every: int = 50
+    """Steps from one edit to the next."""
+    views_per_edit: int = 4
+    """Cameras of each timestep in a batch."""
+    timesteps_per_edit: int = 1
+    """Timesteps in a batch. With more than one, its key views steer all of them (--pipeline.editor.correspondence rig)."""
+    final_steps: int = 200
+    """Steps after the last batch's own, with falling learning rates."""
+    stop_when_converged: float = 0.0
+    """End the rounds early when edits change what the avatar shows by less than this, on average over the head (colours go
+    from 0 to 1), in two rounds in a row; 0: as many as `rounds` says. `edit_history.json` lists it as `correction`."""
+    anchors: int = 0
+    """Views of the first round that every later round edits along as key views, so that it follows their look. Each
+    costs as much as any other view of a batch, and is trained on no second time."""
+    timestep_order: Literal["random", "sequential", "farthest-first"] = "random"
+    """Which timestep is edited next: `random`; `sequential`, along the motion; `farthest-first`, the one whose expression is
+    farthest from all before, so that few timesteps cover a long capture and the rig carries their edit to the others."""
+    timesteps: int = 0
+    """Edit only so many different timesteps, again and again; 0: as many as the rounds reach."""
+    noise_first: float = 0.98
+    """How far the renders of the first round are noised before they are edited, as a fraction of the
+    diffusion schedule."""
+    noise_last: float = 0.3
+    """The same for the last round."""
+    new_noise: bool = False
+    """Draw new noise in every round."""
+    masks: Literal["rig", "grounded-sam"] = "rig"
+    """Where the masks of --pipeline.editor.keep and --pipeline.editor.only come from: `rig`, the avatar itself (exact,
+    and costs nothing); `grounded-sam`, a detector that looks for any words in the pictures."""
+    grounded_sam: GroundedSamOptions = field(default_factory=GroundedSamOptions)
+    """the detector of --pipeline.masks grounded-sam"""
+    train_on: Literal["edited", "mixed"] = "edited"
+    """Once there are edits, train on `edited` images only: timesteps that are not edited change with them, because all share
+    the Gaussians. Or `mixed`, on all images of the capture: those that no round has edited hold the avatar to its old
+    look, so it is for runs that reach them all."""
+    edit_loss: Literal["auto", "lpips", "ssim"] = "auto"
+    """What edits are fitted with besides L1: LPIPS or SSIM; `auto` is LPIPS if its weights (AlexNet) are on this machine.
+    Nothing is downloaded."""
+    edit_loss_weight: Optional[float] = None  # noqa: UP045
+    """Share of LPIPS or 1 - SSIM in that loss, 0 to 1; the rest is L1. If not given: 0.5 for LPIPS, the model's
+    --pipeline.model.ssim-lambda for SSIM."""
+    hold_outside: bool = False
+    """Hold all Gaussians outside of the part that --pipeline.editor.only names exactly as they are."""
+    hold_border: float = 0.015
+    """How far (metres) around that part Gaussians still move: masks are soft at their border."""
+    densify: bool = False
+    """Let Gaussians split and be pruned while edits are fitted, as the model's options say."""
+    edit_motion: bool = False
+    """Go on training the expressions and poses while edits are fitted."""
+    edit_light: bool = False
+    """Go on training how the capture's light changes a turning face (one small set of numbers for the whole avatar) while
+    edits are fitted."""
+    seed: int = 0
+    """Seed of the order of the batches and of the diffusion's noise."""

@@ -1,0 +1,262 @@
+"""One round of editing inside a training run: render a batch, edit it, store it, and train on it from then
+on.
+
+The diffusion model and everything here stays outside of the pipeline's modules, and so outside of its
+checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from nerfstudio.utils import writer
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image
+
+from edit3dgs_ns.edit_training.peak_memory import peak_memory_gb
+from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid, progress_bar
+from edit3dgs_ns.edit_training.requests import RequestMaker
+from edit3dgs_ns.editing.agreement.key_views import order_around_head
+from edit3dgs_ns.editing.convergence import IN_A_ROW, corrections, has_converged
+from edit3dgs_ns.editing.editor import Editor, EditRequest
+from edit3dgs_ns.editing.schedule import Batch
+from edit3dgs_ns.editing.store import EditKey, EditStore
+from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.training.datamanager import AvatarDatamanager
+
+HISTORY_FILE = "edit_history.json"
+
+
+@dataclass
+class History:
+    """What a run has edited, kept as a file in its folder."""
+
+    path: Path
+    prompt: str
+    rounds_planned: int
+    base_steps: int
+    editor: dict[str, Any]
+    loss: str = ""
+    """What the edits are fitted with."""
+    converged_after: int | None = None
+    """So many rounds were enough; None if none said so."""
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+    def read_batches(self, other: Path) -> None:
+        """Go on with the history of the run that is resumed."""
+        if other.is_file():
+            batches = json.loads(other.read_text(encoding="utf-8")).get("batches", [])
+            self.batches = [b for b in batches if isinstance(b, dict) and isinstance(b.get("round"), int)]
+
+    def add(self, batch: dict[str, Any]) -> None:
+        """A round is done; an earlier record of the same round is replaced."""
+        self.batches = sorted(
+            [b for b in self.batches if b["round"] != batch["round"]] + [batch], key=lambda b: b["round"]
+        )
+        self.save()
+
+    def save(self) -> None:
+        """Write the file."""
+        content = {
+            "prompt": self.prompt,
+            "rounds": len(self.batches),
+            "rounds_planned": self.rounds_planned,
+            "edited_images": sum(len(b["views"]) for b in self.batches),
+            "distinct_images": len({view for b in self.batches for view in b["views"]}),
+            "base_steps": self.base_steps,
+            "finished": self.finished,
+            "converged_after": self.converged_after,
+            "loss": self.loss,
+            "seconds": round(sum(b.get("seconds", 0.0) for b in self.batches), 2),
+            "unet_evaluations": sum(b.get("unet_evaluations", 0) for b in self.batches),
+            "editor": self.editor,
+            "batches": self.batches,
+        }
+        write_durably(self.path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+class EditRounds:
+    """Does the rounds of one training run.
+
+    Args:
+        datamanager: gives the views and takes the edits.
+        requests: says what is to be edited, and how.
+        editor: edits.
+        store: the edits on disk; what is there already is not edited again.
+        history: the run's record.
+        rounds: rounds in all, for the progress bar.
+        anchors: how many views of the first round are edited along in every later one.
+        train_on: train on edited images only, or on all images, edited or not.
+    """
+
+    def __init__(
+        self,
+        datamanager: AvatarDatamanager,
+        requests: RequestMaker,
+        editor: Editor,
+        store: EditStore,
+        history: History,
+        *,
+        rounds: int,
+        anchors: int = 0,
+        train_on: Literal["edited", "mixed"] = "edited",
+    ):
+        self.datamanager, self.requests, self.editor = datamanager, requests, editor
+        self.store, self.history = store, history
+        self.rounds, self.anchors, self.train_on = rounds, anchors, train_on
+        self._clock = RoundClock(rounds)
+
+    def run(self, batch: Batch, step: int) -> None:
+        """Edit what is not in the store yet, then swap the whole batch in for training."""
+        missing = [view for view in batch.views if EditKey(batch.round, view) not in self.store]
+        if missing and self.editor.views_depend:
+            missing = list(batch.views)
+        if missing:
+            self._clock.begin(batch.round)
+            self._edit(batch, missing, step)
+        else:
+            CONSOLE.log(f"Edit round {batch.round + 1}/{self.rounds}: taken from {self.store.folder}")
+        self.swap_in(batch.views, before_round=batch.round + 1)
+        if missing:
+            self._show(batch, step)
+
+    def converged(self, rounds: int, threshold: float) -> bool:
+        """Whether the edits of the last of so many rounds changed next to nothing; see `editing.convergence`. Says so.
+
+        What was measured is kept with every edit, so that a resumed run decides the same.
+        """
+        values = [self._correction(number) for number in range(max(rounds - IN_A_ROW, 0), rounds)]
+        if not has_converged(values, threshold):
+            return False
+        self.history.converged_after = rounds
+        self.history.save()
+        CONSOLE.log(
+            f"Converged after {rounds} of at most {self.rounds} rounds: the last two changed the avatar's pictures by "
+            f"{values[-2]:.4f} and {values[-1]:.4f}, less than {threshold:g}. On to the final steps.",
+            highlight=False,
+        )
+        return True
+
+    def _correction(self, number: int) -> float | None:
+        """The mean over the views of a round; None where an edit says nothing of it."""
+        of_round = [self.store.record(key) for key in self.store.edits() if key.round == number]
+        found = [float(record["correction"]) for record in of_round if "correction" in record]
+        return round(float(np.mean(found)), 5) if of_round and len(found) == len(of_round) else None
+
+    def swap_in(self, views: Sequence[int], before_round: int) -> None:
+        """Train on the newest edits of these views, of the rounds before `before_round`."""
+        latest = self.store.latest(before_round)
+        for view in views:
+            if view in latest:
+                # A function: the images stay on disk, and in memory only as far as there is room.
+                self.datamanager.replace_image(view, partial(self.store.get, latest[view]))
+        replaced = self.datamanager.replaced_indices()
+        if self.train_on == "edited" and replaced:
+            self.datamanager.restrict_to(replaced)
+
+    # -- editing ---------------------------------------------------------------------------------------------
+
+    def _edit(self, batch: Batch, views: Sequence[int], step: int) -> None:
+        started = time.perf_counter()
+        evaluations, change = 0, []
+        with progress_bar() as progress:
+            bar = RoundBar(progress, self._clock, batch, len(views))
+            for group in self._groups_of_one_size(views):
+                request = self.requests.make(batch, group, self._anchors(batch, group))
+                keep = self._keeper(batch, request, step)
+                result = self.editor.edit(request, progress=bar.update, finished=keep)
+                for position, image in enumerate(result.images):
+                    keep(position, image)
+                bar.finish(len(group))
+                evaluations += result.unet_evaluations
+                change.append(np.abs(result.images - request.originals)[: len(group)].mean())
+        self.history.add(
+            {
+                "round": batch.round,
+                "step": step,
+                "views": list(batch.views),
+                "timesteps": list(batch.timesteps),
+                "noise": round(batch.noise, 4),
+                "seed": batch.seed,
+                "seconds": round(time.perf_counter() - started, 2),
+                "unet_evaluations": evaluations,
+                "peak_memory_gb": round(peak_memory_gb(self.datamanager.device), 3),
+                "change": round(float(np.mean(change)), 4),
+                "correction": self._correction(batch.round),
+            }
+        )
+
+    def _keeper(self, batch: Batch, request: EditRequest, step: int) -> Callable[[int, np.ndarray], None]:
+        """Puts a view into the store the first time it is given; what an anchor becomes is nobody's edit."""
+
+        def keep(position: int, image: np.ndarray) -> None:
+            key = EditKey(batch.round, request.view_ids[position])
+            if key not in self.store and position not in request.anchors:
+                record = {
+                    "timestep": request.timesteps[position],
+                    "step": step,
+                    "noise": request.noise,
+                    "seed": request.seed,
+                    "correction": round(_correction(request, position, image), 5),
+                }
+                self.store.put(key, image, record)
+
+        return keep
+
+    def _anchors(self, batch: Batch, group: Sequence[int]) -> dict[int, np.ndarray]:
+        """Views of the first round that this one is to follow, and their edits: spread over the angles they are seen from."""
+        of_first_round = [key.view for key in self.store.edits() if key.round == 0]
+        if self.anchors < 1 or batch.round == 0 or not of_first_round:
+            return {}
+        cameras = self.datamanager.train_camera(of_first_round)
+        around = order_around_head(cameras.camera_to_worlds.cpu().numpy(), [0] * len(of_first_round))
+        count = min(self.anchors, len(around))
+        chosen = [of_first_round[around[(2 * i + 1) * len(around) // (2 * count)]] for i in range(count)]
+        same_size = self._groups_of_one_size([group[0], *chosen])[0]
+        return {
+            view: self.store.get(EditKey(0, view)).astype(np.float32) / 255
+            for view in chosen
+            if view in same_size and view not in group
+        }
+
+    def _groups_of_one_size(self, views: Sequence[int]) -> list[list[int]]:
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        cameras = self.datamanager.train_dataset.cameras
+        for view in views:
+            groups[int(cameras.height[view]), int(cameras.width[view])].append(view)
+        return list(groups.values())
+
+    # -- showing ---------------------------------------------------------------------------------------------
+
+    def _show(self, batch: Batch, step: int) -> None:
+        """Grids of originals over edits, one for each image size, to the logger and to the run's folder."""
+        for number, group in enumerate(self._groups_of_one_size(batch.views)):
+            originals = torch.stack([self.datamanager.original_image(view) for view in group])
+            edited = torch.stack([self.datamanager.train_image(view) for view in group])
+            picture = edit_grid(originals.numpy(), edited.numpy())
+            name = f"round_{batch.round:04d}" + (f"_{number}" if number else "")
+            folder = self.history.path.parent / "edit_grids"
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{name}.png")
+            writer.put_image(
+                name="Edits/original over edited",
+                image=torch.from_numpy(picture.astype(np.float32) / 255),
+                step=step,
+            )
+
+
+def _correction(request: EditRequest, position: int, image: np.ndarray) -> float:
+    """How far the edit of a view is from the render it started from."""
+    here = slice(position, position + 1)
+    kept = None if request.keep_mask is None else request.keep_mask[here]
+    return corrections(request.images[here], image[None], kept)[0]

@@ -1,0 +1,1 @@
+"""Agreement between views: key views, correspondence (epipolar or by the rig), shared attention and predictions."""

@@ -1,0 +1,105 @@
+"""One look for all views: what is predicted for a spot of the head becomes the same in every view that shows it.
+
+Shared attention alone moves little where a UNet decides a look (a hue, a style) in its convolutions, from the noise of each view.
+    So the clean latents that are predicted at a denoising step are brought into agreement before the scheduler takes the step: the
+    key views, then every other view with them. This is the synchronisation of clean predictions of
+    Liu et al., "Text-Guided Texturing by Synchronized Multi-View Diffusion" (SyncMVD, SIGGRAPH Asia 2024), section 4.2, without a
+    texture: the positions of views are joined directly, and only while the look is decided. Later every view makes its own detail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.editing.agreement.correspondence import Correspondence, LayerFeatures, SharedSpots
+from edit3dgs_ns.editing.predictions import PredictionSpace
+
+
+class SharedPredictions:
+    """Brings the predictions of a batch's views into agreement.
+
+    Args:
+        scheduler: of the loop.
+        correspondence: says which positions show the same spot.
+        until: the lowest diffusion timestep at which predictions are shared.
+        anchors: views whose clean latents are known, for they were edited in an earlier round: they are given, not predicted,
+            so that every later round takes over the look of the first.
+        known: these latents, as the UNet sees them (scaled).
+
+    Raises:
+        ValueError: nothing is known of the scheduler's noise; see `PredictionSpace`.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        correspondence: Correspondence,
+        until: float,
+        anchors: Sequence[int] = (),
+        known: Float[Tensor, "anchors channels height width"] | None = None,
+    ):
+        self._space, self._correspondence, self._until = PredictionSpace(scheduler), correspondence, until
+        self._anchors, self._known = list(anchors), known
+
+    def __call__(
+        self,
+        predicted: Float[Tensor, "views channels height width"],
+        noisy: Float[Tensor, "views channels height width"],
+        t: Tensor | float,
+        keys: Sequence[int],
+        layer: LayerFeatures | None = None,
+    ) -> Float[Tensor, "views channels height width"]:
+        """The predictions of all views of the batch after they have come to agree.
+
+        Args:
+            predicted: what the scheduler would be given.
+            noisy: the latents as the UNet was given them.
+            t: their timestep.
+            keys: positions of the key views.
+            layer: the finest attention layer of this step, where the correspondence needs features.
+        """
+        if t < self._until or not self._space.knows_clean(t):
+            return predicted
+        clean = self._space.clean(predicted, noisy, t)
+        common = agreed(self._told(clean), keys, self._correspondence, layer)
+        return self._space.moved(predicted, self._told(common) - clean, t)
+
+    def _told(self, clean: Float[Tensor, "views channels height width"]) -> Tensor:
+        """Clean latents, those of the anchors as they are known."""
+        if self._known is None:
+            return clean
+        result = clean.clone()
+        result[self._anchors] = self._known.to(clean)
+        return result
+
+
+def agreed(
+    values: Float[Tensor, "views channels height width"],
+    keys: Sequence[int],
+    correspondence: Correspondence,
+    layer: LayerFeatures | None = None,
+) -> Float[Tensor, "views channels height width"]:
+    """Values of latents, made equal where views show the same spot; those that nothing matches stay as they are."""
+    size = (values.shape[2], values.shape[3])
+    result = values.clone()
+    others = [view for view in range(len(values)) if view not in keys]
+    for views in (list(keys), others):
+        table = result.permute(0, 2, 3, 1).flatten(0, 2).clone()
+        for view, spots in zip(views, correspondence.shared_spots(views, keys, size, layer), strict=True):
+            result[view] = _mixed(values[view], table, spots)
+    return result
+
+
+def _mixed(
+    own: Float[Tensor, "channels height width"],
+    table: Float[Tensor, "all_positions channels"],
+    spots: SharedSpots,
+) -> Float[Tensor, "channels height width"]:
+    """A view's values with the common ones where these are trusted."""
+    common = F.embedding_bag(spots.index, table, per_sample_weights=spots.weight, mode="sum")
+    return own + spots.trust.view(own.shape[1:]) * (common.T.view(own.shape) - own)

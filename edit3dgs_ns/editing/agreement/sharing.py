@@ -1,0 +1,139 @@
+"""How the views of a batch are edited as one: which of them lead at a step, and what they share.
+
+At every denoising step some views are key views (see `key_views`). Their attention is shared and handed on to the others (see
+    `attention`), and so is what is predicted for each spot of the head (see `shared_predictions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.editing.agreement.attention import SharedAttention
+from edit3dgs_ns.editing.agreement.correspondence import Correspondence, CorrespondenceKind
+from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
+from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
+from edit3dgs_ns.editing.editor import EditRequest
+
+NEVER = 1000
+"""A diffusion timestep above all."""
+
+
+@dataclass(frozen=True)
+class SharingOptions:
+    """How the views of a batch are made to agree; see `EditorConfig` for the meaning to a user."""
+
+    correspondence: CorrespondenceKind = "none"
+    views_per_key: int = 5
+    self_attention_below: int = 100
+    share_prediction_until: int = 600
+
+    def __post_init__(self) -> None:
+        if self.views_per_key < 1:
+            raise ValueError(f"views_per_key {self.views_per_key}: expected at least 1.")
+        if self.share_prediction_until < 0:
+            raise ValueError(
+                f"share_prediction_until {self.share_prediction_until}: expected a timestep of at least 0."
+            )
+
+    @property
+    def shares_predictions(self) -> bool:
+        """Not attention alone."""
+        return self.correspondence != "none" and self.share_prediction_until < NEVER
+
+    def settings(self) -> dict[str, Any]:
+        """As JSON values; None where an option has no meaning."""
+        shared = self.correspondence != "none"
+        return {
+            "correspondence": self.correspondence,
+            "views_per_key": self.views_per_key if shared else None,
+            "self_attention_below": self.self_attention_below if shared else None,
+            "share_prediction_until": self.share_prediction_until if self.shares_predictions else None,
+        }
+
+
+class ViewSharing:
+    """The sharing of one batch.
+
+    ```
+    with sharing.attached():
+        keys = sharing.begin_step(step)
+        with sharing.attention.key_pass(): ...           # predict the key views
+        with sharing.attention.injected_pass(views): ... # predict the others
+        predicted = sharing.agree(predicted, noisy, t)
+        sharing.end_step()
+    ```
+
+    Args:
+        options: what is shared.
+        correspondence: which positions of two views show the same spot.
+        request: the batch.
+        unet: whose attention is shared.
+        scheduler: of the loop.
+        latent_size: height and width of the latents.
+        branches: guidance branches.
+        anchor_latents: clean latents of the request's anchors, as the UNet sees them; None if it has none.
+    """
+
+    def __init__(
+        self,
+        options: SharingOptions,
+        correspondence: Correspondence,
+        request: EditRequest,
+        *,
+        unet: Any,
+        scheduler: Any,
+        latent_size: tuple[int, int],
+        branches: int,
+        anchor_latents: Float[Tensor, "anchors channels h w"] | None = None,
+    ):
+        self._options, self._seed = options, request.seed
+        self._runs = runs_of(
+            order_around_head(request.c2w, request.timesteps), options.views_per_key, request.anchors
+        )
+        self.attention = SharedAttention(unet, correspondence, latent_size, branches=branches)
+        self._predictions = (
+            SharedPredictions(
+                scheduler, correspondence, options.share_prediction_until, request.anchors, anchor_latents
+            )
+            if options.shares_predictions
+            else None
+        )
+        self._keys: tuple[int, ...] = ()
+
+    @contextmanager
+    def attached(self) -> Iterator[ViewSharing]:
+        """The UNet's attention is shared inside."""
+        with self.attention:
+            yield self
+
+    def is_on(self, t: Tensor | float) -> bool:
+        """Views share something at this timestep."""
+        return bool(t >= self._options.self_attention_below)
+
+    def begin_step(self, step: int) -> Sequence[int]:
+        """A denoising step begins; its key views."""
+        self._keys = draw_key_views(self._runs, self._seed, step)
+        self.attention.begin_step(self._keys)
+        return self._keys
+
+    def agree(
+        self,
+        predicted: Float[Tensor, "views channels h w"],
+        noisy: Float[Tensor, "views channels h w"],
+        t: Tensor | float,
+    ) -> Float[Tensor, "views channels h w"]:
+        """The predictions of all views, which share what they are to share; see `SharedPredictions`."""
+        if self._predictions is None:
+            return predicted
+        return self._predictions(predicted, noisy, t, self._keys, self.attention.finest_layer())
+
+    def end_step(self) -> None:
+        """Free what the step needed."""
+        self._keys = ()
+        self.attention.end_step()

@@ -1,0 +1,338 @@
+"""The diffusion loop of InstructPix2Pix on diffusers' components.
+
+Source: Brooks, Holynski and Efros, "InstructPix2Pix: Learning to Follow Image Editing Instructions", CVPR 2023.
+    What is different from a plain edit: the loop may start from the *current* image, noised to `request.noise`
+    (SDEdit; Instruct-NeRF2NeRF), while the condition stays the *original* image; all views of a batch go
+    through a denoising step before any goes through the next, so that they can look at each other (DGE, see
+    `attention.py`) and keep parts of their originals (see `inpainting.py`). Every view draws its noise from a
+    generator of its own, and how many views go through the UNet together changes nothing. With pure noise,
+    one view and nothing kept, the result is that of diffusers' `StableDiffusionInstructPix2PixPipeline`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.editing.agreement.correspondence import Correspondence
+from edit3dgs_ns.editing.agreement.matching import make_correspondence
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions, ViewSharing
+from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_sentence
+from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
+from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
+from edit3dgs_ns.editing.diffusion.inpainting import KeepOptions, LatentKeeper, latent_mask
+from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
+from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
+from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
+from edit3dgs_ns.editing.framing import Frame
+from edit3dgs_ns.editing.predictions import PredictionSpace
+
+
+class InstructPix2Pix:
+    """An `Editor`: edits the views of a batch together, or each by itself.
+
+    Args:
+        unet: noise predictor with the latent and the image latent as input channels.
+        vae: image autoencoder.
+        text_encoder: gives the sentence's tokens as vectors.
+        tokenizer: its tokenizer.
+        scheduler: any diffusers scheduler; its configuration is not changed.
+        name: what to call the model in records: a hub id, a folder, or `demo`.
+        defaults: what holds when a request leaves it open.
+        sharing: how views are made to agree.
+        views_per_forward: views that go through a model together; less needs less memory and gives the same
+            result. Lowered when the device runs out of memory.
+        device: where it computes; that of the UNet if not given. To be given where weights are offloaded.
+        free_memory: called after every edit, to bring offloaded parts back to main memory.
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: Any,
+        *,
+        name: str = "custom",
+        defaults: EditorDefaults | None = None,
+        sharing: SharingOptions | None = None,
+        views_per_forward: int = 4,
+        device: torch.device | str | None = None,
+        free_memory: Callable[[], None] | None = None,
+    ):
+        if views_per_forward < 1:
+            raise ValueError(f"views_per_forward {views_per_forward}: expected at least 1.")
+        self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+        self.name, self.defaults = name, defaults or EditorDefaults()
+        self.sharing = sharing or SharingOptions()
+        self.views_per_forward = views_per_forward
+        self._unet_limit = ForwardLimit(views_per_forward)
+        self._device = torch.device(device) if device is not None else unet.device
+        self._codec = ImageCodec(vae, self._device, unet.dtype, views_per_forward)
+        self._free_memory = free_memory or (lambda: None)
+        for module in (unet, vae, text_encoder):
+            module.requires_grad_(False)
+        _check_channels(name, unet, vae)
+        if self.sharing.shares_predictions:
+            PredictionSpace(scheduler)  # refuses some
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name and options as JSON values."""
+        return {
+            "editor": "instruct-pix2pix",
+            "model": self.name,
+            "scheduler": type(self.scheduler).__name__,
+            "resolution": self.defaults.resolution,
+            "dtype": str(self.unet.dtype).removeprefix("torch."),
+            **self.sharing.settings(),
+        }
+
+    @property
+    def views_depend(self) -> bool:
+        """What a view becomes depends on the others of its batch, which has to be edited as a whole."""
+        return self.sharing.correspondence != "none"
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of this: the VAE's reduction times the UNet's."""
+        return self._vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1)
+
+    @property
+    def _vae_factor(self) -> int:
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def unknown_instruction(self, prompt: str) -> str | None:
+        """A warning that lists the known instructions when `prompt` is none of them; None when all is
+        well."""
+        return self.defaults.unknown_instruction(prompt, self.name)
+
+    @torch.no_grad()
+    def edit(
+        self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
+    ) -> EditResult:
+        """Edit the batch.
+
+        Args:
+            request: the batch.
+            progress: called whenever views have gone through a denoising step.
+            finished: called with every view as soon as it is decoded.
+
+        Returns:
+            The edited views in the request's order and size.
+
+        Raises:
+            ValueError: the request lacks what the correspondence needs.
+            torch.OutOfMemoryError: not even one view fits the device's memory.
+        """
+        started = time.perf_counter()
+        frame = Frame.fit(
+            request.images.shape[1], request.images.shape[2], self.size_multiple, self.defaults.resolution
+        )
+        # First, for it may refuse the request.
+        correspondence = make_correspondence(self.sharing.correspondence, request, frame, self._device)
+        try:
+            batch = self._prepare(request, frame, progress)
+            sharing = self._sharing_of(batch, correspondence, request, frame)
+            with sharing.attached() if sharing is not None else nullcontext():
+                latents = self._denoise_all(batch, sharing)
+            images = self._codec.decode(latents, frame, finished)
+        finally:
+            self._free_memory()
+        return EditResult(
+            images=images,
+            settings={**self.settings, **batch.settings, "first_timestep": float(batch.timesteps[0])},
+            unet_evaluations=batch.evaluations,
+            seconds=time.perf_counter() - started,
+        )
+
+    # -- before the first step -------------------------------------------------------------------------------
+
+    def _prepare(self, request: EditRequest, frame: Frame, progress: Progress | None) -> LoopBatch:
+        """Encode sentence and images, draw the noise, and start the latents."""
+        settings = self.defaults.settings_for(request)
+        first, timesteps = self._timesteps(settings["steps"], request.noise)
+        generators = [torch.Generator().manual_seed(request.view_seed(v)) for v in range(request.num_views)]
+        condition = self._codec.encode(request.originals, frame)
+        noise = torch.cat(
+            [torch.randn((1, *condition.shape[1:]), generator=g, dtype=condition.dtype) for g in generators]
+        ).to(self._device)
+        return LoopBatch(
+            settings=settings,
+            text=encode_sentence(
+                request.prompt, self.tokenizer, self.text_encoder, self._device, self.unet.dtype
+            ),
+            condition=condition,
+            latents=self._start(request, frame, noise, first),
+            timesteps=timesteps,
+            generators=generators,
+            branches=guidance_branches(settings["guidance_scale"], settings["image_guidance_scale"]),
+            keeper=self._keeper(request, frame, condition, noise),
+            progress=progress,
+        )
+
+    def _timesteps(self, steps: int, noise: float) -> tuple[int, Tensor]:
+        """The timesteps to denoise, and the place of the first of them in the full schedule.
+
+        At least one step is taken, however small the noise.
+        """
+        self.scheduler.set_timesteps(steps, device=self._device)
+        timesteps, order = self.scheduler.timesteps, self.scheduler.order
+        if noise >= 1.0:
+            return 0, timesteps
+        highest = noise * self.scheduler.config.num_train_timesteps
+        # Schedulers of second order visit a timestep twice; like diffusers' img2img, begin at a whole step.
+        usable = [
+            k * order for k in range(steps) if k * order < len(timesteps) and timesteps[k * order] <= highest
+        ]
+        first = usable[0] if usable else (steps - 1) * order
+        return first, timesteps[first:]
+
+    def _start(
+        self, request: EditRequest, frame: Frame, noise: Float[Tensor, "views 4 h w"], first: int
+    ) -> Float[Tensor, "views 4 h w"]:
+        """The latents that denoising starts from: pure noise, or the current images noised at the first
+        timestep denoised."""
+        if request.noise >= 1.0:
+            return noise * self.scheduler.init_noise_sigma
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        current = self._codec.encode(request.images, frame)
+        at = self.scheduler.timesteps[first : first + 1].repeat(len(noise))
+        return self.scheduler.add_noise(current * self._codec.scale, noise, at)
+
+    def _keeper(
+        self,
+        request: EditRequest,
+        frame: Frame,
+        condition: Float[Tensor, "views 4 h w"],
+        noise: Float[Tensor, "views 4 h w"],
+    ) -> LatentKeeper | None:
+        if request.keep_mask is None:
+            return None
+        mask = latent_mask(request.keep_mask, frame, (condition.shape[2], condition.shape[3]), self._device)
+        original = condition * self._codec.scale
+        return LatentKeeper(original, mask, noise, self.scheduler, KeepOptions.of(request))
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def _sharing_of(
+        self, batch: LoopBatch, correspondence: Correspondence | None, request: EditRequest, frame: Frame
+    ) -> ViewSharing | None:
+        if correspondence is None:
+            return None
+        anchors = list(request.anchors)
+        return ViewSharing(
+            self.sharing,
+            correspondence,
+            request,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            latent_size=(batch.latents.shape[2], batch.latents.shape[3]),
+            branches=len(batch.branches),
+            anchor_latents=self._codec.encode(request.images[anchors], frame) * self._codec.scale
+            if anchors and self.sharing.shares_predictions
+            else None,
+        )
+
+    def _denoise_all(self, batch: LoopBatch, sharing: ViewSharing | None) -> Float[Tensor, "views 4 h w"]:
+        """All views from the first timestep to the last, step by step."""
+        latents, total = batch.latents, len(batch.timesteps)
+        extra = {"generator": batch.generators} if _takes_generator(self.scheduler) else {}
+        for step, t in enumerate(batch.timesteps):
+            scaled = self.scheduler.scale_model_input(latents, t)
+            if sharing is not None and sharing.is_on(t):
+                predicted = self._predict_together(batch, scaled, t, sharing, step)
+            else:
+                predicted = self._predict_apart(batch, scaled, t)
+            latents = self.scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+            if batch.keeper is not None:
+                t_next = batch.timesteps[step + 1] if step + 1 < total else None
+                latents = batch.keeper.apply(latents, t_next, step, total)
+        return latents
+
+    def _predict_apart(
+        self, batch: LoopBatch, latents: Float[Tensor, "views 4 h w"], t: Tensor
+    ) -> Float[Tensor, "views 4 h w"]:
+        """The guided prediction for every view by itself."""
+        predicted = torch.empty_like(latents)
+
+        def predict(views: Sequence[int]) -> None:
+            predicted[list(views)] = self._guided(batch, latents, t, views, lambda branches: nullcontext())
+            batch.count_steps(len(views))
+
+        self._unet_limit.each(range(len(latents)), predict, len(batch.branches))
+        return predicted
+
+    def _predict_together(
+        self,
+        batch: LoopBatch,
+        latents: Float[Tensor, "views 4 h w"],
+        t: Tensor,
+        sharing: ViewSharing,
+        step: int,
+    ) -> Float[Tensor, "views 4 h w"]:
+        """The same: the key views first, then the others with what these found; then all of them agree."""
+        predicted, limit = torch.empty_like(latents), self._unet_limit
+
+        def predict(views: Sequence[int], during: _During) -> None:
+            predicted[list(views)] = self._guided(batch, latents, t, views, during)
+            batch.count_steps(len(views))
+
+        keys, attention = sharing.begin_step(step), sharing.attention
+        limit.whole(lambda: predict(keys, attention.key_pass), len(batch.branches))
+        limit.each(
+            [view for view in range(len(latents)) if view not in keys],
+            lambda views: predict(views, lambda branches: attention.injected_pass(views, branches)),
+            len(batch.branches),
+        )
+        predicted = sharing.agree(predicted, latents, t)
+        sharing.end_step()
+        return predicted
+
+    def _guided(
+        self,
+        batch: LoopBatch,
+        latents: Float[Tensor, "views 4 h w"],
+        t: Tensor,
+        views: Sequence[int],
+        during: _During,
+    ) -> Float[Tensor, "picked 4 h w"]:
+        """The weighted sum of the branches' predictions for some views."""
+        everything = range(len(batch.branches))
+        picked, result = list(views), 0.0
+        for branches in [[b] for b in everything] if self._unet_limit.branches_apart else [list(everything)]:
+            inputs, words = batch.unet_input(latents, picked, branches)
+            with during(branches):
+                prediction = self.unet(inputs, t, encoder_hidden_states=words, return_dict=False)[0]
+            batch.evaluations += len(inputs)
+            for branch, part in zip(branches, prediction.chunk(len(branches)), strict=True):
+                result = result + batch.branches[branch].weight * part
+        return result  # type: ignore[return-value]
+
+
+_During = Callable[[Sequence[int]], AbstractContextManager[None]]
+"""Given guidance branches: a context for a forward that holds these."""
+
+
+def _takes_generator(scheduler: Any) -> bool:
+    return "generator" in inspect.signature(scheduler.step).parameters
+
+
+def _check_channels(name: str, unet: Any, vae: Any) -> None:
+    expected = 2 * vae.config.latent_channels
+    if unet.config.in_channels != expected:
+        raise ValueError(
+            f"The model {name!r} is no InstructPix2Pix: its UNet takes {unet.config.in_channels} channels, expected "
+            f"{expected} (the latent and the image to edit, {vae.config.latent_channels} each). Choose another with "
+            "--pipeline.editor.model."
+        )

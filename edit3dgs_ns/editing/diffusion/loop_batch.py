@@ -1,0 +1,49 @@
+"""The state of one batch in the diffusion loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edit3dgs_ns.editing.diffusion.guidance import Branch
+from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper
+from edit3dgs_ns.editing.editor import Progress
+
+
+@dataclass
+class LoopBatch:
+    """What the loop needs of a batch that is being edited."""
+
+    settings: dict[str, Any]
+    text: tuple[Float[Tensor, "1 tokens width"], Float[Tensor, "1 tokens width"]]
+    condition: Float[Tensor, "views 4 h w"]
+    latents: Float[Tensor, "views 4 h w"]
+    timesteps: Tensor
+    generators: list[torch.Generator]
+    branches: tuple[Branch, ...]
+    keeper: LatentKeeper | None
+    progress: Progress | None
+    evaluations: int = 0
+    steps_done: int = 0
+
+    def count_steps(self, views: int) -> None:
+        """Some views have gone through a step."""
+        self.steps_done += views
+        if self.progress is not None:
+            self.progress(self.steps_done, len(self.condition) * len(self.timesteps))
+
+    def unet_input(
+        self, latents: Float[Tensor, "views 4 h w"], views: list[int], branches: Sequence[int]
+    ) -> tuple[Float[Tensor, "rows 8 h w"], Float[Tensor, "rows tokens width"]]:
+        """Latents with their condition, and words, in the order (branch, view)."""
+        sentence, nothing = self.text
+        condition = self.condition[views]
+        images = [condition if self.branches[b].image else torch.zeros_like(condition) for b in branches]
+        words = [sentence if self.branches[b].sentence else nothing for b in branches]
+        inputs = torch.cat([latents[views].repeat(len(branches), 1, 1, 1), torch.cat(images)], dim=1)
+        return inputs, torch.cat([word.expand(len(views), -1, -1) for word in words])

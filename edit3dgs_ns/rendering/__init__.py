@@ -1,0 +1,1 @@
+"""Trajectories, driving motions and scenes, rendered to images, videos and web pages."""

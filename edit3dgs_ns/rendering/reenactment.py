@@ -1,0 +1,191 @@
+"""`edit3dgs reenact`: an avatar driven by somebody's motion, as a run of its own and as a video."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from rich.progress import Progress
+
+from edit3dgs_ns.capture.driver import Driver, DriverPictures, Part, read_driver
+from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
+from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
+from edit3dgs_ns.rendering.trajectories import Take, choose_take, path_fps
+from edit3dgs_ns.rendering.videos import film
+from edit3dgs_ns.runs.backgrounds import read_background
+from edit3dgs_ns.runs.derive import derived_folder, write_derived_run
+from edit3dgs_ns.runs.scene_options import SceneOptions
+from edit3dgs_ns.runs.trained_run import FinishedRun
+
+USUAL_FPS = 25.0
+"""Of a motion whose file does not say it."""
+PLACES = ("front", "sway", "capture")
+"""What `--cameras` takes besides a file."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a motion is played."""
+
+    fps: float | None = None
+    """Of the video; None: the motion's, or the camera path's."""
+    motion_fps: float | None = None
+    """Of the motion; None: what its file says, else 25."""
+    speed: float = 1.0
+    """2 plays twice as fast."""
+
+
+@dataclass(frozen=True)
+class ReenactmentSettings:
+    """What is shown, and how."""
+
+    cameras: str = "front"
+    """`front`, `sway`, `capture` or a camera path (json)."""
+    part: Part = "all"
+    """Of a capture: the timesteps of a split."""
+    retarget: RetargetOptions = field(default_factory=RetargetOptions)
+    pace: Pace = field(default_factory=Pace)
+    scale: float = 1.0
+    """Pixels a side, relative to the cameras'."""
+    show_driver: bool = True
+    """The driver's pictures at the left, where there are any."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    """Drawn with the avatar."""
+    beside: Path | None = None
+    """config.yml of another avatar, which does the same between the driver and the avatar: the one before the edit, for example."""
+
+
+@dataclass(frozen=True)
+class PicturesAt:
+    """The driver's pictures by frame of the video."""
+
+    pictures: DriverPictures
+    places: Float[np.ndarray, " frames"]
+    """Where on the motion the frames are, in [0, 1]."""
+
+    def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture nearest to a frame of the video."""
+        return self.pictures[round(float(self.places[frame]) * (len(self.pictures.images) - 1))]
+
+
+def reenact(
+    load_config: Path,
+    motion: Path,
+    output: Path,
+    settings: ReenactmentSettings | None = None,
+    run_name: str | None = None,
+) -> tuple[Path, tuple[str, ...]]:
+    """Writes the run that plays a motion, and a video of it.
+
+    Args:
+        load_config: of the avatar.
+        motion: whatever `read_driver` reads.
+        output: the mp4.
+        settings: None for the defaults.
+        run_name: end of the new run's name; None: the motion's.
+
+    Returns:
+        The new run's config.yml, and what was mapped to what, for the user.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing, damaged or does not fit; before anything is rendered or written.
+        FileExistsError: a folder of the new run's name was not made by this command.
+    """
+    settings = settings or ReenactmentSettings()
+    _check_paths(load_config, motion, output, settings)
+    backdrop = read_background(settings.scene)
+    run = FinishedRun(load_config)
+    said = run.stand_before(backdrop)
+    driver = read_driver(motion, run.head, settings.part)
+    part = "" if settings.part == "all" else f"_{settings.part}"
+    folder = derived_folder(load_config, driver.name + part if run_name is None else run_name)
+    played, notes = retarget(
+        driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, settings.retarget
+    )
+    take, fps = plan(run, driver, settings)
+    pictures = driver.pictures if settings.show_driver else None
+    if pictures is not None:
+        pictures[0]  # one that cannot be read is noticed before anything is rendered
+    notes = (*driver.recorded.notes, *notes, *said)
+    record: dict[str, Any] = {"motion": str(driver.recorded.source), "frames": len(played), "notes": notes}
+    others = [] if settings.beside is None else [_other(settings.beside, driver, settings.retarget)]
+    for other in others:
+        other.stand_before(run.backdrop)
+    config = write_derived_run(load_config, folder, played, {**record, **asdict(settings.retarget)}, backdrop)
+    run.play(played)
+    names = [_title(path) for path in (settings.beside, load_config) if path is not None]
+    titles = ([] if pictures is None else ["driver"]) + (names if len(names) > 1 else ["avatar"])
+    with Progress(console=CONSOLE) as progress:
+        film(
+            output,
+            [*others, run],
+            take,
+            fps=fps,
+            titles=titles if len(titles) > 1 else (),
+            driver=None if pictures is None else PicturesAt(pictures, take.times),
+            progress=progress,
+            description=f"Filming {len(take)} frames",
+        )
+    return config, notes
+
+
+def _other(load_config: Path, driver: Driver, options: RetargetOptions) -> FinishedRun:
+    """Another avatar that plays the same motion, with its own shape and resting face."""
+    run = FinishedRun(load_config)
+    run.play(retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, options)[0])
+    return run
+
+
+def _title(load_config: Path) -> str:
+    """What a run is called: its experiment (EXPERIMENT/METHOD/DATE/config.yml)."""
+    parents = Path(os.path.abspath(load_config)).parents
+    return parents[2].name if len(parents) > 3 else parents[0].name
+
+
+def plan(run: FinishedRun, driver: Driver, settings: ReenactmentSettings) -> tuple[Take, float]:
+    """Cameras and moments of the video, and its frames per second.
+
+    Raises:
+        FileNotFoundError, ValueError: a camera path or a rate that will not do.
+    """
+    pace, recorded = settings.pace, driver.recorded
+    motion_fps = pace.motion_fps or recorded.fps or USUAL_FPS
+    if settings.cameras in PLACES:
+        fps = pace.fps or motion_fps
+        times = frame_places(len(recorded.motion), motion_fps, fps, pace.speed)
+        return choose_take(run, settings.cameras, times).scaled(settings.scale), fps
+    if pace.speed != 1.0 or pace.motion_fps is not None:
+        raise ValueError(
+            f"--cameras {settings.cameras}: a camera path says itself which moment each of its cameras sees. Leave out --speed and "
+            "--motion-fps."
+        )
+    take = choose_take(run, settings.cameras, np.zeros(0)).scaled(settings.scale)
+    return take, pace.fps or path_fps(Path(settings.cameras)) or USUAL_FPS
+
+
+def _check_paths(load_config: Path, motion: Path, output: Path, settings: ReenactmentSettings) -> None:
+    """What can be said without loading anything."""
+    if not Path(motion).expanduser().exists():
+        raise FileNotFoundError(f"--motion {motion}: no such file or folder. {KNOWN_FORMATS}")
+    for option, config in (("--load-config", load_config), ("--beside", settings.beside)):
+        if config is not None and not config.is_file():
+            raise FileNotFoundError(
+                f"{option} {config}: no such file. Expected the config.yml of an avatar's run."
+            )
+    if settings.cameras not in PLACES:
+        path_fps(Path(settings.cameras))
+    for option, value in (("--fps", settings.pace.fps), ("--motion-fps", settings.pace.motion_fps)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{option} {value}: expected a positive number.")
+    check_video_path(output)
+
+
+def check_video_path(output: Path) -> None:
+    """Raises a ValueError for a video that is no mp4."""
+    if output.suffix.lower() != ".mp4" or output.is_dir():
+        raise ValueError(f"--output {output}: expected the name of an mp4 file, such as reenactment.mp4.")

@@ -1,0 +1,298 @@
+"""What a video shows: for each of its frames one camera or several, and a place on the motion."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.camera_paths import get_path_from_json
+from nerfstudio.cameras.camera_utils import get_interpolated_poses_many
+from nerfstudio.cameras.cameras import Cameras, CameraType
+
+from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, sway
+from edit3dgs_ns.rendering.views import front_camera
+from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
+
+SWAY, LIFT = math.radians(24.0), math.radians(6.0)
+"""How far a swaying camera swings to the sides, and up and down."""
+_FEW_DEGREES, _ALL_AROUND = 30.0, 300.0
+"""A turntable turns at least so far, where cameras stand on one side only; and around, where they stand nearly all around."""
+_TIMED_PATH = (
+    'In ns-viewer\'s Render panel every keyframe has a time if the run is one of an avatar; by hand, add "render_time" (a place on '
+    "the motion, from 0 to 1) to each entry. Or use --cameras front, which goes through the whole motion."
+)
+
+
+@dataclass(frozen=True)
+class Take:
+    """The cameras of a video."""
+
+    cameras: Cameras
+    """Those of the first frame, then those of the next, ...; each with its place on the motion in `times`."""
+    views: int = 1
+    """Cameras of each frame; they share size and time."""
+
+    def __post_init__(self) -> None:
+        sizes = {
+            (int(w), int(h))
+            for w, h in zip(self.cameras.width.flatten(), self.cameras.height.flatten(), strict=True)
+        }
+        if len(sizes) != 1:
+            listing = ", ".join(f"{w} x {h}" for w, h in sorted(sizes))
+            raise ValueError(
+                f"The cameras have images of different sizes ({listing or 'there are none'}); a video has one."
+            )
+        assert self.cameras.times is not None and len(self.cameras) % self.views == 0
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self.cameras) // self.views
+
+    def at(self, frame: int) -> Cameras:
+        """The cameras of one frame."""
+        return self.cameras[frame * self.views : (frame + 1) * self.views]
+
+    @property
+    def times(self) -> Float[np.ndarray, " frames"]:
+        """The frames' places on the motion."""
+        assert self.cameras.times is not None
+        return self.cameras.times[:: self.views, 0].numpy()
+
+    def scaled(self, scale: float) -> Take:
+        """The same with `scale` times as many pixels a side."""
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(f"--scale {scale}: expected a positive number.")
+        if scale == 1.0:
+            return self
+        take = Take(self.cameras[:], self.views)
+        take.cameras.rescale_output_resolution(scale)
+        return take
+
+
+def choose_take(run: FinishedRun, cameras: str, times: Float[np.ndarray, " frames"]) -> Take:
+    """The take that `--cameras` asks for.
+
+    Args:
+        run: the avatar, with its capture.
+        cameras: `front`, `sway`, `capture`, or a camera path of Nerfstudio (json), whose own times count.
+        times: places on the motion of the frames, but for a camera path.
+
+    Raises:
+        FileNotFoundError, ValueError: no such camera path, or it is damaged, empty or without times.
+    """
+    if cameras == "front":
+        return still(front_camera(run), times)
+    if cameras == "sway":
+        return swaying(run, times)
+    if cameras == "capture":
+        return still(capture_cameras(run), times)
+    return read_camera_path(Path(cameras))
+
+
+def still(cameras: Cameras, times: Float[np.ndarray, " frames"]) -> Take:
+    """Cameras that stay where they are."""
+    return Take(_repeated(cameras, times), len(cameras))
+
+
+def moving(
+    camera: Cameras, c2w: Float[np.ndarray, "frames 4 4"], times: Float[np.ndarray, " frames"]
+) -> Take:
+    """One camera, shape (1,), that moves."""
+    cameras = _repeated(camera, times)
+    cameras.camera_to_worlds = torch.from_numpy(c2w[:, :3]).to(cameras.camera_to_worlds)
+    return Take(cameras)
+
+
+def swaying(run: FinishedRun, times: Float[np.ndarray, " frames"]) -> Take:
+    """The front camera, swinging once to both sides."""
+    front, target = front_camera(run), head_centre(run)
+    return moving(front, sway(pose_matrices(front)[0], target, len(times), SWAY, LIFT), times)
+
+
+def turntable(run: FinishedRun, times: Float[np.ndarray, " frames"], degrees: float | None = None) -> Take:
+    """The front camera goes around the head; over less than 360 degrees, to both sides and back.
+
+    Args:
+        run: the avatar, with its capture.
+        times: places on the motion of the frames.
+        degrees: None: as far as the capture's cameras stand. Behind them, an avatar has learnt nothing.
+
+    Raises:
+        ValueError: `degrees` is no angle from 1 to 360.
+    """
+    front, target = front_camera(run), head_centre(run)
+    start = pose_matrices(front)[0]
+    degrees = seen_degrees(run, start, target) if degrees is None else degrees
+    if not (math.isfinite(degrees) and 1 <= degrees <= 360):
+        raise ValueError(f"--degrees {degrees}: expected an angle from 1 to 360.")
+    if degrees == 360:
+        return moving(front, orbit(start, target, len(times)), times)
+    return moving(front, sway(start, target, len(times), math.radians(degrees / 2)), times)
+
+
+def seen_degrees(run: FinishedRun, start: Float[np.ndarray, "4 4"], target: Float[np.ndarray, " 3"]) -> float:
+    """The angle about the vertical axis that the training cameras cover on both sides of `start`."""
+    offsets = pose_matrices(run.split("train").cameras)[:, :3, 3] - target
+    azimuth = np.arctan2(offsets[:, 0], offsets[:, 2])
+    middle = math.atan2(start[0, 3] - target[0], start[2, 3] - target[2])
+    away = (azimuth - middle + np.pi) % (2 * np.pi) - np.pi
+    covered = 2 * math.degrees(max(0.0, min(away.max(), -away.min())))
+    if covered < _FEW_DEGREES:
+        return _FEW_DEGREES
+    return 360.0 if covered > _ALL_AROUND else covered
+
+
+def between(cameras: Cameras, steps: int) -> Take:
+    """From camera to camera as `ns-render interpolate` goes, and from time to time, which it drops.
+
+    Raises:
+        ValueError: fewer than two cameras or steps, or cameras without times.
+    """
+    if len(cameras) < 2 or steps < 2:
+        raise ValueError(
+            f"{len(cameras)} cameras and --steps {steps}: there is nothing between them. Expected at least two of each; other "
+            "images of the capture: --split train"
+        )
+    if cameras.times is None:
+        raise ValueError("These cameras have no times, so there is nothing to go through.")
+    poses, intrinsics = get_interpolated_poses_many(
+        cameras.camera_to_worlds, cameras.get_intrinsics_matrices(), steps_per_transition=steps
+    )
+    shares = torch.linspace(0, 1, steps)
+    first, second = cameras.times[:-1], cameras.times[1:]
+    times = first + (second - first) * shares
+    return Take(
+        Cameras(
+            camera_to_worlds=torch.as_tensor(poses).float(),
+            fx=intrinsics[:, 0, 0].float(),
+            fy=intrinsics[:, 1, 1].float(),
+            cx=intrinsics[:, 0, 2].float(),
+            cy=intrinsics[:, 1, 2].float(),
+            width=int(cameras.width[0]),
+            height=int(cameras.height[0]),
+            camera_type=cameras.camera_type[0],
+            times=times.reshape(-1, 1),
+        )
+    )
+
+
+def capture_cameras(run: FinishedRun) -> Cameras:
+    """Every camera of the capture once, in the order of their numbers."""
+    found: dict[int, Cameras] = {}
+    for name in ("val", "train", "test"):
+        split = run.split(name)
+        for row, number in enumerate(split.dataset.metadata["camera_indices"].tolist()):
+            found.setdefault(number, split.cameras[row : row + 1])
+    cameras = [found[number] for number in sorted(found)]
+
+    def column(name: str) -> torch.Tensor:
+        return torch.cat([getattr(camera, name) for camera in cameras])
+
+    names = ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height", "camera_type", "times")
+    columns: dict[str, Any] = {name: column(name) for name in names}
+    return Cameras(**columns)
+
+
+def head_centre(run: FinishedRun) -> Float[np.ndarray, " 3"]:
+    """What the capture's cameras look at; a single camera's axis says no point, so then the middle of the head."""
+    try:
+        return focus_point(pose_matrices(run.split("train").cameras))
+    except ValueError:
+        vertices = run.pipeline.model.head.vertices_at(0.0).detach()
+        return (vertices.amin(dim=0) + vertices.amax(dim=0)).cpu().double().numpy() / 2
+
+
+# -- camera paths of Nerfstudio -------------------------------------------------------------------------------------------
+
+
+def read_camera_path(path: Path) -> Take:
+    """A camera path as ns-viewer writes it, with a place on the motion for each of its cameras.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, empty, of panoramic cameras, or its cameras have no times.
+    """
+    content, entries = _camera_path(path)
+    _require_times(path, entries)
+    try:
+        cameras = get_path_from_json(content)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: no camera path of Nerfstudio ({type(error).__name__}: {error})."
+        ) from error
+    if not bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()):
+        raise ValueError(
+            f"{path}: has {content.get('camera_type')} cameras; avatars are drawn with perspective ones."
+        )
+    times = torch.tensor([entry["render_time"] for entry in entries], dtype=torch.float32)
+    cameras.times = times[:, None]
+    cameras.width = torch.full_like(cameras.fx, int(content["render_width"]), dtype=torch.int64)
+    cameras.height = torch.full_like(cameras.fx, int(content["render_height"]), dtype=torch.int64)
+    return Take(cameras)
+
+
+def path_fps(path: Path) -> float | None:
+    """Frames per second of a camera path, where it says how long it is."""
+    content, entries = _camera_path(path)
+    seconds = content.get("seconds")
+    if isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0:
+        return len(entries) / seconds
+    return None
+
+
+def _camera_path(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The content of a camera path, and its cameras."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"--cameras {path}: no such file. Expected front, sway, capture, or a camera path (json) that ns-viewer has saved."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--cameras {path} is not valid JSON: {error}.") from error
+    entries = content.get("camera_path") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(
+            f'--cameras {path}: no camera path of Nerfstudio: it has no list under "camera_path".'
+        )
+    if not entries:
+        raise ValueError(
+            f"--cameras {path}: the camera path is empty. Add keyframes in ns-viewer's Render panel, or use --cameras front."
+        )
+    return content, entries
+
+
+def _require_times(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    timed = [entry for entry in entries if entry.get("render_time") is not None]
+    if len(timed) < len(entries):
+        raise ValueError(
+            f'--cameras {path}: {len(entries) - len(timed)} of {len(entries)} cameras have no "render_time", so nothing says which '
+            f"moment they see. {_TIMED_PATH}"
+        )
+    for number, entry in enumerate(entries):
+        time = entry["render_time"]
+        if not (isinstance(time, (int, float)) and 0 <= time <= 1):
+            raise ValueError(
+                f"--cameras {path}: camera {number} has the render_time {time!r}, expected a place on the motion from 0 to 1."
+            )
+
+
+def _repeated(cameras: Cameras, times: Float[np.ndarray, " frames"]) -> Cameras:
+    """The same cameras for every time."""
+    frames, views = len(times), len(cameras)
+
+    def every(name: str) -> torch.Tensor:
+        values = getattr(cameras, name)
+        return values.repeat(frames, *[1] * (values.ndim - 1))
+
+    names = ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height", "camera_type")
+    moments = torch.from_numpy(np.asarray(times, np.float32)).repeat_interleave(views)[:, None]
+    columns: dict[str, Any] = {name: every(name) for name in names}
+    return Cameras(**columns, times=moments)

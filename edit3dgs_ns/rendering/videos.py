@@ -1,0 +1,72 @@
+"""Videos of avatars: what is rendered is encoded on another thread, while the next frame is being rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras
+from rich.progress import Progress
+
+from edit3dgs_ns.evaluation.panels import beside, grid, header_above, scaled, to_pixels
+from edit3dgs_ns.evaluation.video import OverlappedWriter, VideoWriter
+from edit3dgs_ns.rendering.trajectories import Take
+
+
+class Shown(Protocol):
+    """An avatar, such as a FinishedRun."""
+
+    def colours(self, cameras: Cameras) -> Float[np.ndarray, "views height width 3"]:
+        """What cameras of one size and one time see, on white, in [0, 1]."""
+
+
+class Pictures(Protocol):
+    """Pictures to show beside the renders, by frame of the video."""
+
+    def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture for a frame of the video."""
+
+
+def film(
+    path: Path,
+    runs: Sequence[Shown],
+    take: Take,
+    *,
+    fps: float,
+    titles: Sequence[str] = (),
+    driver: Pictures | None = None,
+    progress: Progress,
+    description: str = "Filming",
+) -> None:
+    """Writes a video, of which there is all or nothing.
+
+    Args:
+        path: the mp4.
+        runs: avatars, side by side, all seen by the same cameras.
+        take: cameras and moments.
+        fps: frames per second.
+        titles: one over each of the pictures in a row (the driver's first); none for no header.
+        driver: shown at the left.
+        progress: shows how far it is.
+        description: what `progress` calls it.
+    """
+    if not len(take):
+        raise ValueError(f"{path}: a video without frames.")
+    strip: list[UInt8[np.ndarray, "height width 3"]] = []
+
+    def draw(item: tuple[int, list[Float[np.ndarray, "views height width 3"]]]) -> UInt8[np.ndarray, "_ _ 3"]:
+        number, renders = item
+        panels = [grid([to_pixels(view) for view in views]) for views in renders]
+        if driver is not None:
+            panels.insert(0, scaled(driver[number], len(panels[0])))
+        if titles and not strip:
+            strip.append(header_above(titles, [panel.shape[1] for panel in panels]))
+        return np.concatenate([*strip, beside(panels, len(panels[0]))], axis=0)
+
+    with VideoWriter(path, fps) as video, OverlappedWriter(video, draw) as frames:
+        for number in progress.track(range(len(take)), description=description):
+            cameras = take.at(number)
+            frames.add((number, [run.colours(cameras) for run in runs]))

@@ -1,0 +1,176 @@
+"""What `edit3dgs evaluate` does: check everything, open the runs, measure, and write the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.progress import Progress
+
+from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.evaluation.clip_files import find_clip
+from edit3dgs_ns.run_evaluation.runs import find_edited_runs
+from edit3dgs_ns.run_evaluation.subjects import (
+    EvaluationOptions,
+    Subject,
+    check_captions,
+    check_numbers,
+    open_networks,
+    open_subjects,
+    output_folder,
+    unknown_words,
+)
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.evaluation.clip import Clip
+    from edit3dgs_ns.evaluation.identity import IdentityEmbedding
+    from edit3dgs_ns.evaluation.report_data import Report, RunReport
+    from edit3dgs_ns.runs.trained_run import FinishedRun
+
+
+def evaluate(options: EvaluationOptions) -> tuple[Report, Path]:
+    """Compare edited avatars with those that they came from.
+
+    Returns:
+        The report, and its report.md.
+
+    Raises:
+        ValueError, FileNotFoundError: anything that can be known before the first picture is rendered.
+    """
+    captions = check_captions(options.source_caption, options.target_captions, len(options.runs))
+    check_numbers(options)
+    find_clip(options.clip)
+    infos = find_edited_runs(options.runs, options.base)
+    clip, identity = open_networks(options)
+    unclear = unknown_words(captions, clip)
+    for note in unclear:
+        CONSOLE.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
+    folder = output_folder(options.output, infos)
+    subjects, notes = open_subjects(options, infos, captions, clip)
+    report = _measure(options, subjects, clip, identity, folder, [*unclear, *notes])
+    return report, _write(report, subjects, folder)
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _measure(
+    options: EvaluationOptions,
+    subjects: list[Subject],
+    clip: Clip,
+    identity: IdentityEmbedding | None,
+    folder: Path,
+    notes: list[str],
+) -> Report:
+    from edit3dgs_ns.evaluation.published import setup_difference
+    from edit3dgs_ns.evaluation.report_data import Report
+    from edit3dgs_ns.run_evaluation.truth import is_synthetic
+
+    runs: list[RunReport] = []
+    quality: dict[int, dict[str, dict[str, float]]] = {}
+    fingerprint = clip.fingerprint
+    with Progress(console=CONSOLE) as progress:
+        for subject in subjects:
+            name = subject.info.name.replace("/", "_")
+            frames = folder / "frames" / name if options.frames else None
+            cache = folder / "embeddings" / f"{name}_{fingerprint}.npz"
+            runs.append(_measure_run(subject, clip, identity, cache, frames, progress))
+            if id(subject.base) not in quality:
+                tick = ticking(progress, f"{subject.info.name}: the avatar before", None)
+                quality[id(subject.base)] = quality_of(subject.base, options.max_frames, tick)
+            runs[-1].base_quality = quality[id(subject.base)]
+    synthetic = is_synthetic(subjects[0].edited)
+    said = [f"CLIP: {clip.name}. {clip.note}".strip(), setup_difference(clip.name, synthetic), *notes]
+    if options.max_frames:
+        said.append(
+            f"Quality of the avatar before the edit: of at most {options.max_frames} images each, spread evenly."
+        )
+    if not any("lpips" in figures for run in runs for figures in run.base_quality.values()):
+        said.append("LPIPS: left out, AlexNet's weights are not on this machine.")
+    network = "not asked for" if identity is None else identity.name
+    return Report(clip=clip.name, identity=network, runs=runs, notes=said)
+
+
+def _measure_run(
+    subject: Subject,
+    clip: Clip,
+    identity: IdentityEmbedding | None,
+    cache: Path,
+    frames: Path | None,
+    progress: Progress,
+) -> RunReport:
+    from edit3dgs_ns.evaluation.embedding_cache import EmbeddingCache
+    from edit3dgs_ns.evaluation.report_data import SETTINGS, RunReport
+    from edit3dgs_ns.run_evaluation.measure import Instruments, embedder_of, measure_setting
+    from edit3dgs_ns.run_evaluation.truth import TRUE_PICTURES, compare_with_truth
+    from edit3dgs_ns.run_evaluation.whole import MOMENTS, whole_figures
+    from edit3dgs_ns.training.lpips import LazyLpips
+
+    info, base, edited = subject.info, subject.base, subject.edited
+    embed = EmbeddingCache(cache, clip.embed_images, clip.size)
+    faces = None if identity is None else embedder_of(identity, embed, clip)
+    instruments = Instruments(embed, faces, subject.captions)
+    report = RunReport(
+        name=info.name,
+        run=os.path.relpath(info.config),
+        prompt=info.prompt,
+        source_caption=subject.captions.source,
+        target_caption=subject.captions.target,
+        editor=info.editor,
+    )
+
+    def shown(what: str, total: int) -> Callable[[], None]:
+        return ticking(progress, f"{info.name}: {what}", total)
+
+    perceptual = LazyLpips()
+    for setting in subject.settings:
+        title = SETTINGS[setting.key].lower()
+        own = None if frames is None else frames / setting.key
+        measured = measure_setting(base, edited, setting, instruments, own, shown(title, setting.count))
+        if subject.fits is not None:
+            tick = shown(f"{title}, expressions", min(subject.fits.count, setting.count))
+            measured.figures |= subject.fits.figures(edited, setting, subject.truth, tick)
+        if subject.truth is not None and setting.motion is None:
+            tick = shown(f"{title}, true edit", min(TRUE_PICTURES, setting.count))
+            measured.figures |= compare_with_truth(base, edited, setting, subject.truth, perceptual, tick)
+        report.settings[setting.key] = measured
+    report.figures = whole_figures(info, base, edited, shown("views", MOMENTS + 1))
+    return report
+
+
+def ticking(progress: Progress, what: str, total: int | None) -> Callable[[], None]:
+    """A bar, and what moves it on."""
+    task = progress.add_task(what, total=total)
+    return lambda: progress.advance(task)
+
+
+def quality_of(
+    run: FinishedRun, most: int = 0, tick: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, float]]:
+    """Quality of an avatar against its capture by GaussianAvatars' protocol, by key of SETTINGS; of at most `most` images each."""
+    from edit3dgs_ns.run_evaluation.truth import base_quality
+    from edit3dgs_ns.training.lpips import LazyLpips
+
+    perceptual = LazyLpips()
+    found = {
+        key: base_quality(run, split, most, perceptual, tick)
+        for key, split in (("novel_view", "val"), ("self_reenactment", "test"))
+    }
+    return {key: quality for key, quality in found.items() if quality}
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _write(report: Report, subjects: list[Subject], folder: Path) -> Path:
+    from edit3dgs_ns.evaluation.report_files import write_report
+    from edit3dgs_ns.evaluation.report_plots import draw_plots
+    from edit3dgs_ns.run_evaluation.pictures import draw_before_after, draw_true_edits
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = draw_before_after(subjects, folder / "before_after.png")
+    truth = draw_true_edits(subjects, folder / "true_edit.png")
+    return write_report(report, folder, sheet, draw_plots(report, folder), truth)[1]

@@ -1,0 +1,146 @@
+"""`edit3dgs export`: the avatar of a run as files for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.runs.importing import IMPORTED
+from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
+from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
+from edit3dgs_ns.splats.rig import POSE_PARAMETERS
+from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
+
+OPTION = "--load-config"
+SPLAT_NAME = "splat.ply"
+_RUN = (
+    "the config.yml of a run of `ns-train rigged-splatfacto` or `ns-train edit3dgs`, or of `edit3dgs import`"
+)
+
+
+def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tuple[list[Path], list[str]]:
+    """Writes GaussianAvatars' point_cloud.ply and flame_param.npz; needs neither the capture nor the head model.
+
+    Of an avatar that was imported, what has not changed since comes out bit for bit.
+
+    Args:
+        load_config: the run's config.yml.
+        output: folder; made if it does not exist.
+        overwrite: replace files that are there.
+
+    Returns:
+        The files, and what of the avatar the format has no place for.
+
+    Raises:
+        FileNotFoundError, ValueError: no run, or none of a rigged avatar.
+        FileExistsError: a file is there already.
+    """
+    config = _require_config(load_config)
+    checkpoint = find_checkpoint(config, OPTION, _RUN)
+    state = model_state(read_checkpoint(checkpoint, OPTION))
+    if "gauss_params.means" not in state or "head.shape" not in state:
+        raise ValueError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
+    write_avatar(output, bound_gaussians(state), motion_of(state), _imported_npz(config), overwrite)
+    return [output / PLY_NAME, output / NPZ_NAME], _left_out(state)
+
+
+def export_splat(
+    load_config: Path,
+    output: Path,
+    timestep: int | None = None,
+    time: float | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Writes a standard splat of one moment, as generic viewers read it, with all that moves and lights the avatar baked in.
+
+    Args:
+        load_config: the run's config.yml.
+        output: folder; made if it does not exist.
+        timestep: place on the motion, 0 ... T-1.
+        time: place on the motion, in [0, 1]. Without either: the start.
+        overwrite: replace a file that is there.
+
+    Raises:
+        FileNotFoundError, ValueError: no run, none of a rigged avatar, or a moment outside its motion.
+        FileExistsError: the file is there already.
+    """
+    from edit3dgs_ns.runs.trained_run import FinishedRun
+
+    config, path = _require_config(load_config), output / SPLAT_NAME
+    _check_moment(timestep, time)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already. Give another --output, or --overwrite.")
+    model = FinishedRun(config).pipeline.model
+    last = model.head.num_timesteps - 1
+    if timestep is not None and timestep > last:
+        raise ValueError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
+    moment = timestep / max(last, 1) if timestep is not None else time or 0.0
+    with torch.no_grad():
+        gaussians, colors = model.shown_at(moment)
+    rest = torch.zeros_like(model.gauss_params["features_rest"])
+    rest[:, : colors.shape[1] - 1] = colors[:, 1:]
+    write_splat_ply(path, gaussians, model.gauss_params["opacities"], colors[:, 0], rest)
+    return [path]
+
+
+def bound_gaussians(state: Mapping[str, Tensor]) -> BoundGaussians:
+    """The Gaussians in a model's state."""
+    names = [field.name for field in fields(BoundGaussians) if field.name != "binding"]
+    return BoundGaussians(**{name: state[f"gauss_params.{name}"] for name in names}, binding=state["binding"])
+
+
+def motion_of(state: Mapping[str, Tensor]) -> FlameMotion:
+    """The head's parameters in a model's state."""
+    pose = {name: state[f"head.pose.{name}"] for name in POSE_PARAMETERS}
+    return FlameMotion(shape=state["head.shape"], static_offset=state["head.static_offset"], **pose)
+
+
+def _require_config(path: Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{OPTION} {path}: no such file. Expected {_RUN}.")
+    return path
+
+
+def _check_moment(timestep: int | None, time: float | None) -> None:
+    if timestep is not None and time is not None:
+        raise ValueError(f"--timestep {timestep} and --time {time}: give one of them.")
+    if timestep is not None and timestep < 0:
+        raise ValueError(f"--timestep {timestep}: expected 0 or more.")
+    if time is not None and not 0 <= time <= 1:
+        raise ValueError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
+
+
+def _imported_npz(config: Path) -> Path | None:
+    """The npz of the avatar that a run imported, or that the run edits; None if the avatar was trained here."""
+    own = config.parent / IMPORTED / NPZ_NAME
+    if own.is_file():
+        return own
+    # As every ns-* command reads it.
+    content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    edited = getattr(getattr(content, "pipeline", None), "avatar", None)
+    if edited is None:
+        return None
+    run = Path(edited).expanduser()
+    run = run if run.is_dir() else run.parent
+    for folder in (run, run.parent):
+        if (folder / IMPORTED / NPZ_NAME).is_file():
+            return folder / IMPORTED / NPZ_NAME
+    return None
+
+
+def _left_out(state: Mapping[str, Tensor]) -> list[str]:
+    """What GaussianAvatars' format has no place for."""
+    found = []
+    if "gauss_params.expression_means" in state:
+        found.append("offsets of place and colour that follow the expression")
+    if "look.light" in state and bool(state["look.light"].any()):
+        found.append("light that changes as the head turns")
+    return found

@@ -1,0 +1,92 @@
+"""Finding a run's checkpoints and reading them safely. Needs neither Nerfstudio nor, until one is read, PyTorch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT_FOLDER = "nerfstudio_models"
+BACKDROP = "backdrop"
+"""Key in a checkpoint: the background scene of a derived run."""
+PLAYS = "plays"
+"""Key in a checkpoint: the motion that a run of `edit3dgs reenact` plays instead of the capture's."""
+CHECKPOINT_NAME = re.compile(r"step-(\d+)\.ckpt")
+
+
+def find_checkpoint(run: Path, option: str, what: str) -> Path:
+    """The newest checkpoint of a training run.
+
+    Args:
+        run: the run's folder, its config.yml, its folder of checkpoints, or a checkpoint.
+        option: the flag that gave `run`, for messages.
+        what: what it should be, for messages: "a run of `ns-train rigged-splatfacto`".
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    run = Path(run).expanduser()
+    if run.is_file() and run.suffix == ".ckpt":
+        return run
+    folder = run.parent if run.is_file() else run
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"{option} {run}: no such file or folder. Expected {what}: its folder, its config.yml or its {CHECKPOINT_FOLDER}."
+        )
+    for place in (folder, folder / CHECKPOINT_FOLDER):
+        steps = {
+            int(m[1]): path
+            for path in place.glob("step-*.ckpt")
+            if (m := CHECKPOINT_NAME.fullmatch(path.name))
+        }
+        if steps:
+            return steps[max(steps)]
+    inside = sorted(folder.glob(f"**/{CHECKPOINT_FOLDER}"))[:5]
+    hint = f" Did you mean one of these? {', '.join(str(p.parent) for p in inside)}" if inside else ""
+    raise FileNotFoundError(
+        f"{option} {run}: no checkpoint (step-*.ckpt) in it or in its {CHECKPOINT_FOLDER}. Expected {what}; a checkpoint "
+        f"appears there once the run has saved one.{hint}"
+    )
+
+
+def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
+    """The content of a checkpoint. Nothing but tensors and plain values is ever built from it.
+
+    Raises:
+        ValueError: it is damaged, or no checkpoint of Nerfstudio.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{option} {path} cannot be read ({type(error).__name__}: {str(error)[:200]}). It is damaged, or holds "
+            "more than tensors and numbers. Use another checkpoint."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Mapping):
+        raise ValueError(f"{option} {path} is no checkpoint of a Nerfstudio run: it has no 'pipeline'.")
+    return content
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a number of NumPy is made of in a pickle: Nerfstudio's schedulers leave such learning rates in the checkpoints of its
+    own methods."""
+    import numpy as np
+    from numpy.core import multiarray
+
+    return [multiarray.scalar, np.dtype, type(np.dtype(np.float64))]  # type: ignore[attr-defined]
+
+
+def model_state(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The model's part of a checkpoint, without Nerfstudio's prefixes."""
+    prefix = "_model."
+    state = {
+        key[len(prefix) :]: value for key, value in content["pipeline"].items() if key.startswith(prefix)
+    }
+    return {key.removeprefix("module."): value for key, value in state.items()}

@@ -1,0 +1,173 @@
+"""What an avatar starts from: the tracked head of the data, one Gaussian on every face; and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from nerfstudio.models.splatfacto import num_sh_bases
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.models.splatfacto import SplatfactoModel
+
+    from edit3dgs_ns.flame.assets import FlameAssets
+    from edit3dgs_ns.splats.look import MovingLook
+    from edit3dgs_ns.splats.rig import TrackedHead
+    from edit3dgs_ns.training.options import AvatarModelOptions
+
+
+def refuse_unsupported(config: AvatarModelOptions) -> None:
+    """Raises a ValueError for options of Splatfacto that a rigged avatar has no use for."""
+    if config.camera_optimizer.mode != "off":
+        raise ValueError(
+            f"--pipeline.model.camera-optimizer.mode {config.camera_optimizer.mode}: "
+            "rigged-splatfacto fine-tunes the head's pose instead; use off."
+        )
+    if config.use_bilateral_grid or config.sh_degree < 1 or config.sh_degree > 3:
+        raise ValueError(
+            "rigged-splatfacto has no bilateral grid and needs --pipeline.model.sh-degree between 1 and 3 "
+            f"(found use_bilateral_grid={config.use_bilateral_grid}, sh_degree={config.sh_degree})."
+        )
+
+
+def refuse_untimed(camera: Cameras, needed: bool) -> None:
+    """Raises a ValueError for cameras without times where they are needed: when a camera path is rendered."""
+    if needed and camera.times is None:
+        raise ValueError(
+            '--camera-path-filename: not every camera of this path has a "render_time", so nothing says which moments it shows. '
+            "Save the path in ns-viewer's Render panel, or add to each of its cameras a place on the motion, from 0 to 1. "
+            "`edit3dgs orbit` and `edit3dgs reenact` make videos that need no path."
+        )
+
+
+def shared_time(camera: Cameras) -> float | None:
+    """The place on the motion that cameras have in common; a ValueError if they have different ones."""
+    if camera.times is None:
+        return None
+    times = camera.times.flatten()
+    if float(times.max() - times.min()) > 1e-6:
+        raise ValueError(f"Cameras rendered together must share one time, found {times.tolist()}.")
+    return float(times[0])
+
+
+def shared_size(camera: Cameras) -> tuple[int, int]:
+    """Width and height that cameras have in common; a ValueError if they have different ones."""
+    sizes = {(int(w), int(h)) for w, h in zip(camera.width.flatten(), camera.height.flatten(), strict=True)}
+    if len(sizes) != 1:
+        raise ValueError(f"Cameras rendered together must share one image size, found {sorted(sizes)}.")
+    return sizes.pop()
+
+
+def tracked_head(metadata: Mapping[str, Any]) -> TrackedHead:
+    """The head that the data parser describes.
+
+    Raises:
+        ValueError: the data has no FLAME parameters, or they belong to another head model.
+    """
+    from edit3dgs_ns.flame.model import FlameModel
+    from edit3dgs_ns.splats.rig import TrackedHead
+
+    motion = metadata.get("flame_motion")
+    if motion is None:
+        raise ValueError(
+            "This method needs the FLAME parameters of every timestep, and the data has none. Use the data parser "
+            "nersemble-data on a capture whose frames have a 'flame_param_path' (VHAP exports them; `edit3dgs capture OUT` "
+            "makes a synthetic one)."
+        )
+    return TrackedHead(FlameModel.from_assets(head_assets(metadata)), motion)
+
+
+def head_assets(metadata: Mapping[str, Any]) -> FlameAssets:
+    """The head model that the data parser names, with its regions."""
+    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+    from edit3dgs_ns.flame.loading import load_assets
+
+    path = metadata.get("flame_model_path")
+    if path is None and metadata.get("head") == "open-head":
+        path = OPEN_HEAD_PATH  # a synthetic capture says which head it shows: FLAME_MODEL_PATH does not apply to it
+    return load_assets(path)
+
+
+def initial_gaussians(
+    head: TrackedHead, config: AvatarModelOptions
+) -> tuple[dict[str, nn.Parameter], Int[Tensor, " gaussians"]]:
+    """Grey Gaussians on every face, as large as their share of it, and the face of each."""
+    from edit3dgs_ns.splats.initialisation import even_start
+
+    vertices = head.canonical_vertices().detach()
+    binding, means, scales = even_start(vertices, head.faces, head.rest_frames(), config.initial_spacing)
+    count = len(binding)
+    quats = torch.zeros(count, 4)
+    quats[:, 0] = 1
+    values = {
+        "means": means,
+        "scales": scales,
+        "quats": quats,
+        "features_dc": torch.zeros(count, 3),
+        "features_rest": torch.zeros(count, num_sh_bases(config.sh_degree) - 1, 3),
+        "opacities": torch.logit(torch.full((count, 1), config.initial_opacity)),
+    }
+    if config.expression_rank:
+        values["expression_means"] = torch.zeros(count, config.expression_rank, 3)
+        values["expression_colors"] = torch.zeros(count, config.expression_rank, 3)
+    return {name: nn.Parameter(value) for name, value in values.items()}, binding
+
+
+def training_timesteps(head: TrackedHead, metadata: Mapping[str, Any]) -> Int[Tensor, " timesteps"]:
+    """Places of the training images on the motion, each once; all timesteps where the data does not say."""
+    timesteps = metadata.get("timesteps")
+    return torch.arange(head.num_timesteps) if timesteps is None else torch.unique(timesteps)
+
+
+def initial_look(
+    head: TrackedHead, config: AvatarModelOptions, timesteps: Int[Tensor, " timesteps"]
+) -> MovingLook:
+    """No relighting yet, and the code of the motion at `timesteps`."""
+    from edit3dgs_ns.splats.look import MovingLook
+    from edit3dgs_ns.splats.motion_code import motion_features, principal_code
+
+    features = motion_features(head.motion().pose())
+    look = MovingLook(head.rest_frames(), *principal_code(features, timesteps, config.expression_rank))
+    look.relights = config.relighting
+    return look
+
+
+def take_over_look(model: SplatfactoModel, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives `model` the expression-dependent parameters that an avatar has, and takes those that it lacks.
+
+    An avatar may come from another method or from GaussianAvatars: what it was trained with decides, not the options of the run
+    that loads it. To be called before optimizers are built; later, nothing changes any more.
+
+    Returns:
+        The state, complete.
+    """
+    complete = dict(state)
+    own = model.state_dict(keep_vars=True)
+    complete.setdefault("look.light", torch.zeros_like(own["look.light"]))
+    complete.setdefault("look.code_mean", own["look.code_mean"])
+    complete.setdefault("look.code_basis", own["look.code_basis"][:, :0])
+    for name in ("expression_means", "expression_colors"):
+        saved = complete.get(f"gauss_params.{name}")
+        if saved is None and name in model.gauss_params:
+            del model.gauss_params[name]
+        elif saved is not None and name not in model.gauss_params:
+            model.gauss_params[name] = nn.Parameter(torch.zeros_like(saved, device=model.device))
+    return complete
+
+
+def check_avatar_state(state: Mapping[str, Any], head: TrackedHead) -> None:
+    """Raises a ValueError when `state` is no rigged avatar, or one of another head model."""
+    if "gauss_params.means" not in state or "binding" not in state:
+        raise ValueError(
+            "The checkpoint holds no rigged avatar (no bound Gaussians). Train one with `ns-train rigged-splatfacto-fast`."
+        )
+    num_vertices, num_faces = len(state["head.static_offset"]), len(head.faces)
+    if num_vertices != head.flame.num_vertices or int(state["binding"].max()) >= num_faces:
+        raise ValueError(
+            f"The avatar in the checkpoint is bound to a head of {num_vertices} vertices, the data's head model has "
+            f"{head.flame.num_vertices} (and {num_faces} faces). Give both the same --flame-model."
+        )

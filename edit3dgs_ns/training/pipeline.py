@@ -1,0 +1,108 @@
+"""The pipeline of an avatar: what `ns-eval` reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Type  # noqa: UP035  (tyro reads these at run time)
+
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from edit3dgs_ns.splats.world_splats import Backdrop
+from edit3dgs_ns.training.checkpoints import BACKDROP, PLAYS
+from edit3dgs_ns.training.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
+from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
+
+TASKS = {"novel_view": "val", "self_reenactment": "test"}
+"""What a split of a capture measures: the held-out camera, and the sequence not trained on."""
+
+
+@dataclass
+class AvatarPipelineConfig(VanillaPipelineConfig):
+    """An avatar and its capture."""
+
+    _target: Type = field(default_factory=lambda: AvatarPipeline)  # noqa: UP006
+    """target class to instantiate"""
+    datamanager: AvatarDatamanagerConfig = field(default_factory=AvatarDatamanagerConfig)
+    """specifies the datamanager config"""
+    model: RiggedSplatfactoModelConfig = field(default_factory=RiggedSplatfactoModelConfig)
+    """specifies the model config"""
+
+
+class AvatarPipeline(VanillaPipeline):
+    """Nerfstudio's pipeline, which evaluates the held-out camera and the sequence not trained on one by one."""
+
+    datamanager: AvatarDatamanager
+    _plays: str | None = None
+
+    def __init__(
+        self, config: AvatarPipelineConfig, device: str, test_mode: Any = "val", *args: Any, **kwargs: Any
+    ):
+        super().__init__(config, device, test_mode, *args, **kwargs)
+        self._ask_for_times()
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint."""
+        self._plays = loaded_state.get(PLAYS)
+        super().load_pipeline(loaded_state, step)
+        if (backdrop := loaded_state.get(BACKDROP)) is not None:
+            self.model.backdrop = Backdrop.from_state(backdrop).to(self.device)
+        self._ask_for_times()
+
+    @property
+    def plays(self) -> str | None:
+        """What the run shows instead of its capture; None for an avatar's own run."""
+        return self._plays
+
+    def _ask_for_times(self) -> None:
+        # `ns-render camera-path` (and `dataset`, whose cameras have times): the viewer, which has none, is in mode "test".
+        self.model.needs_camera_times = self.test_mode == "inference" and self.model.head.num_timesteps > 1
+
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, float]:
+        """The quality of the avatar on all images that it was not trained on.
+
+        Returns:
+            From `ns-eval` `novel_view_psnr` and so on of the held-out camera, `self_reenactment_psnr` and so on of the sequence
+            not trained on, how many images there were, and without a prefix what Nerfstudio reports: the split `test`. During a
+            training the held-out camera alone.
+
+        Raises:
+            ValueError: there is nothing held out, or the run plays a motion that no image shows.
+        """
+        if self.test_mode != "test":
+            result: dict[str, float] = super().get_average_eval_image_metrics(step, output_path, get_std)
+            return result
+        if self._plays is not None:
+            raise ValueError(
+                f"This run plays {self._plays}: no captured image shows it, so there is nothing to compare with. "
+                "Evaluate the run of the avatar itself; reenactment.json in this run's folder names it."
+            )
+        figures: dict[str, float] = {}
+        for task, split in TASKS.items():
+            figures |= self._measured(task, split, step, output_path, get_std)
+        if not figures:
+            raise ValueError(
+                f"{self.datamanager.config.dataparser.data}: neither `val` nor `test` lists an image, so there is nothing "
+                "to evaluate on. Use a capture with held-out frames."
+            )
+        prefix = "self_reenactment_" if "self_reenactment_psnr" in figures else "novel_view_"
+        return _without(prefix, figures) | figures
+
+    def _measured(
+        self, task: str, split: str, step: int | None, output_path: Path | None, get_std: bool
+    ) -> dict[str, float]:
+        images = self.datamanager.held_out(split)
+        if not len(images):
+            CONSOLE.print(f"{task}: not measured, the capture has no images in {split!r}.", highlight=False)
+            return {}
+        # Nerfstudio wants std from more than one image.
+        figures = self.get_average_image_metrics(images, task, step, output_path, get_std and len(images) > 1)
+        return {f"{task}_{name}": value for name, value in figures.items()} | {f"{task}_images": len(images)}
+
+
+def _without(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in figures.items() if name.startswith(prefix)}
