@@ -29,6 +29,7 @@ from edit3dgs_ns.capture.transforms import (
     read_transforms,
     transforms_path,
 )
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     from edit3dgs_ns.flame.motion import FlameMotion
@@ -77,13 +78,13 @@ class NersembleDataParser(DataParser):
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         if split not in SPLITS:
-            raise ValueError(f"nersemble-data has the splits {', '.join(SPLITS)}; asked for {split!r}.")
+            raise UserError(f"nersemble-data has the splits {', '.join(SPLITS)}; asked for {split!r}.")
         by_split = self._read_all()
         timesteps = self._all_timesteps(by_split)
         rank = {index: i for i, index in enumerate(timesteps)}
         frames = by_split[split] if self.config.timestep is None else self._one_timestep(by_split, split)
         if split == "train" and not frames:
-            raise ValueError(f"{self._json_path('train')} lists no frames: there is nothing to train on.")
+            raise UserError(f"{self._json_path('train')} lists no frames: there is nothing to train on.")
         _require_files([f.image for f in frames], f"images of split {split!r}", self._json_path(split))
         ranks = [rank[f.timestep_index] for f in frames]
 
@@ -93,7 +94,7 @@ class NersembleDataParser(DataParser):
         if complete:
             _require_files(masks, f"foreground masks of split {split!r}", self._json_path(split))
         elif self.config.use_masks and frames:
-            raise ValueError(
+            raise UserError(
                 f"--use-masks True: not every frame in {self._json_path(split)} has a 'fg_mask_path'."
             )
         metadata = {
@@ -141,7 +142,7 @@ class NersembleDataParser(DataParser):
                 raise frame
             for key in ("cx", "cy") if self.config.cy != "centre" else ():
                 if getattr(frame, key) is None:
-                    raise ValueError(
+                    raise UserError(
                         f"{source}: frame {number} has no key {key!r}, which --cy {self.config.cy} needs."
                     )
             frames.append(frame)
@@ -155,7 +156,7 @@ class NersembleDataParser(DataParser):
         pool = {f.image: f for frames in by_split.values() for f in frames if f.timestep_index == wanted}
         if not pool:
             known = sorted({f.timestep_index for frames in by_split.values() for f in frames})
-            raise ValueError(
+            raise UserError(
                 f"--timestep {wanted}: {self.folder} has no such timestep_index; it has {_summary(known)}."
             )
         cameras = sorted({f.camera_index for f in pool.values()})
@@ -179,7 +180,7 @@ class NersembleDataParser(DataParser):
         assert motion is not None
         beyond = [index for index in shown if not 0 <= index < len(motion)]
         if beyond:
-            raise ValueError(
+            raise UserError(
                 f"{self._json_path('train')}: timestep_index {_summary(beyond)}, but the file under 'flame_param_path' has "
                 f"the timesteps 0 to {len(motion) - 1}."
             )
@@ -197,7 +198,7 @@ class NersembleDataParser(DataParser):
                 if f.flame is None:
                     continue
                 if files.setdefault(f.timestep_index, f.flame) != f.flame:
-                    raise ValueError(
+                    raise UserError(
                         f"{self._json_path(split)}: timestep_index {f.timestep_index} stands for both "
                         f"{files[f.timestep_index]} and {f.flame}. "
                         "Each timestep of a combined set needs an index of its own."
@@ -206,7 +207,7 @@ class NersembleDataParser(DataParser):
             return None
         missing = [index for index in timesteps if index not in files]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder}: no 'flame_param_path' for timestep_index {_summary(missing)}, but for others."
             )
         paths = [files[index] for index in timesteps]
@@ -269,7 +270,7 @@ def _nearest_to_axes(frames: Sequence[FrameEntry]) -> np.ndarray:
 def _require_files(paths: Sequence[Path | None], what: str, source: Path) -> None:
     missing = [p for p in paths if p is not None and not p.is_file()]
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing)} of {len(paths)} {what} named in {source} are missing, the first is {missing[0]}. "
             f"This lists all: edit3dgs doctor --data {source.parent}"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edit3dgs_ns.commands import main as cli
+from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, body: Callable[[], int]) -> int:
@@ -19,18 +20,20 @@ def run_with(monkeypatch: pytest.MonkeyPatch, body: Callable[[], int]) -> int:
     return cli.run(["doctor"])
 
 
-def raise_as_ours(message: str, kind: str = "ValueError") -> Callable[[], int]:
-    """A function of a module of this package, with a `raise` in it."""
-    namespace = {"__name__": "edit3dgs_ns.somewhere", "message": message}
-    exec(f"def body():\n    raise {kind}(message)", namespace)
-    return namespace["body"]  # type: ignore[return-value]
+def raising(error: BaseException) -> Callable[[], int]:
+    """A function that raises `error`."""
+
+    def body() -> int:
+        raise error
+
+    return body
 
 
-@pytest.mark.parametrize("kind", ["ValueError", "FileNotFoundError", "FileExistsError"])
+@pytest.mark.parametrize("kind", [UserError, MissingFileError, ExistingFileError])
 def test_user_error_is_one_message_and_code_2(
-    kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    kind: type[UserError], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = run_with(monkeypatch, raise_as_ours("--data: no folder [there]", kind))
+    code = run_with(monkeypatch, raising(kind("--data: no folder [there]")))
     shown = capfd.readouterr()
     assert code == cli.USER_ERROR_EXIT_CODE
     assert "--data: no folder [there]" in shown.err
@@ -45,17 +48,15 @@ def test_error_of_another_library_keeps_its_traceback(monkeypatch: pytest.Monkey
         run_with(monkeypatch, body)
 
 
-def test_accidental_value_error_in_our_own_code_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    namespace = {"__name__": "edit3dgs_ns.somewhere"}
-    exec("def body():\n    return int('x')", namespace)
+def test_value_error_that_is_no_users_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
-        run_with(monkeypatch, namespace["body"])  # type: ignore[arg-type]
+        run_with(monkeypatch, lambda: int("x"))
 
 
 def test_interrupt_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = run_with(monkeypatch, raise_as_ours("", "KeyboardInterrupt"))
+    code = run_with(monkeypatch, raising(KeyboardInterrupt()))
     assert code == cli.INTERRUPTED_EXIT_CODE
     assert "goes on" in capfd.readouterr().err
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.errors import UserError
+
 FRONT_CAMERA = 8
 """Index of the frontal camera of a 16-camera rig (NeRSemble's validation view)."""
 
@@ -83,7 +85,7 @@ def arc_cameras(
     them.
     """
     if not 1 <= count <= len(_ARC):
-        raise ValueError(
+        raise UserError(
             f"cameras: {count} asked for, but the arc has 1 to {len(_ARC)}. Give --cameras 1..{len(_ARC)}."
         )
     cameras = []

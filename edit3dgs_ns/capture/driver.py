@@ -21,6 +21,7 @@ from edit3dgs_ns.capture.transforms import (
     read_transforms,
     transforms_path,
 )
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS, RecordedMotion, read_motion_file, require_frames
@@ -51,7 +52,7 @@ class DriverPictures:
         if coverage is None:
             return colour
         if coverage.shape != colour.shape[:2]:
-            raise ValueError(f"{self.images[frame]} and its mask have different sizes.")
+            raise UserError(f"{self.images[frame]} and its mask have different sizes.")
         return on_white(colour, coverage)
 
 
@@ -87,17 +88,17 @@ def read_driver(path: Path, head: FlameAssets, part: Part = "all") -> Driver:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"--motion {path}: no such file or folder. {KNOWN_FORMATS}")
+        raise MissingFileError(f"--motion {path}: no such file or folder. {KNOWN_FORMATS}")
     file = path if path.is_file() else _motion_file_in(path)
     if file is not None:
         if part != "all":
-            raise ValueError(f"--motion-part {part}: {file} is one motion without parts; captures have them.")
+            raise UserError(f"--motion-part {part}: {file} is one motion without parts; captures have them.")
         return Driver(read_motion_file(file, head))
     if any(path.glob("transforms_train.json")) or any(path.glob("*/transforms_train.json")):
         return _read_capture(find_capture(path, "--motion"), part)
     frames = sorted(path.glob("[0-9]*.npz")) or sorted(path.glob("flame_param/[0-9]*.npz"))
     if not frames:
-        raise FileNotFoundError(f"--motion {path}: no motion in this folder. {KNOWN_FORMATS}")
+        raise MissingFileError(f"--motion {path}: no motion in this folder. {KNOWN_FORMATS}")
     return Driver(RecordedMotion(FlameMotion.from_frames(frames), path))
 
 
@@ -116,7 +117,7 @@ def _read_capture(folder: Path, part: Part) -> Driver:
     frames = _frames(folder, part)
     timesteps = sorted({frame.timestep_index for frame in frames})
     if not timesteps:
-        raise ValueError(
+        raise UserError(
             f"--motion {folder}: the part {part!r} lists no frames, so there is no motion to play."
         )
     motion = _motion(folder, frames, timesteps)
@@ -140,7 +141,7 @@ def _motion(folder: Path, frames: Sequence[FrameEntry], timesteps: Sequence[int]
     files = {frame.timestep_index: frame.flame for frame in frames if frame.flame is not None}
     missing = [index for index in timesteps if index not in files]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"--motion {folder}: {len(missing)} of {len(timesteps)} timesteps have no 'flame_param_path' (the first is "
             f"{missing[0]}): this capture is not tracked. Track it with VHAP."
         )
@@ -149,7 +150,7 @@ def _motion(folder: Path, frames: Sequence[FrameEntry], timesteps: Sequence[int]
             next(iter(files.values()))
         )  # one file with all timesteps: timestep_index is the row
         if timesteps[-1] >= len(whole):
-            raise ValueError(
+            raise UserError(
                 f"--motion {folder}: has timestep {timesteps[-1]}, its parameters end at {len(whole) - 1}."
             )
         return whole.with_pose(whole.pose(list(timesteps)))
@@ -197,7 +198,7 @@ def _opened(path: Path) -> Image.Image:
             picture.load()
             return picture
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise ValueError(f"{path} cannot be read as an image ({error}).") from error
+        raise UserError(f"{path} cannot be read as an image ({error}).") from error
 
 
 def _front(cameras: Mapping[int, Mapping[int, FrameEntry]]) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera, arc_cameras, arc_indices
 from edit3dgs_ns.capture.layout import SPLITS, frame_entry, png_bytes, transforms_text
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.model import axis_angle_to_matrix
 from edit3dgs_ns.splats.binding import local_to_world
@@ -46,7 +47,7 @@ class ViewSettings:
         """Raises a ValueError for settings that make no capture."""
         if self.cameras < 1 or self.timesteps < 1 or min(self.resolution) < 16:
             width, height = self.resolution
-            raise ValueError(
+            raise UserError(
                 f"--cameras {self.cameras} --timesteps {self.timesteps} --resolution {width} {height}: expected at least one "
                 "camera, one timestep and 16 pixels."
             )

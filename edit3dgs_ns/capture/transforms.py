@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from edit3dgs_ns.errors import MissingFileError, UserError
+
 SPLITS = ("train", "val", "test")
 
 
@@ -61,7 +63,7 @@ def find_capture(data: Path, option: str = "--data") -> Path:
     """
     data = Path(os.path.abspath(data.expanduser()))
     if not data.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {data}: no such folder. Expected a capture (a folder with transforms_train.json)."
         )
     if (data / "transforms_train.json").is_file():
@@ -72,11 +74,11 @@ def find_capture(data: Path, option: str = "--data") -> Path:
     if len(choices) == 1:
         return choices[0]
     if not choices:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {data}: neither it nor a folder in it holds transforms_train.json. Expected a capture as VHAP "
             "exports it, or one made by `edit3dgs capture`."
         )
-    raise ValueError(
+    raise UserError(
         f"{option} {data}: several captures in it; name one of {', '.join(str(p) for p in choices)}."
     )
 
@@ -94,22 +96,20 @@ def read_transforms(path: Path) -> dict[str, Any]:
         ValueError: it is damaged, or something else.
     """
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is missing. VHAP and `edit3dgs capture` write one for train, val and test (a split may list "
             "no frames)."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not valid JSON: {error}. It may be truncated: export the capture again."
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(
-            f"{path}: expected an object with a 'frames' list, found a {type(content).__name__}."
-        )
+        raise UserError(f"{path}: expected an object with a 'frames' list, found a {type(content).__name__}.")
     if not isinstance(content.get("frames"), list):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a list under 'frames', found {type(content.get('frames')).__name__}."
         )
     return content
@@ -141,7 +141,7 @@ def _frame(keys: dict[str, Any], source: Path) -> FrameEntry:
         raise KeyError("file_path")
     c2w = np.asarray(keys["transform_matrix"], dtype=np.float64)
     if c2w.shape != (4, 4) or not np.isfinite(c2w).all():
-        raise ValueError(f"has a transform_matrix of shape {c2w.shape}; expected 4 x 4 finite numbers.")
+        raise UserError(f"has a transform_matrix of shape {c2w.shape}; expected 4 x 4 finite numbers.")
     width, height = _image_size(keys, image)
     fx, fy = _focal_lengths(keys, width, height)
     return FrameEntry(
@@ -172,7 +172,7 @@ def _path(keys: dict[str, Any], key: str, source: Path) -> Path | None:
     capture = os.path.dirname(folder)
     path = os.path.normpath(os.path.join(folder, relative))
     if not path.startswith(os.path.join(capture, "")):
-        raise ValueError(
+        raise UserError(
             f"has the path {relative!r}, which leaves the capture {capture}; only files inside it are read."
         )
     return Path(path)
@@ -182,17 +182,17 @@ def _image_size(keys: dict[str, Any], image: Path) -> tuple[int, int]:
     if "w" in keys and "h" in keys:
         width, height = int(keys["w"]), int(keys["h"])
         if width < 1 or height < 1:
-            raise ValueError(f"has the size {width} x {height}; expected positive pixels.")
+            raise UserError(f"has the size {width} x {height}; expected positive pixels.")
         return width, height
     from PIL import Image
 
     if not image.is_file():
-        raise ValueError(f"has neither 'w' and 'h' nor its image {image}.")
+        raise UserError(f"has neither 'w' and 'h' nor its image {image}.")
     try:
         with Image.open(image) as picture:
             return picture.size
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise ValueError(
+        raise UserError(
             f"has neither 'w' and 'h' nor an image that can be read: {image} ({error})."
         ) from error
 
@@ -211,5 +211,5 @@ def _focal_lengths(keys: dict[str, Any], width: int, height: int) -> tuple[float
     fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
     assert fx is not None and fy is not None
     if not (math.isfinite(fx) and math.isfinite(fy) and fx > 0 and fy > 0):
-        raise ValueError(f"has the focal lengths {fx}, {fy}; expected positive pixels.")
+        raise UserError(f"has the focal lengths {fx}, {fy}; expected positive pixels.")
     return fx, fy

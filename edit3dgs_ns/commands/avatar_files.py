@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import tyro
 
+from edit3dgs_ns.errors import UserError
+
 
 def import_command(
     avatar: tyro.conf.Positional[Path],
@@ -42,7 +44,7 @@ def import_command(
     chosen = {option: value for option, value in chosen.items() if value is not None}
     if data is not None and chosen:
         options = ", ".join(f"--{option}" for option in chosen)
-        raise ValueError(f"{options}: with --data nothing is rendered. Leave one of them out.")
+        raise UserError(f"{options}: with --data nothing is rendered. Leave one of them out.")
     config = import_avatar(
         avatar,
         flame_model=flame_model,
@@ -129,7 +131,7 @@ def _refuse_others(format: str, options: Mapping[str, Mapping[str, Any]]) -> Non
     for other, values in options.items():
         given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
         if other != format and given:
-            raise ValueError(
+            raise UserError(
                 f"{', '.join(given)}: only for --format {other}, but this is --format {format}. Leave it out, or change the format."
             )
 

@@ -37,6 +37,7 @@ from edit3dgs_ns.commands.demo_settings import (
 from edit3dgs_ns.commands.steps import Step, StepRunner
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.editing.diffusion.loading import check_model, editor_version
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 
 class TrainingFailed(Exception):
@@ -55,7 +56,7 @@ def run_demo(settings: DemoSettings, out: Path) -> int:
         FileExistsError: `out` holds something that the demo did not make.
     """
     if not settings.prompt.strip():
-        raise ValueError("--prompt is empty. Say what to change, for example: --prompt 'Make him look older'")
+        raise UserError("--prompt is empty. Say what to change, for example: --prompt 'Make him look older'")
     check_model(settings.editor)  # before ten minutes of training that would be for nothing
     demo = Demo(settings, Path(os.path.abspath(out)))
     try:
@@ -242,7 +243,7 @@ def find_ns_train() -> str:
     beside = Path(sys.executable).with_name("ns-train")
     found = str(beside) if beside.is_file() else shutil.which("ns-train")
     if found is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"ns-train is neither beside {sys.executable} nor on the PATH. Run: make setup"
         )
     return found

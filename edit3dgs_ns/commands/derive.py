@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edit3dgs_ns.commands.videos import NO_SCENE, InScene
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.runs.scene_options import SceneOptions
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def derive_command(
         scene: The scene around the avatar.
     """
     if timestep is None and time is None and scene.background is None:
-        raise ValueError("Say what the new run is to show: --timestep or --time, or --background.")
+        raise UserError("Say what the new run is to show: --timestep or --time, or --background.")
     if timestep is not None and time is not None:
-        raise ValueError(f"--timestep {timestep} and --time {time}: give one of them.")
+        raise UserError(f"--timestep {timestep} and --time {time}: give one of them.")
     from edit3dgs_ns.console import CONSOLE
 
     config = derive(load_config, timestep, time, scene, run_name)
@@ -71,7 +72,7 @@ def derive(
 
     load_config = Path(load_config).expanduser()
     if not load_config.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"--load-config {load_config}: no such file. Expected the config.yml of an avatar's run."
         )
     folder = derived_folder(load_config, run_name or _name(timestep, time, scene))
@@ -94,12 +95,12 @@ def _moment(motion: FlameMotion, timestep: int | None, time: float | None) -> Fl
     last = len(motion) - 1
     if timestep is not None:
         if not 0 <= timestep <= last:
-            raise ValueError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
+            raise UserError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
         return motion.slice(timestep, timestep + 1)
     if time is None:
         return None
     if not 0 <= time <= 1:
-        raise ValueError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
+        raise UserError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
     return motion.with_pose(motion.interpolate(time))
 
 

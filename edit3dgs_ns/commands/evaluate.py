@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
 
 
@@ -83,7 +84,7 @@ def evaluate_command(
 def _chosen(load_config: Path | None, runs: tuple[Path, ...]) -> tuple[Path, ...]:
     if (load_config is None) == (not runs):
         what = "both were given" if runs else "neither was given"
-        raise ValueError(
+        raise UserError(
             f"--load-config RUN/config.yml names one run, --runs A B C several; {what}, expected one of the two."
         )
     return (load_config,) if load_config is not None else runs

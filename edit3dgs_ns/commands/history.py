@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from edit3dgs_ns.errors import UserError
+
 if TYPE_CHECKING:
     from edit3dgs_ns.edit_training.versions import RunHistory
 
@@ -31,7 +33,7 @@ def history_command(
     from edit3dgs_ns.training.checkpoints import CHECKPOINT_FOLDER, find_checkpoint
 
     if go_back is not None and undo:
-        raise ValueError("--go-back and --undo: give one of them.")
+        raise UserError("--go-back and --undo: give one of them.")
     folder = Path(run).expanduser()
     folder = folder.parent if folder.is_file() or folder.name in (FOLDER, CHECKPOINT_FOLDER) else folder
     if not (folder / FOLDER).is_dir():

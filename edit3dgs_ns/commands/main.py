@@ -1,15 +1,13 @@
 """The `edit3dgs` command: what Nerfstudio has no command for.
 
 Everything heavy is imported inside the command that needs it, so that `edit3dgs --help` answers at once.
-A mistake of the user (a `ValueError` or an `OSError` that our own code raises, with what was found and what
-to do) is shown as one message and ends with exit code 2. Anything else is a bug and keeps its traceback.
+A mistake of the user (a `UserError`, with what was found and what to do) is shown as one message and ends with exit code 2.
+Anything else is a bug and keeps its traceback.
 """
 
-import dis
 import signal
 import sys
 from pathlib import Path
-from types import TracebackType
 
 import tyro
 
@@ -18,6 +16,7 @@ from edit3dgs_ns.commands.derive import derive_command
 from edit3dgs_ns.commands.evaluate import evaluate_command
 from edit3dgs_ns.commands.history import history_command
 from edit3dgs_ns.commands.videos import interpolate_command, orbit_command, reenact_command
+from edit3dgs_ns.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -89,7 +88,7 @@ def doctor(*, data: Path | None = None, thorough: bool = False, json: bool = Fal
 
         return check_data(data, thorough=thorough, as_json=json)
     if thorough:
-        raise ValueError("--thorough goes with --data DIR: it decodes every image of a capture.")
+        raise UserError("--thorough goes with --data DIR: it decodes every image of a capture.")
     from edit3dgs_ns.commands.machine_doctor import main as run_doctor
 
     return run_doctor(as_json=json)
@@ -150,33 +149,10 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         _print_error("Stopped. The same command goes on from here.")
         return INTERRUPTED_EXIT_CODE
-    except (ValueError, OSError) as error:
-        if not raised_for_the_user(error):
-            raise
+    except UserError as error:
         _print_error(str(error))
         return USER_ERROR_EXIT_CODE
     return int(result or 0)
-
-
-def raised_for_the_user(error: BaseException) -> bool:
-    """Whether one of our own `raise` statements made this error, rather than a bug or another library.
-
-    The innermost frame of the traceback must belong to this package and stand on a `raise`.
-    (`int("x")` in our code is in our frame too, but no `raise` of ours stands there.)
-    """
-    innermost = _innermost(error.__traceback__)
-    if innermost is None:
-        return False
-    module = innermost.tb_frame.f_globals.get("__name__", "")
-    code = innermost.tb_frame.f_code.co_code
-    is_ours = module == "edit3dgs_ns" or module.startswith("edit3dgs_ns.")
-    return is_ours and code[innermost.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-
-
-def _innermost(traceback: TracebackType | None) -> TracebackType | None:
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback
 
 
 def _print_error(message: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from rich.markup import escape
 
 from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.errors import ExistingFileError
 from edit3dgs_ns.files import write_durably
 
 
@@ -88,7 +89,7 @@ class StepRunner:
             if not path.exists():
                 continue
             if not made_by_us:
-                raise FileExistsError(
+                raise ExistingFileError(
                     f"{path} is there already, but was not made by this command: it is left alone. "
                     "Give another folder, or move it away."
                 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.scene_options import SceneOptions
 
 if TYPE_CHECKING:
@@ -115,10 +116,10 @@ def orbit_command(
     from edit3dgs_ns.rendering.reenactment import check_video_path
 
     if time is not None and not 0 <= time <= 1:
-        raise ValueError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
+        raise UserError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
     for option, value in (("--seconds", seconds), ("--fps", fps)):
         if not 0 < value < float("inf"):
-            raise ValueError(f"{option} {value}: expected a positive number.")
+            raise UserError(f"{option} {value}: expected a positive number.")
     check_video_path(output)
     import numpy as np
 
@@ -157,7 +158,7 @@ def interpolate_command(
     from edit3dgs_ns.rendering.reenactment import check_video_path
 
     if not 0 < fps < float("inf"):
-        raise ValueError(f"--fps {fps}: expected a positive number.")
+        raise UserError(f"--fps {fps}: expected a positive number.")
     check_video_path(output)
     from edit3dgs_ns.rendering.trajectories import between
 

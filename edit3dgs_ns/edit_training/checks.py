@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edit3dgs_ns.edit_training.options import EditOptions, EditorConfig
+from edit3dgs_ns.errors import UserError
 
 
 def check_options(config: EditOptions, world_size: int = 1) -> None:
@@ -12,30 +13,28 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
     from edit3dgs_ns.training.trainer import find_checkpoint
 
     if not (config.model.prompt or "").strip():
-        raise ValueError(
-            'edit3dgs needs an instruction: ns-train edit3dgs --prompt "Make him look older" ...'
-        )
+        raise UserError('edit3dgs needs an instruction: ns-train edit3dgs --prompt "Make him look older" ...')
     if world_size > 1:
-        raise ValueError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
+        raise UserError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
     for name in ("rounds", "edit_every", "views_per_edit", "timesteps_per_edit"):
         if getattr(config, name) < 1:
-            raise ValueError(
+            raise UserError(
                 f"--pipeline.{name.replace('_', '-')} {getattr(config, name)}: expected at least 1."
             )
     if min(config.final_steps, config.base_steps, config.anchors) < 0:
-        raise ValueError(
+        raise UserError(
             "--pipeline.final-steps, --pipeline.base-steps and --pipeline.anchors cannot be negative."
         )
     if config.timesteps < 0:
-        raise ValueError(f"--pipeline.timesteps {config.timesteps}: expected at least 0.")
+        raise UserError(f"--pipeline.timesteps {config.timesteps}: expected at least 0.")
     if not 0 <= config.stop_when_converged < 1:
-        raise ValueError(
+        raise UserError(
             f"--pipeline.stop-when-converged {config.stop_when_converged}: expected a change of colour from 0 (off) to 1, "
             "like 0.02."
         )
     check_fit(config)
     if not 0 < config.noise_last <= config.noise_first <= 1:
-        raise ValueError(
+        raise UserError(
             f"--pipeline.noise-first {config.noise_first} --pipeline.noise-last {config.noise_last}: expected "
             "0 < last <= first <= 1."
         )
@@ -43,7 +42,7 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
     if config.avatar is not None:
         find_checkpoint(config.avatar, "--pipeline.avatar", "a run of `ns-train rigged-splatfacto`")
     elif config.base_steps == 0:
-        raise ValueError(
+        raise UserError(
             "--pipeline.base-steps 0 without --pipeline.avatar: there would be no avatar to edit."
         )
 
@@ -55,13 +54,13 @@ def check_fit(config: EditOptions) -> None:
 
     check_edit_loss(config.edit_loss, config.edit_loss_weight)
     if config.hold_border < 0:
-        raise ValueError(f"--pipeline.hold-border {config.hold_border}: expected metres, 0 or more.")
+        raise UserError(f"--pipeline.hold-border {config.hold_border}: expected metres, 0 or more.")
     if config.hold_outside and not parse_parts(config.editor.only):
-        raise ValueError(
+        raise UserError(
             "--pipeline.hold-outside needs a part to be outside of: --pipeline.editor.only hair, for example."
         )
     if config.hold_outside and config.densify:
-        raise ValueError(
+        raise UserError(
             "--pipeline.hold-outside with --pipeline.densify: Gaussians that are held can neither split nor be pruned. Use "
             "one of the two."
         )
@@ -73,7 +72,7 @@ def check_editor(config: EditorConfig) -> None:
 
     check_model(config.model)
     if not (0 <= config.keep_strength <= 1 and 0 <= config.keep_from <= config.keep_until <= 1):
-        raise ValueError(
+        raise UserError(
             f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
             f"--pipeline.editor.keep-until {config.keep_until}: expected numbers from 0 to 1, and from <= until."
         )
@@ -84,7 +83,7 @@ def check_editor(config: EditorConfig) -> None:
         ("share_prediction_until", 0),
     ):
         if getattr(config, name) < least:
-            raise ValueError(
+            raise UserError(
                 f"--pipeline.editor.{name.replace('_', '-')} {getattr(config, name)}: expected at least {least}."
             )
 

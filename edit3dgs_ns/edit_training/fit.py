@@ -20,6 +20,7 @@ from edit3dgs_ns.edit_training.masks import rig_masks
 from edit3dgs_ns.edit_training.optimizers import base_rates
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.editing.masks.regions import parse_parts
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.splats.held import faces_near, hold_rows
 from edit3dgs_ns.training.load_avatar import freeze
 from edit3dgs_ns.training.model import MOTION_GROUPS
@@ -114,7 +115,7 @@ def held_faces(
     try:
         region = rig_masks(datamanager, model, maps).faces(parse_parts(config.editor.only))
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"--pipeline.hold-outside with --pipeline.editor.only {config.editor.only}: {error} Only of parts of the rig "
             "it is known which Gaussians belong to them."
         ) from None

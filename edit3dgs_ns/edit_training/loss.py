@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.splats import losses
 from edit3dgs_ns.training.lpips import LazyLpips, weights_path
 
@@ -75,9 +76,9 @@ def make_edit_loss(which: LossName, weight: float | None, ssim_weight: float) ->
 def check_edit_loss(which: LossName, weight: float | None) -> None:
     """Raise for what is wrong with the options; see `make_edit_loss`."""
     if weight is not None and not 0 <= weight <= 1:
-        raise ValueError(f"--pipeline.edit-loss-weight {weight}: expected a share from 0 to 1.")
+        raise UserError(f"--pipeline.edit-loss-weight {weight}: expected a share from 0 to 1.")
     if which == "lpips" and not weights_path().is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"--pipeline.edit-loss lpips: AlexNet's weights are not on this machine, expected {weights_path()}. Put "
             "them there (torchvision offers them at https://download.pytorch.org/models), or use --pipeline.edit-loss ssim, which "
             "needs none."

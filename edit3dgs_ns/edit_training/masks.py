@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.editing.masks.regions import KeepMasks, MaskSource, RigMasks, parse_parts
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.training.surface_maps import AvatarMaps, rig_regions
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def make_keep_masks(
         try:
             source.check(phrases)
         except ValueError as error:
-            raise ValueError(f"--pipeline.editor.{name} {getattr(config.editor, name)}: {error}") from None
+            raise UserError(f"--pipeline.editor.{name} {getattr(config.editor, name)}: {error}") from None
     return KeepMasks(source, parts["keep"], parts["only"], name=config.masks)
 
 

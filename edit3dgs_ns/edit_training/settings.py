@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edit3dgs_ns.errors import UserError
+
 if TYPE_CHECKING:
     from edit3dgs_ns.edit_training.options import EditOptions
     from edit3dgs_ns.editing.masks.regions import KeepMasks
@@ -71,13 +73,13 @@ def check_same_run(saved: Any, own: Mapping[str, Any]) -> None:
     """
     settings = saved.get("settings") if isinstance(saved, Mapping) else None
     if not isinstance(settings, Mapping):
-        raise ValueError(
+        raise UserError(
             "--load-dir: this is no checkpoint of `ns-train edit3dgs`, so there is no edit to go on with. To edit a "
             "trained avatar, give it as --pipeline.avatar instead of --load-dir."
         )
     for name, value in own.items():
         if settings.get(name) != value:
-            raise ValueError(
+            raise UserError(
                 f"--load-dir: the run to resume has {name} {settings.get(name)!r}, this one {value!r}. Resume with "
                 "the same command, or edit that run's avatar anew: --pipeline.avatar instead of --load-dir."
             )

@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import write_durably, written_beside
 from edit3dgs_ns.training.checkpoints import CHECKPOINT_FOLDER, CHECKPOINT_NAME
 
@@ -71,7 +72,7 @@ class RunHistory:
             self._put_in_place(pending)
         self._newest = _newest_checkpoint(self.run)
         if self._newest is None and not self._versions:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{self.run / CHECKPOINT_FOLDER}: no checkpoint (step-*.ckpt). Expected a run of ns-train that has saved one."
             )
 
@@ -120,7 +121,7 @@ class RunHistory:
             if version.number == number:
                 return version
         known = ", ".join(str(version.number) for version in self.versions)
-        raise ValueError(
+        raise UserError(
             f"{self.run} has no version {number}; it has {known}. `edit3dgs history RUN` lists them."
         )
 
@@ -148,7 +149,7 @@ class RunHistory:
             return self._newest
         path = self._file(version)
         if not path.is_file() or _sha256(path) != version.sha256:
-            raise ValueError(
+            raise UserError(
                 f"{path} is missing or was changed, so version {number} of {self.run} cannot come back. "
                 "Restore the file from a copy, or choose another version: `edit3dgs history RUN`."
             )
@@ -196,7 +197,7 @@ class RunHistory:
         """
         parent = self.current.parent
         if parent is None:
-            raise ValueError(
+            raise UserError(
                 f"{self.run}: there is no edit to undo. Version {self.current.number} is where its history begins."
             )
         return self.go_back(parent)
@@ -287,11 +288,11 @@ class RunHistory:
             self._current, pending = content["current"], content["pending"]
             numbers = [version.number for version in self._versions]
             if not all(isinstance(number, int) for number in numbers) or self._current not in numbers:
-                raise ValueError("its current version is not among its versions")
+                raise UserError("its current version is not among its versions")
             if pending is not None and pending not in numbers:
-                raise ValueError("its pending version is not among its versions")
+                raise UserError("its pending version is not among its versions")
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path} is damaged ({error}). Move the folder {self.folder} away: the history then begins anew with the run's "
                 "current avatar."
             ) from error

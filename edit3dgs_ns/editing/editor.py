@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.errors import UserError
+
 Progress = Callable[[int, int], None]
 """`progress(done, total)`: denoising steps done and to do, counted over all views of the batch."""
 
@@ -79,61 +81,61 @@ class EditRequest:
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
-            raise ValueError(
+            raise UserError(
                 'The prompt is empty. Give an instruction, for example --prompt "Make him look older".'
             )
         _check_images("images", self.images)
         _check_images("originals", self.originals)
         if self.images.shape != self.originals.shape:
-            raise ValueError(
+            raise UserError(
                 f"images {self.images.shape} and originals {self.originals.shape} differ in shape."
             )
         views = self.num_views
         for name, matrix, size in (("c2w", self.c2w, 4), ("K", self.K, 3)):
             if matrix is not None and matrix.shape != (views, size, size):
-                raise ValueError(f"{name} has shape {matrix.shape}; expected {(views, size, size)}.")
+                raise UserError(f"{name} has shape {matrix.shape}; expected {(views, size, size)}.")
         self._check_geometry()
         self._check_retention()
         if not self.view_ids:
             object.__setattr__(self, "view_ids", tuple(range(views)))
         if len(set(self.view_ids)) != views:
-            raise ValueError(f"view_ids {self.view_ids}: expected {views} different numbers.")
+            raise UserError(f"view_ids {self.view_ids}: expected {views} different numbers.")
         if not 0.0 < self.noise <= 1.0:
-            raise ValueError(f"noise {self.noise}: expected a fraction of the schedule in (0, 1].")
+            raise UserError(f"noise {self.noise}: expected a fraction of the schedule in (0, 1].")
         if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps {self.steps}: expected at least 1.")
+            raise UserError(f"steps {self.steps}: expected at least 1.")
         for name, scale in (
             ("guidance_scale", self.guidance_scale),
             ("image_guidance_scale", self.image_guidance_scale),
         ):
             if scale is not None and not (np.isfinite(scale) and scale >= 0):
-                raise ValueError(f"{name} {scale}: expected a number of at least 0.")
+                raise UserError(f"{name} {scale}: expected a number of at least 0.")
 
     def _check_geometry(self) -> None:
         views = self.num_views
         if not self.timesteps:
             object.__setattr__(self, "timesteps", (0,) * views)
         if len(self.timesteps) != views:
-            raise ValueError(f"timesteps {self.timesteps}: expected one for each of {views} views.")
+            raise UserError(f"timesteps {self.timesteps}: expected one for each of {views} views.")
         if len({*self.anchors} & {*range(views)}) != len(self.anchors) or len(self.anchors) >= views:
-            raise ValueError(
+            raise UserError(
                 f"anchors {self.anchors}: expected different positions among the {views} views, and not all of them."
             )
         if self.canonical is not None and self.canonical.shape != self.images.shape:
-            raise ValueError(f"canonical has shape {self.canonical.shape}; expected {self.images.shape}.")
+            raise UserError(f"canonical has shape {self.canonical.shape}; expected {self.images.shape}.")
 
     def _check_retention(self) -> None:
         mask, expected = self.keep_mask, self.images.shape[:3]
         if mask is not None:
             if mask.shape != expected:
-                raise ValueError(f"keep_mask has shape {mask.shape}; expected {expected}.")
+                raise UserError(f"keep_mask has shape {mask.shape}; expected {expected}.")
             low, high = float(mask.min()), float(mask.max())
             if not (low >= 0.0 and high <= 1.0):
-                raise ValueError(f"keep_mask: expected values in [0, 1], found {low:.3g} to {high:.3g}.")
+                raise UserError(f"keep_mask: expected values in [0, 1], found {low:.3g} to {high:.3g}.")
         if not 0.0 <= self.keep_strength <= 1.0:
-            raise ValueError(f"keep_strength {self.keep_strength}: expected a number from 0 to 1.")
+            raise UserError(f"keep_strength {self.keep_strength}: expected a number from 0 to 1.")
         if not 0.0 <= self.keep_from <= self.keep_until <= 1.0:
-            raise ValueError(
+            raise UserError(
                 f"keep_from {self.keep_from} and keep_until {self.keep_until}: expected 0 <= from <= until <= 1."
             )
 
@@ -193,11 +195,11 @@ class Editor(Protocol):
 def _check_images(name: str, images: np.ndarray) -> None:
     if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
         shape = getattr(images, "shape", type(images).__name__)
-        raise ValueError(
+        raise UserError(
             f"{name}: expected an array (views, height, width, 3) with at least one view, found {shape}."
         )
     if images.dtype != np.float32:
-        raise ValueError(f"{name}: expected float32 in [0, 1], found {images.dtype}.")
+        raise UserError(f"{name}: expected float32 in [0, 1], found {images.dtype}.")
     low, high = float(images.min()), float(images.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise ValueError(f"{name}: expected values in [0, 1], found {low:.3g} to {high:.3g}.")
+        raise UserError(f"{name}: expected values in [0, 1], found {low:.3g} to {high:.3g}.")

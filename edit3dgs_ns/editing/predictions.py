@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -42,13 +44,13 @@ class PredictionSpace:
     def __init__(self, scheduler: Any):
         name = type(scheduler).__name__
         if getattr(scheduler, "alphas_cumprod", None) is None:
-            raise ValueError(
+            raise UserError(
                 f"The scheduler {name} has no alphas_cumprod, so that views cannot share what is predicted. Give "
                 "--pipeline.editor.scheduler ddim, or --pipeline.editor.share-prediction-until 1000 to share attention alone."
             )
         self._type = getattr(scheduler.config, "prediction_type", "epsilon")
         if self._type not in PREDICTION_TYPES:
-            raise ValueError(
+            raise UserError(
                 f"The scheduler {name} has prediction_type {self._type!r}; expected one of {', '.join(PREDICTION_TYPES)}."
             )
         self._alphas_cumprod = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edit3dgs_ns.editing.coverage import farthest_first
+from edit3dgs_ns.errors import UserError
 
 Order = Literal["random", "sequential", "farthest-first"]
 _MUST_AGREE = (
@@ -90,19 +91,19 @@ class EditSchedule:
         new_noise: bool = False,
     ):
         if min(rounds, views_per_edit, timesteps_per_edit) < 1:
-            raise ValueError(
+            raise UserError(
                 f"rounds {rounds}, views_per_edit {views_per_edit}, timesteps_per_edit {timesteps_per_edit}: expected at "
                 "least 1 of each."
             )
         if timesteps < 0:
-            raise ValueError(f"timesteps {timesteps}: expected at least 0 (for as many as the rounds reach).")
+            raise UserError(f"timesteps {timesteps}: expected at least 0 (for as many as the rounds reach).")
         if not 0 < noise_last <= noise_first <= 1:
-            raise ValueError(
+            raise UserError(
                 f"noise_first {noise_first} and noise_last {noise_last}: expected 0 < last <= first <= 1."
             )
         self._views = {t: tuple(sorted(views)) for t, views in sorted(views_by_timestep.items()) if views}
         if not self._views:
-            raise ValueError("There is no training view to edit.")
+            raise UserError("There is no training view to edit.")
         self.rounds, self.views_per_edit, self.order, self.timesteps = (
             rounds,
             views_per_edit,
@@ -186,7 +187,7 @@ class EditSchedule:
         """
         for name in (*_MUST_AGREE, *(("rounds",) if self._rounds_decide(state) else ())):
             if state.get(name) != getattr(self, name):
-                raise ValueError(
+                raise UserError(
                     f"The run to resume was started with {name} {state.get(name)!r}, this one with "
                     f"{getattr(self, name)!r}. Use the same value, or start a new run."
                 )
@@ -199,7 +200,7 @@ class EditSchedule:
         count = min(self.timesteps or slots, slots, len(known))
         if self.order == "farthest-first":
             if expressions is None:
-                raise ValueError("The order farthest-first needs the expressions of all timesteps.")
+                raise UserError("The order farthest-first needs the expressions of all timesteps.")
             return [known[place] for place in farthest_first(expressions[known], count)]
         if self.order == "sequential":
             return [known[place * len(known) // count] for place in range(count)]

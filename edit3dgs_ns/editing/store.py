@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_durably
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class EditStore:
             record: JSON values to keep with it.
         """
         if image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"Edit {key.stem}: expected an image (height, width, 3), found {image.shape}.")
+            raise UserError(f"Edit {key.stem}: expected an image (height, width, 3), found {image.shape}.")
         buffer = io.BytesIO()
         Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG")
         data = buffer.getvalue()
@@ -140,7 +141,7 @@ class EditStore:
             ValueError: the settings differ.
         """
         if other.settings != self.settings:
-            raise ValueError(
+            raise UserError(
                 f"{other.folder} holds edits made with other settings than {self.folder}: "
                 f"{_first_difference(other.settings, self.settings)}."
             )
@@ -153,7 +154,7 @@ class EditStore:
 
     def _path(self, key: EditKey, ending: str) -> Path:
         if key.round < 0 or key.view < 0:
-            raise ValueError(f"{key}: expected numbers of at least 0.")
+            raise UserError(f"{key}: expected numbers of at least 0.")
         return self.folder / f"{key.stem}.{ending}"
 
     def _check_manifest(self) -> None:
@@ -163,7 +164,7 @@ class EditStore:
             return
         stored = _read_object(path).get("settings", {})
         if stored != self.settings:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder} holds edits made with other settings: {_first_difference(stored, self.settings)}. "
                 "Use the same settings, another folder, or delete it."
             )
@@ -219,9 +220,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content
 
 

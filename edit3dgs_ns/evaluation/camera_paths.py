@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.errors import UserError
+
 
 def sway(
     c2w: Float[np.ndarray, "4 4"],
@@ -70,5 +72,5 @@ def focus_point(c2w: Float[np.ndarray, "views 4 4"]) -> Float[np.ndarray, " 3"]:
     across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
     matrix = across.sum(axis=0)
     if np.linalg.cond(matrix) > 1e8:
-        raise ValueError("All cameras look the same way; they have no common point to look at.")
+        raise UserError("All cameras look the same way; they have no common point to look at.")
     return np.linalg.solve(matrix, np.einsum("vij,vj->i", across, c2w[:, :3, 3]))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edit3dgs_ns.errors import MissingFileError, UserError
+
 OPTION = "--clip"
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
 """The model of the published figures (Radford et al., ICML 2021)."""
@@ -33,7 +35,7 @@ def find_clip(model: str | Path) -> Path | str:
     text = str(model).strip()
     folder = DEMO_FOLDER if text == DEMO else Path(text).expanduser()
     if text == DEMO and not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{OPTION} {DEMO}: {folder} is missing: the package was installed without its data. "
             f"`python tools/train_demo_clip.py all` makes it; or give another CLIP, such as {DEFAULT_CLIP}."
         )
@@ -43,8 +45,8 @@ def find_clip(model: str | Path) -> Path | str:
     if isinstance(model, str) and _HUB_ID.fullmatch(text) and not text.startswith("."):
         return text
     if not text:
-        raise ValueError(f"{OPTION} is empty. {_OTHERWISE}")
-    raise FileNotFoundError(
+        raise UserError(f"{OPTION} is empty. {_OTHERWISE}")
+    raise MissingFileError(
         f"{OPTION} {text}: there is no such folder, and it is no hub id (owner/name). {_EXPECTED} {_OTHERWISE}"
     )
 
@@ -53,10 +55,10 @@ def check_clip_folder(folder: Path) -> None:
     """Name what is missing in a folder, and refuse models of another kind. Reads no weights."""
     missing = missing_parts(folder)
     if missing:
-        raise FileNotFoundError(f"{OPTION} {folder}: {', '.join(missing)} missing. {_EXPECTED} {_OTHERWISE}")
+        raise MissingFileError(f"{OPTION} {folder}: {', '.join(missing)} missing. {_EXPECTED} {_OTHERWISE}")
     kind = _read_json(folder / "config.json").get("model_type")
     if kind != "clip":
-        raise ValueError(f"{OPTION} {folder}: its config.json says model_type {kind!r}. {_EXPECTED}")
+        raise UserError(f"{OPTION} {folder}: its config.json says model_type {kind!r}. {_EXPECTED}")
 
 
 def missing_parts(folder: Path) -> list[str]:
@@ -119,7 +121,7 @@ def read_parts(source: Path | str) -> tuple[Any, Any, Any]:
     model = read(CLIPModel.from_pretrained, torch_dtype=torch.float32, use_safetensors=True)
     words, known = len(tokenizer), model.config.text_config.vocab_size
     if words > known:
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {source}: its tokenizer has {words} tokens, its text model {known}: they belong to two models."
         )
     return model, tokenizer, processor
@@ -141,7 +143,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.errors import UserError
+
 _NO_LENGTH = 1e-8
 
 
@@ -29,7 +31,7 @@ def direction_similarity(
     """
     text = np.asarray(target_caption, np.float64) - source_caption
     if np.linalg.norm(text) < _NO_LENGTH:
-        raise ValueError(
+        raise UserError(
             "The source and the target caption mean the same to this CLIP: there is no direction from one to the other. "
             "Describe the picture before the edit and the picture after it."
         )

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.clip import Clip
 
 OPTION = "--identity"
@@ -49,21 +50,21 @@ def load_identity_embedding(choice: str, clip: Clip) -> IdentityEmbedding | None
         return clip
     module_name, colon, function_name = choice.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {choice}: expected clip, none, or package.module:function, a function that returns an embedding "
             "with a `name` and a method `embed_images`."
         )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {choice}: {module_name} cannot be imported ({error}). Install it, or put its folder on PYTHONPATH."
         ) from error
     if not hasattr(module, function_name):
-        raise ValueError(f"{OPTION} {choice}: {module_name} has no {function_name!r}.")
+        raise UserError(f"{OPTION} {choice}: {module_name} has no {function_name!r}.")
     embedding = getattr(module, function_name)()
     if not isinstance(embedding, IdentityEmbedding):
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {choice} returned a {type(embedding).__name__}; expected an object with `name` and `embed_images`."
         )
     return embedding

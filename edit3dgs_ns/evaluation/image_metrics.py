@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from edit3dgs_ns.errors import UserError
+
 Perceptual = Callable[
     [Float[torch.Tensor, "1 3 height width"], Float[torch.Tensor, "1 3 height width"]], float | None
 ]
@@ -49,14 +51,14 @@ def image_quality(
     scores, distances = [], []
     for number, (render, truth) in enumerate(pairs):
         if render.shape != truth.shape:
-            raise ValueError(f"image {number}: the render is {render.shape}, the truth {truth.shape}.")
+            raise UserError(f"image {number}: the render is {render.shape}, the truth {truth.shape}.")
         a, b = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in (render, truth))
         similarity = ssim(a, b, data_range=1.0)
         assert isinstance(similarity, torch.Tensor)
         scores.append((psnr(render, truth), float(similarity)))
         distances.append(None if perceptual is None else perceptual(a, b))
     if not scores:
-        raise ValueError("There are no images to compare.")
+        raise UserError("There are no images to compare.")
     mean = np.mean(scores, axis=0)
     known = [distance for distance in distances if distance is not None]
     lpips = float(np.mean(known)) if known else None
@@ -94,8 +96,8 @@ def mean_change(
         ValueError: the shapes disagree, or no pixel shows the head or none the background.
     """
     if not before.shape == after.shape == (*head.shape, 3):
-        raise ValueError(f"Shapes differ: before {before.shape}, after {after.shape}, head {head.shape}.")
+        raise UserError(f"Shapes differ: before {before.shape}, after {after.shape}, head {head.shape}.")
     if head.all() or not head.any():
-        raise ValueError("The mask has to have both head and background; it is the same everywhere.")
+        raise UserError("The mask has to have both head and background; it is the same everywhere.")
     difference = np.abs(after.astype(np.float64) - before.astype(np.float64)).mean(axis=-1)
     return Change(on_head=float(difference[head].mean()), on_background=float(difference[~head].mean()))

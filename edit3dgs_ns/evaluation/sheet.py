@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
+from edit3dgs_ns.errors import UserError
+
 INK = (32, 33, 36)
 FAINT = (110, 114, 120)
 PAPER = (255, 255, 255)
@@ -82,13 +84,13 @@ def draw_header(titles: Sequence[str], width: int) -> Float[np.ndarray, "height 
 
 def _check(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     if not columns or not rows:
-        raise ValueError(f"A sheet needs columns and rows; found {len(columns)} and {len(rows)}.")
+        raise UserError(f"A sheet needs columns and rows; found {len(columns)} and {len(rows)}.")
     shapes = {image.shape for column in columns for image in column.images}
     if len(shapes) != 1:
-        raise ValueError(f"All images of a sheet have one size; found {sorted(shapes)}.")
+        raise UserError(f"All images of a sheet have one size; found {sorted(shapes)}.")
     for column in columns:
         if len(column.images) != len(rows):
-            raise ValueError(
+            raise UserError(
                 f"Column {column.caption!r} has {len(column.images)} images for {len(rows)} rows."
             )
 

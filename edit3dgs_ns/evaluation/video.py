@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.sheet import to_uint8
 from edit3dgs_ns.files import written_beside
 
@@ -80,7 +81,7 @@ class VideoWriter:
             self._size = (height, width)
             self._stream.height, self._stream.width = height + height % 2, width + width % 2
         if (height, width) != self._size:
-            raise ValueError(
+            raise UserError(
                 f"The video's frames are {self._size}, this one is {(height, width)} (height, width)."
             )
         if height % 2 or width % 2:
@@ -96,7 +97,7 @@ class VideoWriter:
             return
         with self._resources:
             if self._size is None:
-                raise ValueError(f"{self.path}: a video without frames.")
+                raise UserError(f"{self.path}: a video without frames.")
             for packet in self._stream.encode():
                 self._container.mux(packet)
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
 
@@ -78,17 +79,17 @@ def read_arkit(path: Path) -> ArkitRecording:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: no text file ({error}). Expected CSV or JSON with ARKit coefficients."
         ) from error
     rows, fps = _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
     if not rows:
-        raise ValueError(f"{path}: has no frames. Expected one row (CSV) or object (JSON) for each.")
+        raise UserError(f"{path}: has no frames. Expected one row (CSV) or object (JSON) for each.")
     columns = list(dict.fromkeys(name for row in rows for name in row))
     by_name = {arkit: name for name in columns if (arkit := _ARKIT_BY_KEY.get(_key(name))) is not None}
     names = tuple(name for name in ARKIT_NAMES if name in by_name)
     if not names:
-        raise ValueError(
+        raise UserError(
             f"{path}: none of ARKit's 52 coefficients in it, such as jawOpen or eyeBlinkLeft; found {_few(columns)}."
         )
     unused = tuple(name for name in columns if name not in by_name.values() and name not in _NO_COEFFICIENTS)
@@ -106,7 +107,7 @@ def arkit_motion(recording: ArkitRecording, head: FlameAssets) -> tuple[FlameMot
         ValueError: the head's expressions have no names.
     """
     if head.expression_names is None:
-        raise ValueError(
+        raise UserError(
             f"{recording.source}: ARKit coefficients need a head whose expressions have ARKit's names, as the embedded open head's "
             f"have; those of {head.source.name} have none. Track the recording's video with VHAP and give its tracked_flame_params."
         )
@@ -155,13 +156,13 @@ def _csv_rows(path: Path, text: str) -> tuple[list[dict[str, Any]], float | None
     header = [name.strip() for name in lines[0]]
     repeated = [name for name, count in Counter(header).items() if count > 1 and name]
     if repeated:
-        raise ValueError(f"{path}: the column {repeated[0]!r} is there twice.")
+        raise UserError(f"{path}: the column {repeated[0]!r} is there twice.")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if not any(value.strip() for value in line):
             continue
         if len(line) > len(header):
-            raise ValueError(f"{path}: line {number} has {len(line)} values for {len(header)} columns.")
+            raise UserError(f"{path}: line {number} has {len(line)} values for {len(header)} columns.")
         # Live Link Face writes short rows where it lost the face.
         values = [value.strip() for value in line] + [""] * (len(header) - len(line))
         rows.append(dict(zip(header, values, strict=True)))
@@ -172,17 +173,17 @@ def _json_rows(path: Path, text: str) -> tuple[list[dict[str, Any]], float | Non
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}.") from error
+        raise UserError(f"{path}: not valid JSON: {error}.") from error
     fps = None
     if isinstance(content, dict):
         fps, content = content.get("fps"), content.get("frames")
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise ValueError(
+        raise UserError(
             f'{path}: expected a list of objects, one a frame, such as [{{"jawOpen": 0.1, ...}}, ...], or an object with such a '
             'list under "frames".'
         )
     if fps is not None and not (isinstance(fps, (int, float)) and math.isfinite(fps) and fps > 0):
-        raise ValueError(f'{path}: "fps" is {fps!r}, expected a positive number.')
+        raise UserError(f'{path}: "fps" is {fps!r}, expected a positive number.')
     return content, fps
 
 
@@ -206,7 +207,7 @@ def _table(
             table[frame, number] = _amount(path, frame, column, row.get(column, ""))
     found = np.flatnonzero(~np.isnan(table).any(axis=1))
     if not len(found):
-        raise ValueError(f"{path}: no frame of {len(rows)} shows a face.")
+        raise UserError(f"{path}: no frame of {len(rows)} shows a face.")
     for number in range(len(columns)):
         table[:, number] = np.interp(np.arange(len(rows)), found, table[found, number])
     return table.clip(0, 1).astype(np.float32), len(rows) - len(found)
@@ -218,7 +219,7 @@ def _amount(path: Path, frame: int, column: str, value: Any) -> float:
     except (TypeError, ValueError):
         amount = math.nan
     if not (math.isfinite(amount) and -_MOST <= amount <= _MOST):
-        raise ValueError(f"{path}: frame {frame} has {value!r} for {column}, expected a number from 0 to 1.")
+        raise UserError(f"{path}: frame {frame} has {value!r} for {column}, expected a number from 0 to 1.")
     return amount
 
 

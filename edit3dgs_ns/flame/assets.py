@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edit3dgs_ns.errors import UserError
+
 OPEN_HEAD_PATH = Path(__file__).parent / "data" / "open_head.npz"
 """The embedded head."""
 
@@ -66,5 +68,5 @@ class FlameAssets:
         """
         if self.expression_names is None or name not in self.expression_names:
             known = "none are named" if self.expression_names is None else ", ".join(self.expression_names)
-            raise ValueError(f"{self.source}: no expression direction is called {name!r} (known: {known})")
+            raise UserError(f"{self.source}: no expression direction is called {name!r} (known: {known})")
         return self.expression_names.index(name)

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.regions import FLAME_MASKS_NAME, with_flame_masks
 from edit3dgs_ns.flame.safe_pickle import parse_flame_pickle
@@ -57,7 +58,7 @@ def load_assets(path: str | Path | None = None, masks: str | Path | None = None)
         path, origin = os.environ[MODEL_PATH_VARIABLE], f"the environment variable {MODEL_PATH_VARIABLE}"
     path = OPEN_HEAD_PATH if path is None else Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} (from {origin}): no such file. Expected FLAME's pickle, the ZIP it is downloaded in, or an npz with the same "
             f"keys. Get {RECOMMENDED}, or leave the option out to use the embedded open head."
         )
@@ -90,7 +91,7 @@ def _model_in_zip(path: Path) -> tuple[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             member = _model_member(path, archive)
             if member.file_size > _MOST_BYTES:
-                raise ValueError(
+                raise UserError(
                     f"{path}: {member.filename} is {member.file_size / 1e6:.0f} MB uncompressed; FLAME's models have about 55 MB"
                 )
             # `file_size` is what the archive claims: reading stops at the bound, whatever it claims.
@@ -98,9 +99,9 @@ def _model_in_zip(path: Path) -> tuple[str, bytes]:
                 data = file.read(_MOST_BYTES + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         # RuntimeError: encrypted. NotImplementedError: a compression that Python does not have.
-        raise ValueError(f"{path}: not a readable ZIP ({error}). Download {RECOMMENDED}.") from error
+        raise UserError(f"{path}: not a readable ZIP ({error}). Download {RECOMMENDED}.") from error
     if len(data) > _MOST_BYTES:
-        raise ValueError(f"{path}: {member.filename} is longer than the archive says; the ZIP is damaged")
+        raise UserError(f"{path}: {member.filename} is longer than the archive says; the ZIP is damaged")
     return member.filename, data
 
 
@@ -120,7 +121,7 @@ def _model_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     if len(pickles) == 1:
         return pickles[0]
     names = ", ".join(member.filename for member in pickles) or "no .pkl file"
-    raise ValueError(
+    raise UserError(
         f"{path}: found {names}; expected one of {', '.join(FLAME_NAMES)}. Download {RECOMMENDED}, or name the .pkl file itself."
     )
 
@@ -130,37 +131,35 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not a readable npz of plain arrays ({error})") from error
+        raise UserError(f"{path}: not a readable npz of plain arrays ({error})") from error
 
 
 def _array(table: dict, key: str, path: Path, *shape: int | None) -> np.ndarray:
     """One array of the table; ``None`` in ``shape`` allows any length."""
     if key not in table:
-        raise ValueError(
+        raise UserError(
             f"{path}: has no {key!r}; expected FLAME's keys, found {', '.join(sorted(map(str, table)))}"
         )
     array = table[key]
     if hasattr(array, "toarray"):
         array = array.toarray()
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: {key!r} is no numeric array ({type(array).__name__})")
+        raise UserError(f"{path}: {key!r} is no numeric array ({type(array).__name__})")
     fits = array.ndim == len(shape) and all(
         s is None or s == n for s, n in zip(shape, array.shape, strict=True)
     )
     if not fits:
         wanted = tuple("any" if s is None else s for s in shape)
-        raise ValueError(f"{path}: {key!r} has shape {array.shape}, expected {wanted}")
+        raise UserError(f"{path}: {key!r} has shape {array.shape}, expected {wanted}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{path}: {key!r} holds values that are not finite")
+        raise UserError(f"{path}: {key!r} holds values that are not finite")
     return array
 
 
 def _indices(array: np.ndarray, limit: int, what: str, path: Path) -> np.ndarray:
     array = array.astype(np.int64)
     if array.size and (array.min() < 0 or array.max() >= limit):
-        raise ValueError(
-            f"{path}: {what} runs from {array.min()} to {array.max()}, expected 0 to {limit - 1}"
-        )
+        raise UserError(f"{path}: {what} runs from {array.min()} to {array.max()}, expected 0 to {limit - 1}")
     return array
 
 
@@ -170,7 +169,7 @@ def _split_directions(table: dict, path: Path, num_vertices: int) -> tuple[np.nd
     if "exprdirs" in table:
         return directions, _array(table, "exprdirs", path, num_vertices, 3, None)
     if directions.shape[2] <= FLAME_NUM_SHAPE:
-        raise ValueError(
+        raise UserError(
             f"{path}: 'shapedirs' has {directions.shape[2]} directions; FLAME has {FLAME_NUM_SHAPE} of "
             "shape and then those "
             "of expression. Expected more, or a separate 'exprdirs'."
@@ -183,7 +182,7 @@ def _parents(table: dict, path: Path, num_joints: int) -> np.ndarray:
     parents = tree[0].astype(np.int64)
     parents[0] = -1  # FLAME stores 2**32 - 1 there
     if not all(0 <= p < j for j, p in enumerate(parents.tolist()) if j > 0):
-        raise ValueError(
+        raise UserError(
             f"{path}: 'kintree_table' row 0 is {parents.tolist()}, expected every parent before its child"
         )
     return parents

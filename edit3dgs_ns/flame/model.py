@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 
 
@@ -91,7 +92,7 @@ class FlameModel(nn.Module):
     def __init__(self, assets: FlameAssets):
         super().__init__()
         if assets.weights.shape[1] != 5:
-            raise ValueError(
+            raise UserError(
                 f"{assets.source}: has {assets.weights.shape[1]} joints, expected FLAME's 5 "
                 "(global, neck, jaw, left eye, right eye)"
             )
@@ -131,7 +132,7 @@ class FlameModel(nn.Module):
         """
         given, known = coefficients.shape[-1], directions.shape[-1]
         if given > known:
-            raise ValueError(
+            raise UserError(
                 f"{given} {what} coefficients for a head model that has {known} {what} directions. The "
                 "parameters belong to "
                 "another head model: name it by the path option or FLAME_MODEL_PATH, or cut the coefficients."
@@ -154,7 +155,7 @@ class FlameModel(nn.Module):
         v_shaped = self.v_template + torch.einsum("vcs,s->vc", directions, shape)
         if static_offset is not None:
             if static_offset.shape != v_shaped.shape:
-                raise ValueError(
+                raise UserError(
                     f"static_offset has shape {tuple(static_offset.shape)}, expected ({self.num_vertices}, 3): it belongs to "
                     "another head model. (VHAP's offsets are for FLAME with teeth, 5143 vertices.)"
                 )

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.rotations import slerp_axis_angle
@@ -55,13 +56,13 @@ class FlameMotion:
     def __post_init__(self) -> None:
         frames = self.expr.shape[0]
         if self.shape.ndim != 1 or self.expr.ndim != 2:
-            raise ValueError(
+            raise UserError(
                 f"shape {tuple(self.shape.shape)} and expr {tuple(self.expr.shape)}: expected (S,) and (T, E)"
             )
         for name, width in FRAME_WIDTHS.items():
             found = tuple(getattr(self, name).shape)
             if found != (frames, width):
-                raise ValueError(
+                raise UserError(
                     f"{name} has shape {found}, expected {(frames, width)} for {frames} frames of expr"
                 )
 
@@ -109,7 +110,7 @@ class FlameMotion:
             FileNotFoundError, ValueError: as `load`; or no files, or different lengths of a field.
         """
         if not paths:
-            raise ValueError("no per-frame FLAME parameter files were given, expected at least one")
+            raise UserError("no per-frame FLAME parameter files were given, expected at least one")
         return cls.concat([cls.load(path) for path in paths], same_identity=False)
 
     def save(self, path: str | Path) -> None:
@@ -149,7 +150,7 @@ class FlameMotion:
             The K poses: expression and translation linearly blended, rotations along the great arc.
         """
         if len(self) == 0:
-            raise ValueError("cannot interpolate a motion without frames")
+            raise UserError("cannot interpolate a motion without frames")
         place = torch.as_tensor(t, dtype=self.expr.dtype, device=self.expr.device).reshape(-1).clamp(0, 1) * (
             len(self) - 1
         )
@@ -178,18 +179,18 @@ class FlameMotion:
             ValueError: nothing to join, another number of coefficients, or another identity.
         """
         if not motions:
-            raise ValueError("no motions to join, expected at least one")
+            raise UserError("no motions to join, expected at least one")
         first = motions[0]
         for i, motion in enumerate(motions):
             if motion.expr.shape[1] != first.expr.shape[1] or motion.shape.shape != first.shape.shape:
-                raise ValueError(
+                raise UserError(
                     f"motion {i} has {motion.shape.shape[0]} shape and {motion.expr.shape[1]} expression "
                     "coefficients, the "
                     f"first has {first.shape.shape[0]} and {first.expr.shape[1]}: they belong to different "
                     "head models"
                 )
             if same_identity and not _same_identity(first, motion):
-                raise ValueError(
+                raise UserError(
                     f"motion {i} is another identity than the first; edit3dgs_ns.flame.retarget plays another "
                     "actor's motion"
                 )
@@ -235,21 +236,21 @@ def _same_identity(a: FlameMotion, b: FlameMotion) -> bool:
 
 def _read_table(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected an npz of FLAME parameters")
+        raise MissingFileError(f"{path}: no such file; expected an npz of FLAME parameters")
     try:
         with np.load(path, allow_pickle=False) as archive:
             # Not the rest: a dynamic_offset holds 60 KB for every timestep.
             return {key: archive[key] for key in archive.files if key in _KEYS}
     except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-        raise ValueError(f"{path}: not a readable npz of plain arrays ({error})") from error
+        raise UserError(f"{path}: not a readable npz of plain arrays ({error})") from error
 
 
 def _tensor(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:
     if key not in table:
-        raise ValueError(f"{path}: has no {key!r}; found {', '.join(sorted(table)) or 'nothing'}")
+        raise UserError(f"{path}: has no {key!r}; found {', '.join(sorted(table)) or 'nothing'}")
     array = np.asarray(table[key])
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise ValueError(f"{path}: {key!r} is not an array of finite numbers{_where_not_finite(array)}")
+        raise UserError(f"{path}: {key!r} is not an array of finite numbers{_where_not_finite(array)}")
     return torch.from_numpy(array.astype(np.float32))
 
 
@@ -276,7 +277,7 @@ def _static_offset(table: dict[str, np.ndarray], path: Path) -> Tensor | None:
     offset = _tensor(table, "static_offset", path)
     offset = offset[0] if offset.ndim == 3 and offset.shape[0] == 1 else offset
     if offset.ndim != 2 or offset.shape[1] != 3:
-        raise ValueError(
+        raise UserError(
             f"{path}: 'static_offset' has shape {tuple(offset.shape)}, expected (1, V, 3) or (V, 3)"
         )
     return offset

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.arkit import arkit_motion, read_arkit
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import axis_angle_to_matrix
@@ -66,13 +67,13 @@ def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file. {KNOWN_FORMATS}")
+        raise MissingFileError(f"{path}: no such file. {KNOWN_FORMATS}")
     if path.suffix.lower() in (".csv", ".json"):
         recording = read_arkit(path)
         motion, notes = arkit_motion(recording, head)
         return RecordedMotion(motion, path, fps=recording.fps, has_head_pose=False, notes=notes)
     if path.suffix.lower() != ".npz":
-        raise ValueError(
+        raise UserError(
             f"{path}: {path.suffix or 'a file without an ending'} is no known kind of motion. {KNOWN_FORMATS}"
         )
     if {"expression", "jaw"} <= _keys(path):
@@ -85,7 +86,7 @@ def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
 def require_frames(motion: FlameMotion, source: Path) -> None:
     """Raises a ValueError for a motion without frames."""
     if len(motion) == 0:
-        raise ValueError(
+        raise UserError(
             f"{source}: has no frames (expr has shape {tuple(motion.expr.shape)}); expected at least one. Record or track it again."
         )
 
@@ -95,7 +96,7 @@ def _keys(path: Path) -> set[str]:
         with np.load(path, allow_pickle=False) as archive:
             return set(archive.files)
     except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-        raise ValueError(f"{path}: not a readable npz of plain arrays ({error}). {KNOWN_FORMATS}") from error
+        raise UserError(f"{path}: not a readable npz of plain arrays ({error}). {KNOWN_FORMATS}") from error
 
 
 def _read_benchmark(path: Path, head: FlameAssets) -> RecordedMotion:
@@ -106,23 +107,23 @@ def _read_benchmark(path: Path, head: FlameAssets) -> RecordedMotion:
     """
     table = _finite(path, _BENCHMARK_KEYS)
     if table["expression"].ndim != 2:
-        raise ValueError(
+        raise UserError(
             f"{path}: 'expression' has shape {tuple(table['expression'].shape)}, expected (frames, 100)"
         )
     frames = len(table["expression"])
     if head.name != "flame":
-        raise ValueError(
+        raise UserError(
             f"{path} was tracked with FLAME, this avatar is bound to {head.source.name}: their expressions have nothing to do with "
             "each other. Drive it by a capture of the same head, or by ARKit coefficients."
         )
     for key, width in {"rotation": 3, "translation": 3, "jaw": 3, "neck": 3, "eyes": 6}.items():
         if table[key].shape != (frames, width):
-            raise ValueError(
+            raise UserError(
                 f"{path}: {key!r} has shape {tuple(table[key].shape)}, expected {(frames, width)}"
             )
     scale = float(table["scale"].reshape(-1)[0]) if table["scale"].numel() else 0.0
     if not scale > 0:
-        raise ValueError(f"{path}: 'scale' is {scale}, expected a positive number")
+        raise UserError(f"{path}: 'scale' is {scale}, expected a positive number")
     shape, expr = table["shape"].reshape(-1), table["expression"]
     turn = quat_to_axis_angle(euler_xyz_to_quat(table["rotation"].double())).float()
     joint = _root_joint(path, head, shape, expr)
@@ -146,12 +147,12 @@ def _finite(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
     with np.load(path, allow_pickle=False) as archive:
         for key in keys:
             if key not in archive.files:
-                raise ValueError(
+                raise UserError(
                     f"{path}: has no {key!r}; the benchmark's tracking files have {', '.join(_BENCHMARK_KEYS)}"
                 )
             array = archive[key]
             if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-                raise ValueError(f"{path}: {key!r} is not an array of finite numbers")
+                raise UserError(f"{path}: {key!r} is not an array of finite numbers")
             table[key] = torch.from_numpy(array.astype(np.float32))
     return table
 
@@ -162,7 +163,7 @@ def _root_joint(
     """Where this person's root joint is at rest; a little of the expression is in it, as in FLAME's own code."""
     known = head.shapedirs.shape[2], head.exprdirs.shape[2]
     if len(shape) > known[0] or expr.shape[1] > known[1]:
-        raise ValueError(
+        raise UserError(
             f"{path}: {len(shape)} shape and {expr.shape[1]} expression coefficients; the head model {head.source} has {known[0]} "
             f"and {known[1]}. Give the avatar's own FLAME file (FLAME 2023 for the benchmark)."
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.safe_pickle import parse_flame_pickle
 
@@ -60,7 +61,7 @@ def _union(regions: dict[str, np.ndarray], names: tuple[str, ...], assets: Flame
         if name not in regions:
             known = ", ".join(sorted(regions)) or "none"
             hint = f" {MASKS_HINT}" if assets.name == "flame" and name in FLAME_MASK_NAMES else ""
-            raise ValueError(f"{assets.source}: has no region {name!r} (known: {known}).{hint}")
+            raise UserError(f"{assets.source}: has no region {name!r} (known: {known}).{hint}")
     return np.unique(np.concatenate([regions[name] for name in names])) if names else np.zeros(0, np.int64)
 
 
@@ -82,7 +83,7 @@ def with_flame_masks(assets: FlameAssets, path: str | Path) -> FlameAssets:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: no such file; expected FLAME_masks.pkl from https://flame.is.tue.mpg.de"
         )
     masks = {
@@ -94,13 +95,13 @@ def with_flame_masks(assets: FlameAssets, path: str | Path) -> FlameAssets:
         if all(name in masks for name in names):
             rows = np.unique(np.concatenate([masks[name] for name in names]))
             if len(rows) and (rows[0] < 0 or rows[-1] >= assets.num_vertices):
-                raise ValueError(
+                raise UserError(
                     f"{path}: region {region!r} names vertex {rows[-1]}, but {assets.source} has "
                     f"{assets.num_vertices}"
                 )
             vertex_regions[region] = rows
     if not set(vertex_regions) & set(FLAME_MASK_NAMES):
-        raise ValueError(
+        raise UserError(
             f"{path}: holds none of FLAME's masks; found {', '.join(map(str, masks)) or 'nothing'}"
         )
     face_regions = dict(assets.face_regions)

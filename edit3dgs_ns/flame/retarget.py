@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import RecordedMotion
@@ -53,18 +54,18 @@ class RetargetOptions:
     def check(self, driver: RecordedMotion) -> None:
         """Raises a ValueError for options that contradict each other or the motion."""
         if not (math.isfinite(self.smooth) and self.smooth >= 0):
-            raise ValueError(f"--smooth {self.smooth}: expected a number of frames, 0 or more.")
+            raise UserError(f"--smooth {self.smooth}: expected a number of frames, 0 or more.")
         frame = self.neutral_frame
         if frame is not None and self.neutral != "median":
-            raise ValueError(
+            raise UserError(
                 f"--neutral-frame {frame} goes with --neutral median: expressions relative to that frame."
             )
         if frame is not None and not 0 <= frame < len(driver.motion):
-            raise ValueError(
+            raise UserError(
                 f"--neutral-frame {frame}: {driver.source} has the frames 0 to {len(driver.motion) - 1}."
             )
         if self.head_pose != "still" and not driver.has_head_pose:
-            raise ValueError(
+            raise UserError(
                 f"--head-pose {self.head_pose}: {driver.source} does not say how the head moves. Use --head-pose still."
             )
 
@@ -117,7 +118,7 @@ def require_same_rig(driver: RecordedMotion, head: FlameAssets) -> None:
         if found > known or (named and found != known):
             differences.append(f"{found} {what} coefficients, this head has {known}")
     if differences:
-        raise ValueError(
+        raise UserError(
             f"{driver.source} was made with another head model than {head.source}: {'; '.join(differences)}. "
             "Give a motion of the same head model: "
             + (
@@ -144,7 +145,7 @@ def frame_places(
     """
     for option, value in (("--motion-fps", motion_fps), ("--fps", fps), ("--speed", speed)):
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{option} {value}: expected a positive number.")
+            raise UserError(f"{option} {value}: expected a positive number.")
     step = speed * motion_fps / fps
     count = int((frames - 1) / step + 1e-6) + 1
     return np.minimum(np.arange(count) * step / max(frames - 1, 1), 1.0)
@@ -172,7 +173,7 @@ def _fitted(driver: RecordedMotion, actor: FlameMotion) -> tuple[Float[Tensor, "
     expr, wanted = driver.motion.expr, actor.expr.shape[1]
     found = expr.shape[1]
     if found > wanted and bool((expr[:, wanted:] != 0).any()):
-        raise ValueError(
+        raise UserError(
             f"{driver.source} has {found} expression coefficients, the avatar was trained with {wanted}: the others would be lost. "
             f"Track the motion with {wanted}, or train the avatar on a capture that was tracked with {found}."
         )

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.core import multiarray
 
+from edit3dgs_ns.errors import UserError
+
 
 class _Sealed(type):
     """A class that a pickle cannot alter (its BUILD opcode may set attributes of anything it can name)."""
@@ -141,16 +143,16 @@ def parse_flame_pickle(data: bytes, source: str) -> dict[str, Any]:
     try:
         table = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"{source}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse csc/csr matrices and "
             "chumpy arrays are read; get FLAME's own file from https://flame.is.tue.mpg.de."
         ) from error
     except (
         Exception
     ) as error:  # a damaged pickle raises almost anything: IndexError, EOFError, UnicodeDecodeError, ...
-        raise ValueError(f"{source}: not a readable pickle ({type(error).__name__}: {error})") from error
+        raise UserError(f"{source}: not a readable pickle ({type(error).__name__}: {error})") from error
     if not isinstance(table, dict):
-        raise ValueError(f"{source}: holds a {type(table).__name__}, expected a dictionary with FLAME's keys")
+        raise UserError(f"{source}: holds a {type(table).__name__}, expected a dictionary with FLAME's keys")
     return {key: _plain(value, source, str(key)) for key, value in table.items()}
 
 
@@ -165,7 +167,7 @@ def _plain(value: Any, source: str, key: str) -> Any:
                 else None
             )
         if inner is None:
-            raise ValueError(
+            raise UserError(
                 f"{source}: {key!r} is a chumpy expression without stored values; export it as an array first"
             )
         return _plain(inner, source, key)
@@ -183,7 +185,7 @@ def _dense(value: _Sparse, source: str, key: str) -> np.ndarray:
         or not isinstance(shape, tuple)
         or len(shape) != 2
     ):
-        raise ValueError(f"{source}: {key!r} is a sparse matrix without data, indices, indptr and shape")
+        raise UserError(f"{source}: {key!r} is a sparse matrix without data, indices, indptr and shape")
     rows, columns = (int(n) for n in shape)
     major, minor = (columns, rows) if value.by_column else (rows, columns)
     counts = np.diff(indptr)
@@ -194,7 +196,7 @@ def _dense(value: _Sparse, source: str, key: str) -> np.ndarray:
         and (len(indices) == 0 or (indices.min() >= 0 and indices.max() < minor))
     )
     if not sound:
-        raise ValueError(f"{source}: {key!r} is a damaged sparse matrix")
+        raise UserError(f"{source}: {key!r} is a damaged sparse matrix")
     out = np.zeros((major, minor), dtype=data.dtype)
     np.add.at(out, (np.repeat(np.arange(major), counts), indices), data)
     return out.T.copy() if value.by_column else out

@@ -21,6 +21,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float, Int
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 
 FLAME_VERTICES, FLAME_FACES = 5023, 9976
@@ -61,7 +62,7 @@ def add_teeth(assets: FlameAssets) -> FlameAssets:
     """
     difference = _topology_difference(assets)
     if difference is not None:
-        raise ValueError(f"{assets.source}: {difference}. Teeth are added to FLAME's topology only.")
+        raise UserError(f"{assets.source}: {difference}. Teeth are added to FLAME's topology only.")
     upper, lower = list(UPPER_LIP), list(LOWER_LIP)
     rows = _row_positions(assets.v_template[upper], assets.v_template[lower])
     new = np.concatenate([rows[name] for name in TEETH_ROWS]).astype(np.float32)

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from edit3dgs_ns.capture.driver import Driver, DriverPictures, Part, read_driver
 from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
 from edit3dgs_ns.rendering.trajectories import Take, choose_take, path_fps
@@ -160,7 +161,7 @@ def plan(run: FinishedRun, driver: Driver, settings: ReenactmentSettings) -> tup
         times = frame_places(len(recorded.motion), motion_fps, fps, pace.speed)
         return choose_take(run, settings.cameras, times).scaled(settings.scale), fps
     if pace.speed != 1.0 or pace.motion_fps is not None:
-        raise ValueError(
+        raise UserError(
             f"--cameras {settings.cameras}: a camera path says itself which moment each of its cameras sees. Leave out --speed and "
             "--motion-fps."
         )
@@ -171,21 +172,21 @@ def plan(run: FinishedRun, driver: Driver, settings: ReenactmentSettings) -> tup
 def _check_paths(load_config: Path, motion: Path, output: Path, settings: ReenactmentSettings) -> None:
     """What can be said without loading anything."""
     if not Path(motion).expanduser().exists():
-        raise FileNotFoundError(f"--motion {motion}: no such file or folder. {KNOWN_FORMATS}")
+        raise MissingFileError(f"--motion {motion}: no such file or folder. {KNOWN_FORMATS}")
     for option, config in (("--load-config", load_config), ("--beside", settings.beside)):
         if config is not None and not config.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{option} {config}: no such file. Expected the config.yml of an avatar's run."
             )
     if settings.cameras not in PLACES:
         path_fps(Path(settings.cameras))
     for option, value in (("--fps", settings.pace.fps), ("--motion-fps", settings.pace.motion_fps)):
         if value is not None and not 0 < value < float("inf"):
-            raise ValueError(f"{option} {value}: expected a positive number.")
+            raise UserError(f"{option} {value}: expected a positive number.")
     check_video_path(output)
 
 
 def check_video_path(output: Path) -> None:
     """Raises a ValueError for a video that is no mp4."""
     if output.suffix.lower() != ".mp4" or output.is_dir():
-        raise ValueError(f"--output {output}: expected the name of an mp4 file, such as reenactment.mp4.")
+        raise UserError(f"--output {output}: expected the name of an mp4 file, such as reenactment.mp4.")

@@ -16,6 +16,7 @@ from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.camera_utils import get_interpolated_poses_many
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, sway
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
@@ -46,7 +47,7 @@ class Take:
         }
         if len(sizes) != 1:
             listing = ", ".join(f"{w} x {h}" for w, h in sorted(sizes))
-            raise ValueError(
+            raise UserError(
                 f"The cameras have images of different sizes ({listing or 'there are none'}); a video has one."
             )
         assert self.cameras.times is not None and len(self.cameras) % self.views == 0
@@ -68,7 +69,7 @@ class Take:
     def scaled(self, scale: float) -> Take:
         """The same with `scale` times as many pixels a side."""
         if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"--scale {scale}: expected a positive number.")
+            raise UserError(f"--scale {scale}: expected a positive number.")
         if scale == 1.0:
             return self
         take = Take(self.cameras[:], self.views)
@@ -131,7 +132,7 @@ def turntable(run: FinishedRun, times: Float[np.ndarray, " frames"], degrees: fl
     start = pose_matrices(front)[0]
     degrees = seen_degrees(run, start, target) if degrees is None else degrees
     if not (math.isfinite(degrees) and 1 <= degrees <= 360):
-        raise ValueError(f"--degrees {degrees}: expected an angle from 1 to 360.")
+        raise UserError(f"--degrees {degrees}: expected an angle from 1 to 360.")
     if degrees == 360:
         return moving(front, orbit(start, target, len(times)), times)
     return moving(front, sway(start, target, len(times), math.radians(degrees / 2)), times)
@@ -156,12 +157,12 @@ def between(cameras: Cameras, steps: int) -> Take:
         ValueError: fewer than two cameras or steps, or cameras without times.
     """
     if len(cameras) < 2 or steps < 2:
-        raise ValueError(
+        raise UserError(
             f"{len(cameras)} cameras and --steps {steps}: there is nothing between them. Expected at least two of each; other "
             "images of the capture: --split train"
         )
     if cameras.times is None:
-        raise ValueError("These cameras have no times, so there is nothing to go through.")
+        raise UserError("These cameras have no times, so there is nothing to go through.")
     poses, intrinsics = get_interpolated_poses_many(
         cameras.camera_to_worlds, cameras.get_intrinsics_matrices(), steps_per_transition=steps
     )
@@ -224,11 +225,9 @@ def read_camera_path(path: Path) -> Take:
     try:
         cameras = get_path_from_json(content)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: no camera path of Nerfstudio ({type(error).__name__}: {error})."
-        ) from error
+        raise UserError(f"{path}: no camera path of Nerfstudio ({type(error).__name__}: {error}).") from error
     if not bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()):
-        raise ValueError(
+        raise UserError(
             f"{path}: has {content.get('camera_type')} cameras; avatars are drawn with perspective ones."
         )
     times = torch.tensor([entry["render_time"] for entry in entries], dtype=torch.float32)
@@ -250,20 +249,20 @@ def path_fps(path: Path) -> float | None:
 def _camera_path(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The content of a camera path, and its cameras."""
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"--cameras {path}: no such file. Expected front, sway, capture, or a camera path (json) that ns-viewer has saved."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"--cameras {path} is not valid JSON: {error}.") from error
+        raise UserError(f"--cameras {path} is not valid JSON: {error}.") from error
     entries = content.get("camera_path") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(
+        raise UserError(
             f'--cameras {path}: no camera path of Nerfstudio: it has no list under "camera_path".'
         )
     if not entries:
-        raise ValueError(
+        raise UserError(
             f"--cameras {path}: the camera path is empty. Add keyframes in ns-viewer's Render panel, or use --cameras front."
         )
     return content, entries
@@ -272,14 +271,14 @@ def _camera_path(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def _require_times(path: Path, entries: Sequence[dict[str, Any]]) -> None:
     timed = [entry for entry in entries if entry.get("render_time") is not None]
     if len(timed) < len(entries):
-        raise ValueError(
+        raise UserError(
             f'--cameras {path}: {len(entries) - len(timed)} of {len(entries)} cameras have no "render_time", so nothing says which '
             f"moment they see. {_TIMED_PATH}"
         )
     for number, entry in enumerate(entries):
         time = entry["render_time"]
         if not (isinstance(time, (int, float)) and 0 <= time <= 1):
-            raise ValueError(
+            raise UserError(
                 f"--cameras {path}: camera {number} has the render_time {time!r}, expected a place on the motion from 0 to 1."
             )
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from rich.progress import Progress
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.panels import beside, grid, header_above, scaled, to_pixels
 from edit3dgs_ns.evaluation.video import OverlappedWriter, VideoWriter
 from edit3dgs_ns.rendering.trajectories import Take
@@ -54,7 +55,7 @@ def film(
         description: what `progress` calls it.
     """
     if not len(take):
-        raise ValueError(f"{path}: a video without frames.")
+        raise UserError(f"{path}: a video without frames.")
     strip: list[UInt8[np.ndarray, "height width 3"]] = []
 
     def draw(item: tuple[int, list[Float[np.ndarray, "views height width 3"]]]) -> UInt8[np.ndarray, "_ _ 3"]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from nerfstudio.cameras.cameras import Cameras
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.camera_paths import focus_point
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs.trained_run import FinishedRun, Split, moved_camera, pose_matrices
@@ -77,7 +78,7 @@ def shared_frames(runs: Sequence[FinishedRun], names: Sequence[str]) -> set[Fram
             f"{name}: {len(own)} held-out frames, of {', '.join(sorted({k[0] for k in own})[:4]) or 'none'}"
             for name, own in zip(names, keys, strict=True)
         )
-        raise ValueError(
+        raise UserError(
             f"The runs share no held-out frames ({listing}). Compare edits of one capture, or evaluate each run alone."
         )
     return common
@@ -110,7 +111,7 @@ def front_camera(run: FinishedRun) -> Cameras:
         if len(split):
             index = 0 if name == "val" else _middle_image(split)
             return split.cameras[index : index + 1]
-    raise ValueError("The capture lists no frames.")
+    raise UserError("The capture lists no frames.")
 
 
 def thinned(setting: Setting, most: int) -> tuple[Setting, int]:

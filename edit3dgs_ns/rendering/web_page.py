@@ -16,6 +16,7 @@ from rich.progress import Progress
 from edit3dgs_ns.capture.driver import Driver, Part, read_driver
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.edit_training.versions import RunHistory
+from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
 from edit3dgs_ns.flame.retarget import retarget
@@ -203,11 +204,9 @@ def _words(load_config: Path, title: str | None) -> tuple[str, str]:
 
 def _check_path(path: Path, overwrite: bool) -> None:
     if path.is_dir():
-        raise IsADirectoryError(
-            f"--output {path} is a folder. Give the name of a page, or of another folder."
-        )
+        raise UserError(f"--output {path} is a folder. Give the name of a page, or of another folder.")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already. Give another --output, or --overwrite.")
+        raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")
 
 
 def _check_options(
@@ -215,17 +214,17 @@ def _check_options(
 ) -> None:
     """What can be said without loading anything."""
     if motion is not None and not Path(motion).expanduser().exists():
-        raise FileNotFoundError(f"--motion {motion}: no such file or folder. {KNOWN_FORMATS}")
+        raise MissingFileError(f"--motion {motion}: no such file or folder. {KNOWN_FORMATS}")
     if motion is None and motion_part != "all":
-        raise ValueError(
+        raise UserError(
             f"--motion-part {motion_part}: a part of what? Name the capture by --motion, or leave it out."
         )
     if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"--fps {fps}: expected a positive number.")
+        raise UserError(f"--fps {fps}: expected a positive number.")
     if stride < 1:
-        raise ValueError(f"--stride {stride}: expected 1 (every frame), 2 (every other one), ...")
+        raise UserError(f"--stride {stride}: expected 1 (every frame), 2 (every other one), ...")
     if degrees is not None and not 1 <= degrees <= 360:
-        raise ValueError(f"--degrees {degrees}: expected an angle from 1 to 360.")
+        raise UserError(f"--degrees {degrees}: expected an angle from 1 to 360.")
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _from_versions(name: str, config: Path, base: Path | None) -> EditedRun:
     versions = RunHistory(config.parent)
     current = versions.current
     if current.prompt is None or current.parent is None:
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {config}: its current avatar (version {current.number}) is none that was edited. Go to an edit first: "
             f"edit3dgs history {config.parent}"
         )
@@ -119,7 +120,7 @@ class OpenRuns:
         """The avatar before the edit."""
         config = run.base.parent.parent / "config.yml"
         if not config.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{config} is missing: it says how to load {run.base}. Give --base RUN, {_BASE}."
             )
         return self._get(config, run.base)
@@ -160,7 +161,7 @@ def config_file(path: Path) -> Path:
     path = Path(path).expanduser()
     config = path / "config.yml" if path.is_dir() else path
     if not config.is_file():
-        raise FileNotFoundError(f"{OPTION} {path}: no such file. Expected {_RUN}.")
+        raise MissingFileError(f"{OPTION} {path}: no such file. Expected {_RUN}.")
     return config
 
 
@@ -168,16 +169,16 @@ def _rounds(config: Path) -> dict[str, Any]:
     """What `ns-train edit3dgs` has written down of its rounds."""
     path = config.parent / HISTORY_FILE
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {config}: this run has no {HISTORY_FILE}, so it has not edited anything. Expected {_RUN}. "
             "For the quality of an avatar alone: --quality-only"
         )
     try:
         history = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}. It may be cut off.") from error
+        raise UserError(f"{path} is not valid JSON: {error}. It may be cut off.") from error
     if not isinstance(history, dict) or not history.get("rounds"):
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {config}: its {HISTORY_FILE} has no finished round, so there is no edit to look at. "
             f"Go on with the run: ns-train edit3dgs ... --load-dir {config.parent / 'nerfstudio_models'}"
         )
@@ -190,13 +191,13 @@ def _avatar_of(config: Path) -> Path:
     content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
     avatar = getattr(getattr(content, "pipeline", None), "avatar", None)
     if avatar is None:
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {config}: this run has trained its avatar itself and kept only the edited one. Give --base RUN, "
             f"{_BASE}, on the same capture."
         )
     try:
         return find_checkpoint(Path(avatar), "--pipeline.avatar", _BASE)
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{config}: the avatar that was edited is not where it was. {error} Say where it is now: --base RUN"
         ) from error

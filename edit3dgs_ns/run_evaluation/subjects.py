@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
 from edit3dgs_ns.run_evaluation.runs import EditedRun, OpenRuns
 
@@ -65,16 +66,16 @@ def check_captions(source: str | None, targets: Sequence[str], runs: int) -> lis
     given = [(source or "").strip(), *(target.strip() for target in targets)]
     if not given[0] or len(given) == 1 or not all(given):
         option = "--source-caption" if not given[0] else "--target-caption"
-        raise ValueError(
+        raise UserError(
             f"{option} is missing. CLIP-S and CLIP-C need a caption of the picture before the edit and one of the picture after "
             'it, for example: --source-caption "a photo of a man" --target-caption "a photo of an old man"'
         )
     if len(targets) not in (1, runs):
-        raise ValueError(
+        raise UserError(
             f"--target-caption: {len(targets)} captions for {runs} runs. Give one for all, or one for each."
         )
     if given[0] in given[1:]:
-        raise ValueError(
+        raise UserError(
             f"--source-caption and --target-caption are both {given[0]!r}: describe the picture before and the picture after the "
             "edit."
         )
@@ -101,14 +102,14 @@ def check_numbers(options: EvaluationOptions) -> None:
         ("--expression-frames", options.expression_frames, 1),
     ):
         if value != 0 and value < least:
-            raise ValueError(f"{option} {value}: expected {least} or more, or 0.")
+            raise UserError(f"{option} {value}: expected {least} or more, or 0.")
 
 
 def output_folder(output: Path | None, infos: Sequence[EditedRun]) -> Path:
     """Where the report goes: what is asked for, or the run's own folder; of several runs, outputs/evaluation."""
     if output is not None:
         if output.exists() and not output.is_dir():
-            raise ValueError(f"--output {output} is a file; expected a folder, or a name that is free.")
+            raise UserError(f"--output {output} is a file; expected a folder, or a name that is free.")
         return output
     return infos[0].folder / FOLDER if len(infos) == 1 else Path("outputs") / FOLDER
 
@@ -153,7 +154,7 @@ def open_subjects(
 def _check_same_head(info: EditedRun, base: FinishedRun, edited: FinishedRun) -> None:
     before, after = base.pipeline.model.head, edited.pipeline.model.head
     if len(before.static_offset) != len(after.static_offset) or before.num_timesteps != after.num_timesteps:
-        raise ValueError(
+        raise UserError(
             f"{info.base} is not what {info.config} came from: {len(before.static_offset)} vertices and "
             f"{before.num_timesteps} timesteps before, {len(after.static_offset)} and {after.num_timesteps} after. "
             "Give the avatar before the edit: --base RUN"
@@ -192,7 +193,7 @@ def _settings(
             )
         found.append(setting)
     if not found:
-        raise ValueError(
+        raise UserError(
             "The runs' capture holds no frames out (its val and test splits are empty). Give --motion FILE."
         )
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.image_metrics import Perceptual, Quality, image_quality
 from edit3dgs_ns.evaluation.report_data import Figure
 from edit3dgs_ns.rendering.views import Setting, Shot
@@ -86,9 +87,9 @@ def find_true_edit(run: FinishedRun, prompt: str, choice: str | None) -> TrueEdi
     synthetic = is_synthetic(run)
     if choice is not None and choice != "none":
         if choice not in EDITS:
-            raise ValueError(f"{OPTION} {choice}: expected none or one of {', '.join(EDITS)}.")
+            raise UserError(f"{OPTION} {choice}: expected none or one of {', '.join(EDITS)}.")
         if not synthetic:
-            raise ValueError(
+            raise UserError(
                 f"{OPTION} {choice}: true edits exist for captures of `edit3dgs capture` alone, which have a {SETTINGS_FILE}."
             )
         return TrueEdit(choice)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
 from edit3dgs_ns.runs.placement import Placement, read_normalisation, read_placement
 from edit3dgs_ns.runs.scene_options import SceneOptions
@@ -41,13 +42,13 @@ def read_background(options: SceneOptions) -> Backdrop | None:
     path, transform = options.background, options.background_transform
     if path is None:
         if transform is not None:
-            raise ValueError(f"{TRANSFORM_OPTION} {transform} places a background: give {OPTION} as well.")
+            raise UserError(f"{TRANSFORM_OPTION} {transform} places a background: give {OPTION} as well.")
         return None
     path = Path(path).expanduser()
     placement = Placement(Similarity()) if transform is None else read_placement(Path(transform).expanduser())
     if path.suffix.lower() == ".ply":
         if placement.coordinates == "data":
-            raise ValueError(
+            raise UserError(
                 f'{TRANSFORM_OPTION} {transform} has "coordinates": "data", but a .ply does not say how its data was normalised. '
                 f"Give the run itself as {OPTION}."
             )
@@ -101,14 +102,14 @@ def _read_run(checkpoint: Path) -> WorldSplats:
     state = model_state(read_checkpoint(checkpoint, OPTION))
     where = f"{OPTION} {checkpoint}"
     if "binding" in state:
-        raise ValueError(
+        raise UserError(
             f"{where} holds a head avatar, whose Gaussians move with a head; a background stands still. `edit3dgs export --format "
             f"ply` makes a splat of one moment of it. Expected {_WHAT}."
         )
     parameters = {name: state.get(f"gauss_params.{name}") for name in GAUSSIAN_PARAMETERS}
     missing = [name for name, value in parameters.items() if value is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{where} is no run of splatfacto: it has no {', '.join(missing)} of Gaussians. Expected {_WHAT}."
         )
     found: dict[str, Tensor] = {
@@ -130,7 +131,7 @@ def _check_shapes(parameters: Mapping[str, Tensor], where: str) -> None:
         if tuple(parameters[name].shape) != shape
     ]
     if wrong or not count:
-        raise ValueError(f"{where} is damaged: {'; '.join(wrong) or 'it has no Gaussians'}.")
+        raise UserError(f"{where} is damaged: {'; '.join(wrong) or 'it has no Gaussians'}.")
 
 
 def _as_harmonics(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -180,4 +181,4 @@ def read_plain_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no configuration of Nerfstudio: {str(error)[:200]}") from error
+        raise UserError(f"{path} is no configuration of Nerfstudio: {str(error)[:200]}") from error

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 
+from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.splats.rig import POSE_PARAMETERS
@@ -42,11 +43,11 @@ def derived_folder(load_config: Path, name: str) -> Path:
         FileExistsError: something is there that was not made by this command.
     """
     if name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"--run-name {name!r}: expected a part of a folder's name, without '/'.")
+        raise UserError(f"--run-name {name!r}: expected a part of a folder's name, without '/'.")
     run = Path(os.path.abspath(load_config)).parent
     folder = run.with_name(f"{run.name}-{name}")
     if folder.exists() and not (folder / MARKER).is_file():
-        raise FileExistsError(f"{folder} is there already, but is no reenactment. Give another --run-name.")
+        raise ExistingFileError(f"{folder} is there already, but is no reenactment. Give another --run-name.")
     return folder
 
 
@@ -104,7 +105,7 @@ def _config(load_config: Path, folder: Path) -> str:
     config.load_dir = config.load_step = config.load_checkpoint = None
     expected = Path(os.path.abspath(config.get_base_dir()))
     if expected != folder:
-        raise ValueError(
+        raise UserError(
             f"{load_config} says that its run is in {expected.parent}, but it lies in {load_config.parent.parent}: it was moved or "
             "copied, or this is another working directory than that of the training. Nerfstudio looks for checkpoints where the "
             "configuration says; move the run back."
@@ -115,7 +116,7 @@ def _config(load_config: Path, folder: Path) -> str:
 def require_avatar(content: Mapping[str, Any], checkpoint: Path) -> None:
     """Raises a ValueError for a checkpoint without a head that moves."""
     if any(len(_keys(content["pipeline"], name)) != 1 for name in POSE_PARAMETERS):
-        raise ValueError(f"--load-config {checkpoint} holds no rigged avatar. Expected {_RUN}.")
+        raise UserError(f"--load-config {checkpoint} holds no rigged avatar. Expected {_RUN}.")
 
 
 def _with_motion(state: Mapping[str, Any], motion: FlameMotion | None) -> dict[str, Any]:

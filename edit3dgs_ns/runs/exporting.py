@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
@@ -46,7 +47,7 @@ def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tup
     checkpoint = find_checkpoint(config, OPTION, _RUN)
     state = model_state(read_checkpoint(checkpoint, OPTION))
     if "gauss_params.means" not in state or "head.shape" not in state:
-        raise ValueError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
+        raise UserError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
     write_avatar(output, bound_gaussians(state), motion_of(state), _imported_npz(config), overwrite)
     return [output / PLY_NAME, output / NPZ_NAME], _left_out(state)
 
@@ -76,11 +77,11 @@ def export_splat(
     config, path = _require_config(load_config), output / SPLAT_NAME
     _check_moment(timestep, time)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already. Give another --output, or --overwrite.")
+        raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")
     model = FinishedRun(config).pipeline.model
     last = model.head.num_timesteps - 1
     if timestep is not None and timestep > last:
-        raise ValueError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
+        raise UserError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
     moment = timestep / max(last, 1) if timestep is not None else time or 0.0
     with torch.no_grad():
         gaussians, colors = model.shown_at(moment)
@@ -105,17 +106,17 @@ def motion_of(state: Mapping[str, Tensor]) -> FlameMotion:
 def _require_config(path: Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"{OPTION} {path}: no such file. Expected {_RUN}.")
+        raise MissingFileError(f"{OPTION} {path}: no such file. Expected {_RUN}.")
     return path
 
 
 def _check_moment(timestep: int | None, time: float | None) -> None:
     if timestep is not None and time is not None:
-        raise ValueError(f"--timestep {timestep} and --time {time}: give one of them.")
+        raise UserError(f"--timestep {timestep} and --time {time}: give one of them.")
     if timestep is not None and timestep < 0:
-        raise ValueError(f"--timestep {timestep}: expected 0 or more.")
+        raise UserError(f"--timestep {timestep}: expected 0 or more.")
     if time is not None and not 0 <= time <= 1:
-        raise ValueError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
+        raise UserError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
 
 
 def _imported_npz(config: Path) -> Path | None:

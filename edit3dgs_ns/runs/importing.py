@@ -20,6 +20,7 @@ import yaml
 from edit3dgs_ns.capture.from_avatar import ViewSettings, write_avatar_capture
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.loading import load_assets
@@ -119,7 +120,7 @@ def _make_config(avatar: AvatarFiles, assets: FlameAssets, output_dir: Path, nam
         trained = folder.parent.name == "point_cloud"  # GaussianAvatars' <output>/point_cloud/iteration_N
         name = (folder.parent.parent if trained else folder).resolve().name
     if name in ("", ".", "..") or Path(name).name != name:
-        raise ValueError(f"--name {name!r}: expected the name of one folder, without '/'.")
+        raise UserError(f"--name {name!r}: expected the name of one folder, without '/'.")
     config: Any = copy.deepcopy(all_methods["rigged-splatfacto"])
     config.output_dir, config.experiment_name = Path(os.path.abspath(output_dir.expanduser())), name
     config.set_timestamp()
@@ -135,7 +136,7 @@ def _make_config(avatar: AvatarFiles, assets: FlameAssets, output_dir: Path, nam
 def _finished_or_gone(run: Path) -> Iterator[Path]:
     """A folder to make a run in: renamed to `run` at the end, removed if anything fails before."""
     if run.exists():
-        raise FileExistsError(f"{run} is there already. Give another --name or --output-dir.")
+        raise ExistingFileError(f"{run} is there already. Give another --name or --output-dir.")
     with folder_written_beside(run) as unfinished:
         yield unfinished
 

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.splats.similarity import Similarity
 
@@ -53,16 +54,16 @@ def read_placement(path: Path) -> Placement:
     """
     content = _read_json(path, OPTION)
     if not isinstance(content, Mapping):
-        raise ValueError(f"{OPTION} {path}: holds no JSON object. {_EXPECTED}")
+        raise UserError(f"{OPTION} {path}: holds no JSON object. {_EXPECTED}")
     coordinates = content.get("coordinates", "scene")
     unknown = [name for name in content if name not in ("matrix", "coordinates", *_PARTS)]
     mixed = "matrix" in content and any(name in content for name in _PARTS)
     if unknown or mixed or coordinates not in get_args(Coordinates) or not set(content) - {"coordinates"}:
-        raise ValueError(f"{OPTION} {path}: has {json.dumps(content)[:200]}. {_EXPECTED}")
+        raise UserError(f"{OPTION} {path}: has {json.dumps(content)[:200]}. {_EXPECTED}")
     try:
         similarity = _similarity(content)
     except ValueError as error:
-        raise ValueError(f"{OPTION} {path}: {error}") from error
+        raise UserError(f"{OPTION} {path}: {error}") from error
     return Placement(similarity, coordinates)
 
 
@@ -91,7 +92,7 @@ def read_normalisation(run: Path) -> Similarity:
         rigid = Similarity.from_matrix(np.array([*content["transform"][:3], [0, 0, 0, 1]], dtype=np.float64))
         scaled = Similarity(scale=_positive(content["scale"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{why}: {path} is damaged ({type(error).__name__}: {error}); expected a 3 x 4 transform and a scale."
         ) from error
     return scaled @ rigid
@@ -103,7 +104,7 @@ def _similarity(content: Mapping[str, Any]) -> Similarity:
     translation = _numbers(content.get("translation", [0, 0, 0]), "translation").tolist()
     degrees = _numbers(content.get("rotation", [0, 0, 0]), "rotation").tolist()
     if not all(isinstance(part, list) and len(part) == 3 for part in (translation, degrees)):
-        raise ValueError(f"translation {translation}, rotation {degrees}: expected three numbers each.")
+        raise UserError(f"translation {translation}, rotation {degrees}: expected three numbers each.")
     return Similarity.from_parts(translation, degrees, _positive(content.get("scale", 1.0)))
 
 
@@ -111,19 +112,19 @@ def _numbers(value: Any, name: str) -> np.ndarray:
     try:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f'"{name}" is {str(value)[:100]}; expected numbers.') from error
+        raise UserError(f'"{name}" is {str(value)[:100]}; expected numbers.') from error
 
 
 def _positive(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ValueError(f'"scale" is {value!r}; expected a number above 0.')
+        raise UserError(f'"scale" is {value!r}; expected a number above 0.')
     return float(value)
 
 
 def _read_json(path: Path, why: str) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"{why}: {path}: no such file.")
+        raise MissingFileError(f"{why}: {path}: no such file.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{why}: {path} is not valid JSON: {error}.") from error
+        raise UserError(f"{why}: {path} is not valid JSON: {error}.") from error

@@ -17,6 +17,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.runs.backgrounds import drawn_otherwise
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.dataset import AvatarDataset
@@ -67,7 +68,7 @@ class Split:
             ValueError: the capture has no foreground masks.
         """
         if self.masks is None:
-            raise ValueError(f"{self.dataset.image_filenames[index]}: the capture names no foreground masks.")
+            raise UserError(f"{self.dataset.image_filenames[index]}: the capture names no foreground masks.")
         with Image.open(self.masks[index]) as picture:
             return np.asarray(picture.convert("L"), dtype=np.float32) / 255
 
@@ -85,12 +86,12 @@ class FinishedRun:
             FileNotFoundError: there is no such file.
         """
         if not Path(config_path).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{config_path}: no such file. Expected the config.yml of a finished ns-train run."
             )
         _, pipeline, _, self.step = eval_setup(Path(config_path), test_mode="test")
         if not isinstance(pipeline.datamanager, AvatarDatamanager):
-            raise ValueError(
+            raise UserError(
                 f"{config_path} is no run of an avatar. Expected one of `ns-train rigged-splatfacto` or `ns-train edit3dgs`."
             )
         self.pipeline: Any = pipeline
@@ -105,7 +106,7 @@ class FinishedRun:
         """
         run = cls(config_path)
         if run.pipeline.plays is not None:
-            raise ValueError(
+            raise UserError(
                 f"{config_path} shows {run.pipeline.plays}: no captured image does, so there is nothing to compare with. Give the "
                 "run of the avatar itself; reenactment.json in this run's folder names it."
             )

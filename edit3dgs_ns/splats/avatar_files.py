@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FRAME_WIDTHS, NEEDS_TEETH, FlameMotion
@@ -54,7 +55,7 @@ def find_avatar(path: Path) -> Path:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: no such file or folder. Expected a folder with {PLY_NAME} and {NPZ_NAME}."
         )
     folder = path.parent if path.is_file() else path
@@ -67,7 +68,7 @@ def find_avatar(path: Path) -> Path:
         folder = iterations[max(iterations)] if iterations else folder
     for name in (PLY_NAME, NPZ_NAME):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder / name}: no such file. Expected an avatar as GaussianAvatars saves it: {PLY_NAME} and {NPZ_NAME} in "
                 "one folder (point_cloud/iteration_N of its output)."
             )
@@ -87,7 +88,7 @@ def read_avatar(path: Path) -> AvatarFiles:
     folder = find_avatar(path)
     motion = FlameMotion.load(folder / NPZ_NAME)
     if len(motion) == 0:
-        raise ValueError(
+        raise UserError(
             f"{folder / NPZ_NAME}: has no timestep (expr has shape {tuple(motion.expr.shape)}); expected at least one."
         )
     return AvatarFiles(folder, read_bound_ply(folder / PLY_NAME), motion)
@@ -117,9 +118,7 @@ def check_avatar(avatar: AvatarFiles, head: FlameAssets) -> None:
                 "FLAME_MODEL_PATH. Avatars of captures made by `edit3dgs capture` need the embedded open head: leave both out."
             )
         )
-        raise ValueError(
-            f"{path} does not fit the head model {head.source}: {'; '.join(differences)}. {hint}"
-        )
+        raise UserError(f"{path} does not fit the head model {head.source}: {'; '.join(differences)}. {hint}")
     check_binding(avatar.folder / PLY_NAME, avatar.gaussians, len(head.faces), head.source)
 
 
@@ -146,7 +145,7 @@ def write_avatar(
     ply, npz = folder / PLY_NAME, folder / NPZ_NAME
     for path in (ply, npz):
         if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} is there already. Give another --output, or --overwrite.")
+            raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")
     write_bound_ply(ply, gaussians)
     with written_beside(npz) as partial:
         if original is not None and not (changed := _changed(motion, original)):

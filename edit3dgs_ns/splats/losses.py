@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
+
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -44,7 +46,7 @@ def ssim(
     """
     height, width = a.shape[1:3]
     if min(height, width) < _WINDOW:
-        raise ValueError(
+        raise UserError(
             f"SSIM needs images of at least {_WINDOW} x {_WINDOW} pixels, found {width} x {height}."
         )
     if a.device.type != "cpu" or a.dtype != torch.float32:

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.splats.binding import WorldGaussians
 from edit3dgs_ns.splats.spherical_harmonics import degree_of
@@ -76,7 +77,7 @@ def read_bound_ply(path: Path) -> BoundGaussians:
     table = _read_table(path, "GaussianAvatars' point_cloud.ply")
     coefficients = sum(name.startswith("f_rest_") for name in table)
     if coefficients not in _SH_COUNTS:
-        raise ValueError(
+        raise UserError(
             f"{path}: has {coefficients} properties f_rest_*; expected {', '.join(map(str, _SH_COUNTS))} "
             f"(spherical harmonics of degree {', '.join(map(str, _SH_COUNTS.values()))})."
         )
@@ -105,7 +106,7 @@ def read_splat_ply(path: Path, option: str) -> WorldSplats:
     what = "a splat, such as `ns-export gaussian-splat` writes"
     table = _read_table(path, what)
     if BINDING in table:
-        raise ValueError(
+        raise UserError(
             f"{option} {path}: has {BINDING}: an avatar, bound to a head; a background stands still. `edit3dgs import` and "
             "`edit3dgs export --format ply` make a splat of one moment of it."
         )
@@ -117,7 +118,7 @@ def read_splat_ply(path: Path, option: str) -> WorldSplats:
             f"has no property {', '.join(missing)}" if missing else f"has {coefficients} properties f_rest_*"
         )
         counts = ", ".join(map(str, (0, *_SH_COUNTS)))
-        raise ValueError(
+        raise UserError(
             f"{option} {path}: {problem}; expected {what}: x, y, z, f_dc_*, opacity, scale_*, rot_* and {counts} f_rest_*."
         )
     return WorldSplats.from_parameters(_parameters(table, coefficients), f"{option} {path}")
@@ -146,7 +147,7 @@ def check_binding(path: Path, gaussians: BoundGaussians, num_faces: int, head: P
     largest = int(gaussians.binding.max())
     if largest >= num_faces:
         row = int(gaussians.binding.argmax())
-        raise ValueError(
+        raise UserError(
             f"{path}: Gaussian {row} is bound to face {largest}, but the head model {head} has {num_faces} faces (0 to "
             f"{num_faces - 1}). The avatar was made with another head model: name it by --flame-model. (FLAME has 9976 faces, "
             "10144 with the teeth that are added to it.)"
@@ -239,13 +240,13 @@ def _write_table(path: Path, names: list[str], columns: list[Tensor]) -> None:
 def _read_table(path: Path, what: str) -> dict[str, Float[np.ndarray, " rows"]]:
     """Property name -> its value in every vertex; `what` it should be, for messages."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected {what}.")
+        raise MissingFileError(f"{path}: no such file; expected {what}.")
     with path.open("rb") as file:
         count, names, length = _read_header(path, file.read(_MAX_HEADER))
         expected, found = count * len(names) * 4, path.stat().st_size - length
         if found != expected:
             what = "it is truncated" if found < expected else "there is more in it than the header says"
-            raise ValueError(
+            raise UserError(
                 f"{path}: {what}. Its header promises {count} Gaussians of {len(names)} float properties ({expected} bytes); "
                 f"{found} bytes follow the header. Copy or save the file again."
             )
@@ -257,10 +258,10 @@ def _read_table(path: Path, what: str) -> dict[str, Float[np.ndarray, " rows"]]:
 def _read_header(path: Path, start: bytes) -> tuple[int, list[str], int]:
     """Number of vertices, names of their properties, and how many bytes the header has."""
     if not start.startswith(b"ply\n"):
-        raise ValueError(f"{path}: no PLY file (it does not begin with 'ply').")
+        raise UserError(f"{path}: no PLY file (it does not begin with 'ply').")
     text, end, _ = start.partition(_END)
     if not end:
-        raise ValueError(
+        raise UserError(
             f"{path}: its header does not end ('end_header' is missing). The file is truncated or no PLY of Gaussians."
         )
     count, names = None, []
@@ -270,7 +271,7 @@ def _read_header(path: Path, start: bytes) -> tuple[int, list[str], int]:
             continue
         if words[0] == "format":
             if words[1:] != ["binary_little_endian", "1.0"]:
-                raise ValueError(
+                raise UserError(
                     f"{path}: its format is {' '.join(words[1:])!r}; expected 'binary_little_endian 1.0'."
                 )
         elif (
@@ -289,13 +290,13 @@ def _read_header(path: Path, start: bytes) -> tuple[int, list[str], int]:
         ):
             names.append(words[2])
         else:
-            raise ValueError(
+            raise UserError(
                 f"{path}: its header says {line!r}. Expected one 'element vertex N', and 'property float NAME' for each property."
             )
     if not count or not names:
-        raise ValueError(f"{path}: holds no Gaussians (element vertex {count}, {len(names)} properties).")
+        raise UserError(f"{path}: holds no Gaussians (element vertex {count}, {len(names)} properties).")
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: its header names a property twice: {', '.join(names)}.")
+        raise UserError(f"{path}: its header names a property twice: {', '.join(names)}.")
     return count, names, len(text) + len(_END)
 
 
@@ -308,12 +309,12 @@ def _check_properties(path: Path, found: list[str], expected: list[str]) -> None
         hint = ""
         if BINDING in missing:
             hint = " Without binding_0 it is a splat that does not move; an avatar's Gaussians are bound to faces."
-        raise ValueError(
+        raise UserError(
             f"{path}: has no property {', '.join(missing)}; expected those of GaussianAvatars' point_cloud.ply.{hint}"
         )
     unknown = [name for name in found if name not in expected]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{path}: has the properties of GaussianAvatars' point_cloud.ply and {', '.join(unknown)}, which would be lost."
         )
 
@@ -321,7 +322,7 @@ def _check_properties(path: Path, found: list[str], expected: list[str]) -> None
 def _check_finite(path: Path, name: str, values: Float[np.ndarray, " rows"]) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise ValueError(
+        raise UserError(
             f"{path}: {name} of Gaussian {bad[0]} is {values[bad[0]]} ({len(bad)} such values); expected finite numbers. The "
             "training that made this avatar diverged: take an earlier iteration."
         )
@@ -330,7 +331,7 @@ def _check_finite(path: Path, name: str, values: Float[np.ndarray, " rows"]) -> 
 def _whole_numbers(path: Path, values: Float[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
     bad = np.flatnonzero((values != np.floor(values)) | (values < 0) | (values >= _EXACT_FLOATS))
     if len(bad):
-        raise ValueError(
+        raise UserError(
             f"{path}: {BINDING} of Gaussian {bad[0]} is {values[bad[0]]:.7g} ({len(bad)} such values); expected "
             "the number of a face: 0, 1, ..."
         )

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
+
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
 
@@ -117,7 +119,7 @@ class _Request:
 def _check_tensors(r: _Request) -> None:
     """One device, one float type, the right shapes."""
     if r.means.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"means is on {r.means.device}; expected a CPU or CUDA device")
+        raise UserError(f"means is on {r.means.device}; expected a CPU or CUDA device")
     count, cameras = len(r.means), len(r.viewmats)
     shapes = {
         "means": (count, 3), "quats": (count, 4), "scales": (count, 3), "opacities": (count,), "colors": None,
@@ -130,19 +132,19 @@ def _check_tensors(r: _Request) -> None:
     for name, shape in shapes.items():
         tensor = getattr(r, name)
         if shape is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
+            raise UserError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
         if tensor.device != r.means.device:
-            raise ValueError(
+            raise UserError(
                 f"{name} is on {tensor.device}, means is on {r.means.device}; expected one device"
             )
         if tensor.dtype != r.means.dtype or tensor.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
+            raise UserError(
                 f"{name} is {tensor.dtype}, means is {r.means.dtype}; expected float32 or float64 everywhere"
             )
     _check_colors(r.colors, count, cameras, r.sh_degree)
     channels = r.colors.shape[-1]
     if r.backgrounds is not None and r.backgrounds.shape[-1] != channels:
-        raise ValueError(
+        raise UserError(
             f"backgrounds has {r.backgrounds.shape[-1]} channels; expected {channels}, as many as colors"
         )
 
@@ -151,24 +153,24 @@ def _check_colors(colors: Tensor, count: int, cameras: int, sh_degree: int | Non
     shape = tuple(colors.shape)
     if sh_degree is None:
         if shape[:-1] not in ((count,), (cameras, count)):
-            raise ValueError(f"colors has shape {shape}; expected ({count}, D) or ({cameras}, {count}, D)")
+            raise UserError(f"colors has shape {shape}; expected ({count}, D) or ({cameras}, {count}, D)")
         return
     if not 0 <= sh_degree <= 3:
-        raise ValueError(f"sh_degree is {sh_degree}; expected 0 to 3, or None for plain colours")
+        raise UserError(f"sh_degree is {sh_degree}; expected 0 to 3, or None for plain colours")
     needed = (sh_degree + 1) ** 2
     if len(shape) != 3 or shape[0] != count or shape[2] != 3 or shape[1] < needed:
-        raise ValueError(
+        raise UserError(
             f"colors has shape {shape}; expected ({count}, K, 3) with K >= {needed} for SH degree {sh_degree}"
         )
 
 
 def _check_choices(r: _Request) -> None:
     if r.width < 1 or r.height < 1:
-        raise ValueError(f"image size is {r.width} x {r.height}; expected at least 1 x 1")
+        raise UserError(f"image size is {r.width} x {r.height}; expected at least 1 x 1")
     for name, choices in (("render_mode", get_args(RenderMode)), ("rasterize_mode", get_args(RasterizeMode))):
         value = getattr(r, name)
         if value not in choices:
-            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+            raise UserError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 
 def _draw_on_cpu(r: _Request) -> tuple[Tensor, Tensor, dict[str, Any]]:

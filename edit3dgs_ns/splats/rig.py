@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.model import FlameModel, FlamePose, ShapedHead
 from edit3dgs_ns.flame.motion import NEEDS_TEETH, FlameMotion
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES
@@ -164,7 +165,7 @@ def check_motion(flame: FlameModel, motion: FlameMotion, identity: bool = True) 
         expected.append(f"{flame.num_vertices}")
     if found:
         lacks_teeth = identity and motion.needs_teeth and flame.num_vertices == FLAME_VERTICES
-        raise ValueError(
+        raise UserError(
             f"The tracked parameters do not fit the head model: found {', '.join(found)}; expected {', '.join(expected)}. "
             + (f"{NEEDS_TEETH} " if lacks_teeth else "")
             + "They were tracked with another head. For a FLAME capture (NeRSemble, VHAP) pass `nersemble-data --flame-model "

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from edit3dgs_ns.errors import UserError
+
 _ROUNDED = 1e-3
 """Matrices may be rounded to about three digits; what deviates more is no similarity."""
 
@@ -35,7 +37,7 @@ class Similarity:
         """
         values = np.array([*translation, *degrees, scale], dtype=np.float64)
         if len(values) != 7 or not np.isfinite(values).all() or not scale > 0:
-            raise ValueError(
+            raise UserError(
                 f"translation {list(translation)}, rotation {list(degrees)}, scale {scale}: expected three finite numbers each, "
                 "and a scale above 0."
             )
@@ -52,18 +54,18 @@ class Similarity:
         """
         matrix = np.asarray(matrix, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise ValueError(f"has shape {matrix.shape}; expected 4 x 4 finite numbers.")
+            raise UserError(f"has shape {matrix.shape}; expected 4 x 4 finite numbers.")
         if not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
-            raise ValueError(f"its last row is {matrix[3].tolist()}; expected 0, 0, 0, 1.")
+            raise UserError(f"its last row is {matrix[3].tolist()}; expected 0, 0, 0, 1.")
         linear = matrix[:3, :3]
         left, sizes, right = np.linalg.svd(linear)
         if not sizes[0] > 0 or sizes[0] - sizes[2] > _ROUNDED * sizes[0]:
-            raise ValueError(
+            raise UserError(
                 f"it stretches by {', '.join(f'{size:.4g}' for size in sizes)} along three axes. Expected a similarity: one scale "
                 "for all directions, no shear."
             )
         if np.linalg.det(linear) < 0:
-            raise ValueError("it mirrors the scene (negative determinant); expected a rotation.")
+            raise UserError("it mirrors the scene (negative determinant); expected a rotation.")
         return cls(float(sizes.mean()), left @ right, matrix[:3, 3].copy())
 
     @property

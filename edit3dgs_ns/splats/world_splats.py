@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.rotations import multiplied
 from edit3dgs_ns.splats.binding import WorldGaussians, rotmat_to_quat
 from edit3dgs_ns.splats.similarity import Similarity
@@ -64,14 +65,14 @@ class WorldSplats:
             _check_finite(where, name, parameters[name])
         bases = 1 + parameters["features_rest"].shape[1]
         if bases not in [bases_of(degree) for degree in range(MAX_DEGREE + 1)]:
-            raise ValueError(
+            raise UserError(
                 f"{where}: has {bases} spherical harmonics a Gaussian; expected 1, 4, 9 or 16 (degree 0 to {MAX_DEGREE})."
             )
         scales, lengths = parameters["scales"].exp(), parameters["quats"].norm(dim=-1, keepdim=True)
         _check_finite(where, "scales (as exponents)", scales)
         if not bool((lengths > 0).all()):
             row = int((lengths[:, 0] == 0).nonzero()[0])
-            raise ValueError(f"{where}: the rotation of Gaussian {row} is a quaternion of length 0.")
+            raise UserError(f"{where}: the rotation of Gaussian {row} is a quaternion of length 0.")
         return cls(
             WorldGaussians(parameters["means"], parameters["quats"] / lengths, scales),
             torch.sigmoid(parameters["opacities"][:, 0]),
@@ -180,7 +181,7 @@ def _check_finite(where: str, name: str, values: Tensor) -> None:
     bad = ~values.isfinite().flatten(start_dim=1).all(dim=1)
     if bool(bad.any()):
         row, count = int(bad.nonzero()[0]), int(bad.sum())
-        raise ValueError(
+        raise UserError(
             f"{where}: {name} of Gaussian {row} are {values[row].flatten()[:4].tolist()}: not finite ({count} such Gaussians). "
             "`ns-export gaussian-splat` leaves them out: give the .ply that it writes."
         )

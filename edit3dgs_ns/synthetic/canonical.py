@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
@@ -90,7 +91,7 @@ def canonical_head(flame_model_path: Path | None = None) -> CanonicalHead:
     assets = load_assets(flame_model_path or OPEN_HEAD_PATH)
     missing = sorted(set(_NEEDED) - set(assets.vertex_regions))
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{assets.source}: the capture paints named regions, and this head has no {', '.join(missing)}. "
             "Leave the option out to use the embedded open head."
         )

@@ -10,6 +10,7 @@ import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.synthetic.appearance import Appearance, Color, mix
 
 
@@ -303,9 +304,9 @@ def edited(appearance: Appearance, edit: str, hue: float | None = None) -> Appea
     if edit in EDITS:
         return EDITS[edit].apply(appearance)
     if edit not in OPEN_EDITS:
-        raise ValueError(
+        raise UserError(
             f"no true pictures of the edit {edit!r}; there are some of {', '.join([*EDITS, *OPEN_EDITS])}."
         )
     if hue is None:
-        raise ValueError(f"the edit {edit!r} leaves the colour open: give a hue.")
+        raise UserError(f"the edit {edit!r} leaves the colour open: give a hue.")
     return OPEN_EDITS[edit].apply(appearance, hue)

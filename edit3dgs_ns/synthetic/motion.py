@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.synthetic.canonical import CanonicalHead
 from edit3dgs_ns.synthetic.noise import smoothstep
 from edit3dgs_ns.synthetic.scene import Frame
@@ -99,13 +100,13 @@ def face(
     """
     names = head.assets.expression_names
     if names is None:
-        raise ValueError(
+        raise UserError(
             f"{head.assets.source}: its expressions have no names, so none can be acted. Use the open head."
         )
     expr = np.zeros(len(names), np.float32)
     for name, amount in amounts.items():
         if name not in names:
-            raise ValueError(f"{head.assets.source}: no expression named {name}. Use the open head.")
+            raise UserError(f"{head.assets.source}: no expression named {name}. Use the open head.")
         expr[names.index(name)] = np.clip(amount, 0.0, 1.0)
     pitch, yaw = float(gaze[0]), float(gaze[1])
     # The lids follow the eyes down and up.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.synthetic.edits import edited
 from edit3dgs_ns.synthetic.identity import Identity, random_identity
 from edit3dgs_ns.synthetic.motion import SEQUENCES, act
@@ -39,11 +40,11 @@ class Replay:
         """
         frames = self.motion.get(sequence)
         if frames is None:
-            raise ValueError(f"no sequence {sequence!r} in this capture; it has {', '.join(self.motion)}.")
+            raise UserError(f"no sequence {sequence!r} in this capture; it has {', '.join(self.motion)}.")
         if not 0 <= timestep < len(frames):
-            raise ValueError(f"{sequence} has timesteps 0 to {len(frames) - 1}; asked for {timestep}.")
+            raise UserError(f"{sequence} has timesteps 0 to {len(frames) - 1}; asked for {timestep}.")
         if camera not in self.cameras:
-            raise ValueError(
+            raise UserError(
                 f"no camera {camera} in this capture; it has {', '.join(str(c) for c in self.cameras)}."
             )
         if self._scene is None or self._scene[0] != (sequence, timestep):
@@ -99,6 +100,6 @@ def render_edited(
     path = Path(image).resolve()
     timestep, _, camera = path.stem.partition("_")
     if not (timestep.isdigit() and camera.isdigit()):
-        raise ValueError(f"{image}: expected a name like 00012_08.png (timestep, camera).")
+        raise UserError(f"{image}: expected a name like 00012_08.png (timestep, camera).")
     replay = _replay(path.parents[2])
     return replay.render(path.parents[1].name, int(timestep), int(camera), edit, hue).rgb

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edit3dgs_ns.capture.cameras import Camera, arc_cameras, arc_indices
+from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.synthetic.canonical import canonical_head
 
 SETTINGS_FILE = "capture.json"
@@ -57,7 +58,7 @@ class CaptureSettings:
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"{name}: found {value!r}, expected a whole number from {low} to {high}.")
+                raise UserError(f"{name}: found {value!r}, expected a whole number from {low} to {high}.")
 
     def rig(self) -> dict[int, Camera]:
         """The cameras by their number, which file names carry."""
@@ -85,7 +86,7 @@ def read_settings(capture: Path) -> CaptureSettings:
     """
     path = Path(capture) / SETTINGS_FILE
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is missing: {capture} was not written by `edit3dgs capture`. "
             "Name the folder that command was given."
         )
@@ -93,7 +94,7 @@ def read_settings(capture: Path) -> CaptureSettings:
         record = json.loads(path.read_text())["settings"]
         settings = CaptureSettings(**{field.name: record[field.name] for field in fields(CaptureSettings)})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: not the settings of a capture ({type(error).__name__}: {error}). "
             "Write the capture again."
         ) from error

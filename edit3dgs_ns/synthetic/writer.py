@@ -30,6 +30,7 @@ from edit3dgs_ns.capture.layout import (
     split_of,
     transforms_text,
 )
+from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.synthetic.canonical import LABELS
 from edit3dgs_ns.synthetic.identity import Identity
@@ -88,7 +89,7 @@ def write_capture(
     settings = CaptureSettings(seed, width, height, cameras, frames, samples)
     settings.validate()
     if workers is not None and workers < 1:
-        raise ValueError(f"workers: found {workers}, expected at least 1.")
+        raise UserError(f"workers: found {workers}, expected at least 1.")
     out = Path(out)
     _prepare_folder(out, settings, overwrite)
 
@@ -110,18 +111,18 @@ def _prepare_folder(out: Path, settings: CaptureSettings, overwrite: bool) -> No
     text = settings_text(settings, None)
     record = out / SETTINGS_FILE
     if out.exists() and not out.is_dir():
-        raise FileExistsError(f"{out} is a file. Name a folder for the capture.")
+        raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
     if record.is_file() and record.read_text() == text:
         return
     if record.is_file():
         if not overwrite:
-            raise FileExistsError(
+            raise ExistingFileError(
                 f"{out} holds a capture of other settings or of another version. "
                 "Name another folder, or add --overwrite to replace it."
             )
         _remove_capture(out)
     elif out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{out} is not empty and holds no capture of ours ({SETTINGS_FILE} is missing). "
             "Name a new folder."
         )
@@ -133,7 +134,7 @@ def _remove_capture(out: Path) -> None:
     try:
         old = read_settings(out)
     except ValueError as error:
-        raise FileExistsError(f"{error} Delete {out} yourself if nothing in it is needed.") from error
+        raise ExistingFileError(f"{error} Delete {out} yourself if nothing in it is needed.") from error
     for name in (*(folder_name(old, plan.name) for plan in SEQUENCES), _union_name(old)):
         folder = out / name
         if folder.is_dir() and not folder.is_symlink():

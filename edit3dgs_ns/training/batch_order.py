@@ -12,6 +12,8 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from edit3dgs_ns.errors import UserError
+
 Group = tuple[int, ...]
 _EPOCHS_KEPT = 2
 """The one that is trained on, and the one that reading ahead has begun."""
@@ -38,7 +40,7 @@ class BatchOrder:
             ValueError: no images at all.
         """
         if indices is not None and not indices:
-            raise ValueError("Training cannot be restricted to no images at all.")
+            raise UserError("Training cannot be restricted to no images at all.")
         self._allowed = range(len(self._groups)) if indices is None else sorted(set(indices))
         self._epochs.clear()
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edit3dgs_ns.errors import MissingFileError, UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,7 +36,7 @@ def find_checkpoint(run: Path, option: str, what: str) -> Path:
         return run
     folder = run.parent if run.is_file() else run
     if not folder.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {run}: no such file or folder. Expected {what}: its folder, its config.yml or its {CHECKPOINT_FOLDER}."
         )
     for place in (folder, folder / CHECKPOINT_FOLDER):
@@ -47,7 +49,7 @@ def find_checkpoint(run: Path, option: str, what: str) -> Path:
             return steps[max(steps)]
     inside = sorted(folder.glob(f"**/{CHECKPOINT_FOLDER}"))[:5]
     hint = f" Did you mean one of these? {', '.join(str(p.parent) for p in inside)}" if inside else ""
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{option} {run}: no checkpoint (step-*.ckpt) in it or in its {CHECKPOINT_FOLDER}. Expected {what}; a checkpoint "
         f"appears there once the run has saved one.{hint}"
     )
@@ -65,12 +67,12 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_numbers()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"{option} {path} cannot be read ({type(error).__name__}: {str(error)[:200]}). It is damaged, or holds "
             "more than tensors and numbers. Use another checkpoint."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Mapping):
-        raise ValueError(f"{option} {path} is no checkpoint of a Nerfstudio run: it has no 'pipeline'.")
+        raise UserError(f"{option} {path} is no checkpoint of a Nerfstudio run: it has no 'pipeline'.")
     return content
 
 

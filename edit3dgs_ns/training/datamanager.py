@@ -27,6 +27,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 from torch import Tensor
 
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.training.batch_order import BatchOrder
 from edit3dgs_ns.training.dataset import AvatarDataset, Composite
 from edit3dgs_ns.training.image_stream import ImageStream
@@ -249,7 +250,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
     def _require_size(self, index: int, found: tuple[int, ...]) -> None:
         width, height = self.train_dataset.sizes[index]
         if found != (height, width, 3):
-            raise ValueError(
+            raise UserError(
                 f"The replacement of training image {index} has the shape {found}, its camera {(height, width, 3)}."
             )
 
@@ -262,7 +263,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
 
     def _require_eval_images(self) -> None:
         if len(self.eval_dataset) == 0:
-            raise ValueError(
+            raise UserError(
                 f"{self.config.dataparser.data}: the split {self.test_split!r} has no frames (monocular exports have no "
                 "validation camera), so there is nothing to evaluate on. Use a capture with held-out frames."
             )
@@ -293,6 +294,6 @@ def _check(config: AvatarDatamanagerConfig) -> None:
     for name, least in (("cameras_per_step", 1), ("image_workers", 0), ("prefetch_steps", 0)):
         value = getattr(config, name)
         if value < least:
-            raise ValueError(f"{flag}{name.replace('_', '-')} {value}: expected at least {least}.")
+            raise UserError(f"{flag}{name.replace('_', '-')} {value}: expected at least {least}.")
     if not (math.isfinite(config.cache_gb) and config.cache_gb >= 0):
-        raise ValueError(f"{flag}cache-gb {config.cache_gb}: expected a size in GiB, 0 or more.")
+        raise UserError(f"{flag}cache-gb {config.cache_gb}: expected a size in GiB, 0 or more.")

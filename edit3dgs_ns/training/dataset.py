@@ -12,6 +12,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
 from edit3dgs_ns.capture.on_white import background_shows, on_white
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 Composite = Literal["auto", "always", "never"]
 
@@ -44,7 +45,7 @@ class AvatarDataset(InputDataset):
         """
         if not self._made_of.image_filenames:
             split, capture = self.metadata.get("split"), self.metadata.get("capture")
-            raise ValueError(
+            raise UserError(
                 f"{capture}: the split {split!r} has no images, so there is nothing to render. Render another one, such as --split "
                 "train, or give cameras of your own: ns-render camera-path."
             )
@@ -112,9 +113,9 @@ def _read_picture(
         with Image.open(path) as picture:
             picture.load()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing.") from None
+        raise MissingFileError(f"{path} is missing.") from None
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read as an image ({error}). It may be truncated: export it again. "
             "`edit3dgs doctor --data DIR` finds all such files of a capture."
         ) from error
@@ -127,7 +128,7 @@ def _read_picture(
             (int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BILINEAR
         )
     if picture.size != size:
-        raise ValueError(
+        raise UserError(
             f"{path} is {picture.width} x {picture.height} pixels; the capture's transforms say {size[0]} x {size[1]}."
         )
     return np.array(picture)

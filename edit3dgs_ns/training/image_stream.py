@@ -23,6 +23,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
+
 Key = TypeVar("Key", bound=Hashable)
 Image = UInt8[Tensor, "height width 3"]
 
@@ -46,9 +48,7 @@ class ImageStream(Generic[Key]):
             workers: threads that decode ahead; 0 decodes each image when it is asked for.
         """
         if max_bytes < 0 or workers < 0:
-            raise ValueError(
-                f"ImageStream: max_bytes {max_bytes} and workers {workers} must not be negative."
-            )
+            raise UserError(f"ImageStream: max_bytes {max_bytes} and workers {workers} must not be negative.")
         self._read, self._free, self._workers = read, max_bytes, workers
         self._kept: dict[Key, Image] = {}
         self._coming: dict[Key, Future[Image]] = {}

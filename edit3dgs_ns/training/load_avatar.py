@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.training.checkpoints import PLAYS, find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 
@@ -33,7 +34,7 @@ def load_avatar(model: RiggedSplatfactoModel, run: Path) -> Path:
     path = find_checkpoint(run, OPTION, _RUN)
     content = read_checkpoint(path, OPTION)
     if (motion := content["pipeline"].get(PLAYS)) is not None:
-        raise ValueError(
+        raise UserError(
             f"{OPTION} {path} plays {motion}, which the capture's images do not show. Give the run of the avatar itself; "
             "reenactment.json in that run's folder names it."
         )
@@ -55,7 +56,7 @@ def check_avatar_fits(
         option: what gave `path`, for the message.
     """
     if "gauss_params.means" not in state or "binding" not in state or "head.shape" not in state:
-        raise ValueError(f"{option} {path} holds no rigged avatar. Expected {_RUN}.")
+        raise UserError(f"{option} {path} holds no rigged avatar. Expected {_RUN}.")
     own = model.state_dict()
     differences = []
 
@@ -82,7 +83,7 @@ def check_avatar_fits(
                 differences.append(f"{what}: another person (they differ by up to {distance:.3g})")
     if differences:
         listing = "\n".join(f"  - {line}" for line in differences)
-        raise ValueError(
+        raise UserError(
             f"{option} {path} does not fit the data:\n{listing}\n"
             "Give the capture that the avatar was trained on (nersemble-data --data DIR, with the same --flame-model), or train an "
             "avatar on this capture first: ns-train rigged-splatfacto-fast nersemble-data --data DIR"

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import MissingFileError, UserError
+
 _ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
@@ -54,11 +56,11 @@ def _build() -> Any:
 
     path = weights_path()
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; LPIPS needs it.")
+        raise MissingFileError(f"{path}: no such file; LPIPS needs it.")
     try:
         metric = LearnedPerceptualImagePatchSimilarity(normalize=True)
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read as AlexNet's weights ({type(error).__name__}: {str(error)[:200]}). It is damaged: "
             "remove it, or fetch it again."
         ) from error

@@ -10,6 +10,8 @@ from jaxtyping import Int
 from nerfstudio.models.splatfacto import num_sh_bases
 from torch import Tensor, nn
 
+from edit3dgs_ns.errors import UserError
+
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.models.splatfacto import SplatfactoModel
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 def refuse_unsupported(config: AvatarModelOptions) -> None:
     """Raises a ValueError for options of Splatfacto that a rigged avatar has no use for."""
     if config.camera_optimizer.mode != "off":
-        raise ValueError(
+        raise UserError(
             f"--pipeline.model.camera-optimizer.mode {config.camera_optimizer.mode}: "
             "rigged-splatfacto fine-tunes the head's pose instead; use off."
         )
     if config.use_bilateral_grid or config.sh_degree < 1 or config.sh_degree > 3:
-        raise ValueError(
+        raise UserError(
             "rigged-splatfacto has no bilateral grid and needs --pipeline.model.sh-degree between 1 and 3 "
             f"(found use_bilateral_grid={config.use_bilateral_grid}, sh_degree={config.sh_degree})."
         )
@@ -37,7 +39,7 @@ def refuse_unsupported(config: AvatarModelOptions) -> None:
 def refuse_untimed(camera: Cameras, needed: bool) -> None:
     """Raises a ValueError for cameras without times where they are needed: when a camera path is rendered."""
     if needed and camera.times is None:
-        raise ValueError(
+        raise UserError(
             '--camera-path-filename: not every camera of this path has a "render_time", so nothing says which moments it shows. '
             "Save the path in ns-viewer's Render panel, or add to each of its cameras a place on the motion, from 0 to 1. "
             "`edit3dgs orbit` and `edit3dgs reenact` make videos that need no path."
@@ -50,7 +52,7 @@ def shared_time(camera: Cameras) -> float | None:
         return None
     times = camera.times.flatten()
     if float(times.max() - times.min()) > 1e-6:
-        raise ValueError(f"Cameras rendered together must share one time, found {times.tolist()}.")
+        raise UserError(f"Cameras rendered together must share one time, found {times.tolist()}.")
     return float(times[0])
 
 
@@ -58,7 +60,7 @@ def shared_size(camera: Cameras) -> tuple[int, int]:
     """Width and height that cameras have in common; a ValueError if they have different ones."""
     sizes = {(int(w), int(h)) for w, h in zip(camera.width.flatten(), camera.height.flatten(), strict=True)}
     if len(sizes) != 1:
-        raise ValueError(f"Cameras rendered together must share one image size, found {sorted(sizes)}.")
+        raise UserError(f"Cameras rendered together must share one image size, found {sorted(sizes)}.")
     return sizes.pop()
 
 
@@ -73,7 +75,7 @@ def tracked_head(metadata: Mapping[str, Any]) -> TrackedHead:
 
     motion = metadata.get("flame_motion")
     if motion is None:
-        raise ValueError(
+        raise UserError(
             "This method needs the FLAME parameters of every timestep, and the data has none. Use the data parser "
             "nersemble-data on a capture whose frames have a 'flame_param_path' (VHAP exports them; `edit3dgs capture OUT` "
             "makes a synthetic one)."
@@ -162,12 +164,12 @@ def take_over_look(model: SplatfactoModel, state: Mapping[str, Any]) -> dict[str
 def check_avatar_state(state: Mapping[str, Any], head: TrackedHead) -> None:
     """Raises a ValueError when `state` is no rigged avatar, or one of another head model."""
     if "gauss_params.means" not in state or "binding" not in state:
-        raise ValueError(
+        raise UserError(
             "The checkpoint holds no rigged avatar (no bound Gaussians). Train one with `ns-train rigged-splatfacto-fast`."
         )
     num_vertices, num_faces = len(state["head.static_offset"]), len(head.faces)
     if num_vertices != head.flame.num_vertices or int(state["binding"].max()) >= num_faces:
-        raise ValueError(
+        raise UserError(
             f"The avatar in the checkpoint is bound to a head of {num_vertices} vertices, the data's head model has "
             f"{head.flame.num_vertices} (and {num_faces} faces). Give both the same --flame-model."
         )

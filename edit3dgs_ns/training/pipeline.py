@@ -10,6 +10,7 @@ from typing import Any, Type  # noqa: UP035  (tyro reads these at run time)
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.splats.world_splats import Backdrop
 from edit3dgs_ns.training.checkpoints import BACKDROP, PLAYS
 from edit3dgs_ns.training.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
@@ -77,7 +78,7 @@ class AvatarPipeline(VanillaPipeline):
             result: dict[str, float] = super().get_average_eval_image_metrics(step, output_path, get_std)
             return result
         if self._plays is not None:
-            raise ValueError(
+            raise UserError(
                 f"This run plays {self._plays}: no captured image shows it, so there is nothing to compare with. "
                 "Evaluate the run of the avatar itself; reenactment.json in this run's folder names it."
             )
@@ -85,7 +86,7 @@ class AvatarPipeline(VanillaPipeline):
         for task, split in TASKS.items():
             figures |= self._measured(task, split, step, output_path, get_std)
         if not figures:
-            raise ValueError(
+            raise UserError(
                 f"{self.datamanager.config.dataparser.data}: neither `val` nor `test` lists an image, so there is nothing "
                 "to evaluate on. Use a capture with held-out frames."
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import viser
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.backgrounds import OPTION, read_background, scene_name
 from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
 from edit3dgs_ns.runs.placement import write_placement
@@ -58,7 +59,7 @@ class BackgroundPanel:
             FileNotFoundError, ValueError: there is none.
         """
         if not place.strip():
-            raise ValueError("Give the config.yml of a run of splatfacto, or a splat (.ply).")
+            raise UserError("Give the config.yml of a run of splatfacto, or a splat (.ply).")
         backdrop = read_background(SceneOptions(Path(place.strip())))
         assert backdrop is not None
         self._backdrop = backdrop.at(self._placement()).to(self._stage.model.device)

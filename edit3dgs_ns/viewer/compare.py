@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
+
 Compare = Literal["After", "Before", "Split"]
 
 _LINE = 0.35
@@ -32,7 +34,7 @@ def wiped(
         ValueError: the pictures differ in size.
     """
     if before.shape != after.shape:
-        raise ValueError(f"before {tuple(before.shape)} and after {tuple(after.shape)} differ in size.")
+        raise UserError(f"before {tuple(before.shape)} and after {tuple(after.shape)} differ in size.")
     width = after.shape[1]
     border = round(min(max(wipe, 0.0), 1.0) * width)
     result = torch.cat([before[:, :border], after[:, border:]], dim=1)

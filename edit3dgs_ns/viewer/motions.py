@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
@@ -49,7 +50,7 @@ class Motions:
         from edit3dgs_ns.flame.retarget import retarget
 
         if not place.strip():
-            raise ValueError("Give a file or folder: a flame_param.npz or another capture, for example.")
+            raise UserError("Give a file or folder: a flame_param.npz or another capture, for example.")
         path = Path(place.strip()).expanduser()
         actor = self._model.head.motion().to("cpu")
         motion, _ = retarget(read_driver(path, self._head).recorded, actor, self._head)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from edit3dgs_ns.errors import UserError
+
 _LARGEST = 32767
 _KINDS: dict[str, np.dtype[Any]] = {"int16": np.dtype("<i2"), "uint32": np.dtype("<u4")}
 
@@ -46,9 +48,7 @@ def quantise(values: Float[np.ndarray, "*shape"], step: float, *, differences: b
     """
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all():
-        raise ValueError(
-            "The avatar holds numbers that are not finite (NaN or infinity); it cannot be shown."
-        )
+        raise UserError("The avatar holds numbers that are not finite (NaN or infinity); it cannot be shown.")
     step = max(step, float(np.abs(values).max(initial=0.0)) / _LARGEST)
     return Quantised(np.rint(values / step).astype(np.int16), step, differences)
 

@@ -12,6 +12,8 @@ import re
 from importlib.resources import files
 from string import Template
 
+from edit3dgs_ns.errors import UserError
+
 _PLAYER = ("reader.js", "gaussians.js", "player.js")
 _LIBRARY, _LICENCES = "splat_viewer.min.js", "splat_viewer.licenses.txt"
 
@@ -45,7 +47,7 @@ def packed_avatar(page: str) -> bytes:
     """The avatar in a page: what `render_page` was given."""
     found = re.search(r'<script type="text/plain" id="avatar">([A-Za-z0-9+/=]*)</script>', page)
     if found is None:
-        raise ValueError("This is no page that `edit3dgs export --format html` has written.")
+        raise UserError("This is no page that `edit3dgs export --format html` has written.")
     return base64.b64decode(found[1])
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.errors import UserError
 
 CorrespondenceKind = Literal["epipolar", "rig", "none"]
 
@@ -123,7 +124,7 @@ def nearest_keys(request: EditRequest, views: Sequence[int], keys: Sequence[int]
         ValueError: there is no key view.
     """
     if not keys:
-        raise ValueError("Matching needs at least one key view.")
+        raise UserError("Matching needs at least one key view.")
     assert request.c2w is not None
     centres, times = request.c2w[:, :3, 3], np.asarray(request.timesteps)
     place, distance = np.zeros((len(views), 2), np.int64), np.zeros((len(views), 2), np.float32)

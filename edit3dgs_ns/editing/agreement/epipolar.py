@@ -26,6 +26,7 @@ from edit3dgs_ns.editing.agreement.correspondence import (
 from edit3dgs_ns.editing.agreement.token_grid import token_centres, tokens_from_pixels
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
+from edit3dgs_ns.errors import UserError
 
 _BAND = 1.0
 """How far from the line, in tokens, a match may lie."""
@@ -50,7 +51,7 @@ class EpipolarCorrespondence:
 
     def __init__(self, request: EditRequest, frame: Frame, device: torch.device):
         if request.c2w is None or request.K is None:
-            raise ValueError("Epipolar correspondence needs c2w and K of every view in the request.")
+            raise UserError("Epipolar correspondence needs c2w and K of every view in the request.")
         self._request, self._frame, self._device = request, frame, device
 
     def match(
@@ -63,7 +64,7 @@ class EpipolarCorrespondence:
     ) -> TokenMatches:
         """See `Correspondence.match`."""
         if queries is None or key_queries is None:
-            raise ValueError("Epipolar correspondence needs the features of the views and of the key views.")
+            raise UserError("Epipolar correspondence needs the features of the views and of the key views.")
         nearest = nearest_keys(self._request, views, keys)
         index = torch.empty(len(views), 2, queries.shape[1], dtype=torch.int64)
         for row, view in enumerate(views):
@@ -89,7 +90,7 @@ class EpipolarCorrespondence:
         what they were matched with for the attention.
         """
         if layer is None:
-            raise ValueError("Epipolar correspondence needs the features of the key views.")
+            raise UserError("Epipolar correspondence needs the features of the key views.")
         if any(view in keys for view in views):
             yield from self._among_keys(keys, size, layer)
             return

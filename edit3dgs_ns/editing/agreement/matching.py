@@ -7,6 +7,7 @@ import torch
 from edit3dgs_ns.editing.agreement.correspondence import Correspondence, CorrespondenceKind
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
+from edit3dgs_ns.errors import UserError
 
 
 def make_correspondence(
@@ -33,4 +34,4 @@ def make_correspondence(
         from edit3dgs_ns.editing.agreement.rig_matching import RigCorrespondence
 
         return RigCorrespondence(request, frame, device)
-    raise ValueError(f"correspondence {kind!r}: expected epipolar, rig or none.")
+    raise UserError(f"correspondence {kind!r}: expected epipolar, rig or none.")

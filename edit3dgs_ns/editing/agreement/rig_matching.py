@@ -28,6 +28,7 @@ from edit3dgs_ns.editing.agreement.surface_grid import SurfaceGrid, corners
 from edit3dgs_ns.editing.agreement.token_grid import TokenPlaces, token_places
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
+from edit3dgs_ns.errors import UserError
 
 _FOOTPRINT = 0.75
 """A match lies at most this share of the key token's spacing away: of a regular grid no place is farther than 0.71. (On the demo's
@@ -50,7 +51,7 @@ class RigCorrespondence:
 
     def __init__(self, request: EditRequest, frame: Frame, device: torch.device):
         if request.canonical is None or request.c2w is None:
-            raise ValueError("Rig correspondence needs canonical maps and c2w of every view in the request.")
+            raise UserError("Rig correspondence needs canonical maps and c2w of every view in the request.")
         self._request, self._frame, self._device = request, frame, device
         self._canonical = request.canonical
         self._places: dict[tuple[int, int], TokenPlaces] = {}

@@ -19,6 +19,7 @@ from edit3dgs_ns.editing.agreement.correspondence import Correspondence, Corresp
 from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
 from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.errors import UserError
 
 NEVER = 1000
 """A diffusion timestep above all."""
@@ -35,9 +36,9 @@ class SharingOptions:
 
     def __post_init__(self) -> None:
         if self.views_per_key < 1:
-            raise ValueError(f"views_per_key {self.views_per_key}: expected at least 1.")
+            raise UserError(f"views_per_key {self.views_per_key}: expected at least 1.")
         if self.share_prediction_until < 0:
-            raise ValueError(
+            raise UserError(
                 f"share_prediction_until {self.share_prediction_until}: expected a timestep of at least 0."
             )
 

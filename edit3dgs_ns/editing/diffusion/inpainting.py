@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
+from edit3dgs_ns.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LatentKeeper:
     ):
         views, _, height, width = original_latents.shape
         if mask_latent.shape != (views, 1, height, width) or noise.shape != original_latents.shape:
-            raise ValueError(
+            raise UserError(
                 f"mask_latent {tuple(mask_latent.shape)} and noise {tuple(noise.shape)}: expected "
                 f"{(views, 1, height, width)} and {tuple(original_latents.shape)}."
             )

@@ -33,6 +33,7 @@ from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.editing.predictions import PredictionSpace
+from edit3dgs_ns.errors import UserError
 
 
 class InstructPix2Pix:
@@ -69,7 +70,7 @@ class InstructPix2Pix:
         free_memory: Callable[[], None] | None = None,
     ):
         if views_per_forward < 1:
-            raise ValueError(f"views_per_forward {views_per_forward}: expected at least 1.")
+            raise UserError(f"views_per_forward {views_per_forward}: expected at least 1.")
         self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self.name, self.defaults = name, defaults or EditorDefaults()
@@ -331,7 +332,7 @@ def _takes_generator(scheduler: Any) -> bool:
 def _check_channels(name: str, unet: Any, vae: Any) -> None:
     expected = 2 * vae.config.latent_channels
     if unet.config.in_channels != expected:
-        raise ValueError(
+        raise UserError(
             f"The model {name!r} is no InstructPix2Pix: its UNet takes {unet.config.in_channels} channels, expected "
             f"{expected} (the latent and the image to edit, {vae.config.latent_channels} each). Choose another with "
             "--pipeline.editor.model."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -93,11 +94,11 @@ def check_device(device: torch.device, offload: Offload) -> None:
     import torch
 
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
+        raise UserError(
             f"--pipeline.editor.device {device}: PyTorch finds no CUDA device. Choose cpu, or auto for the avatar's."
         )
     if device.type == "cpu" and offload != "none":
-        raise ValueError(
+        raise UserError(
             f"--pipeline.editor.offload {offload} frees the memory of a CUDA device, and the device is cpu. Leave it at "
             "none."
         )
@@ -127,10 +128,10 @@ def find_model(model: str | Path) -> Path | str:
     if isinstance(model, str) and _HUB_ID.fullmatch(text) and not text.startswith("."):
         return text
     if not text:
-        raise ValueError(
+        raise UserError(
             f"{OPTION} is empty. Give a hub id such as timbrooks/instruct-pix2pix or a folder. {_OTHERWISE}"
         )
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{OPTION} {text}: there is no such folder, and it is no hub id (owner/name). Give a folder in diffusers' "
         f"format or a hub id such as timbrooks/instruct-pix2pix. {_OTHERWISE}"
     )
@@ -145,7 +146,7 @@ def _check_folder(folder: Path) -> None:
             if folder == DEMO_FOLDER
             else "Expected a folder in diffusers' format"
         )
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{OPTION} {folder}: model_index.json is missing. {hint}. {'' if folder == DEMO_FOLDER else _OTHERWISE}".strip()
         )
     missing = [f"{part}/" for part in (*_PARTS, "tokenizer", "scheduler") if not (folder / part).is_dir()]
@@ -155,14 +156,14 @@ def _check_folder(folder: Path) -> None:
         if (folder / part).is_dir() and not any((folder / part).glob("*.safetensors"))
     ]
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{OPTION} {folder}: {', '.join(missing)} missing. Expected the folders unet, vae, text_encoder (with "
             f"safetensors), tokenizer and scheduler, as diffusers' save_pretrained writes them. {_OTHERWISE}"
         )
     for part, entry in _read_json(index).items():
         library = entry[0] if isinstance(entry, list) and entry else None
         if library not in (None, "diffusers", "transformers", "stable_diffusion"):
-            raise ValueError(
+            raise UserError(
                 f"{index}: the part {part!r} wants code from {library!r}; only diffusers and transformers are accepted."
             )
 
@@ -294,7 +295,7 @@ def _defaults(source: Path | str, resolution: int | None) -> EditorDefaults:
             },
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: {error}. Expected numbers for guidance_scale, image_guidance_scale, steps and resolution, and "
             "instructions as {edit: [wordings]}."
         ) from error
@@ -304,9 +305,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
     return content
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.editing.masks.grounded_sam_options import OTHERWISE
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def locate(option: str, value: str, files: Sequence[str], example: str) -> Path:
         return path.resolve()
     match = _HUB_ID.fullmatch(value.strip())
     if match is None or (match[2] is not None) != value.strip().endswith(CHECKPOINTS):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {value!r}: there is no such file or folder, and it is no hub id (owner/name). Give a path, or a hub "
             f"id such as {example}. {OTHERWISE}"
         )
@@ -45,7 +46,7 @@ def locate(option: str, value: str, files: Sequence[str], example: str) -> Path:
     if match[2] is None:
         return folder
     if not (folder / match[2]).is_file():
-        raise FileNotFoundError(f"{option} {value}: {match[1]} has no file {match[2]}. {OTHERWISE}")
+        raise MissingFileError(f"{option} {value}: {match[1]} has no file {match[2]}. {OTHERWISE}")
     return folder / match[2]
 
 
@@ -61,7 +62,7 @@ def _from_hub(option: str, repo: str, files: Sequence[str]) -> Path:
             if offline
             else "the download failed: no network, no such model, or no access"
         )
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {repo}: the weights are not in the cache {constants.HF_HUB_CACHE}, and {why} "
             f"({_first_line(error)}).\nDownload them once where there is a network (hf download {repo}), or give the path "
             f"of a copy: {option} /path/to/it.\n{OTHERWISE}"
@@ -75,13 +76,13 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Tensor]:
         ValueError: it is no checkpoint, is damaged, or holds more than tensors and plain values.
     """
     if path.suffix not in CHECKPOINTS:
-        raise ValueError(
+        raise UserError(
             f"{option} {path}: expected a checkpoint ending in {', '.join(CHECKPOINTS)}. {OTHERWISE}"
         )
     content = _read_pickled(path, option) if path.suffix in PICKLED else _read_safetensors(path, option)
     weights = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(hasattr(value, "shape") for value in weights.values()):
-        raise ValueError(
+        raise UserError(
             f'{option} {path}: expected tensors by name, or {{"model": tensors by name}}, as the authors publish them. '
             f"{OTHERWISE}"
         )
@@ -95,12 +96,12 @@ def _read_pickled(path: Path, option: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"{option} {path}: holds more than tensors and plain values, and is not read: such files can run anything. "
             f"If you trust it, save its weights alone: torch.save({{'model': weights}}, ...). ({_first_line(error)})"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(
+        raise UserError(
             f"{option} {path}: cannot be read, it may be cut off ({_first_line(error)}). Get it again. {OTHERWISE}"
         ) from error
 
@@ -112,7 +113,7 @@ def _read_safetensors(path: Path, option: str) -> object:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(
+        raise UserError(
             f"{option} {path}: cannot be read, it may be cut off ({_first_line(error)}). Get it again. {OTHERWISE}"
         ) from error
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
+from edit3dgs_ns.errors import UserError
+
 OPTION = "--pipeline.grounded-sam"
 """What the options below are called on the command line."""
 OTHERWISE = "Or take the masks from the avatar itself: --pipeline.masks rig"
@@ -55,10 +57,10 @@ class GroundedSamOptions:
         """Raise a ValueError for numbers out of range."""
         for name in ("box_threshold", "text_threshold"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(
+                raise UserError(
                     f"{OPTION}.{name.replace('_', '-')} {getattr(self, name)}: expected a number between 0 and 1."
                 )
         if self.views_per_forward < 1:
-            raise ValueError(f"{OPTION}.views-per-forward {self.views_per_forward}: expected at least 1.")
+            raise UserError(f"{OPTION}.views-per-forward {self.views_per_forward}: expected at least 1.")
         if self.resolution is not None and self.resolution < 32:
-            raise ValueError(f"{OPTION}.resolution {self.resolution}: expected at least 32 pixels.")
+            raise UserError(f"{OPTION}.resolution {self.resolution}: expected at least 32 pixels.")

@@ -24,6 +24,7 @@ from edit3dgs_ns.editing.masks.grounded_sam_cache import Box
 from edit3dgs_ns.editing.masks.grounded_sam_files import CHECKPOINTS, fingerprint, locate, read_checkpoint
 from edit3dgs_ns.editing.masks.grounded_sam_options import DETECTOR, OPTION, OTHERWISE, TOKENIZER, Backend
 from edit3dgs_ns.editing.masks.grounding_dino_weights import config_of, to_official, to_transformers
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     from transformers import GroundingDinoForObjectDetection
@@ -83,10 +84,10 @@ class GroundingDino:
         """Raise a ValueError for phrases that make no caption: without a word the detector knows, or too many."""
         for phrase in phrases:
             if not self._words([phrase])[0]:
-                raise ValueError(f"{phrase!r} has no word that a detector could look for.")
+                raise UserError(f"{phrase!r} has no word that a detector could look for.")
         length = len(self._tokenizer(caption_of(phrases))["input_ids"])
         if length > _LONGEST_CAPTION:
-            raise ValueError(
+            raise UserError(
                 f"{length} words or parts of words are more than a detector takes ({_LONGEST_CAPTION})."
             )
 
@@ -175,7 +176,7 @@ def load_detector(
     try:
         model = _model(source, weights)
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{option} {source}: these are not the weights of a Grounding DINO ({str(error).strip()[:400]}). Expected a folder "
             f"in transformers' format such as {DETECTOR}, or a checkpoint such as groundingdino_swint_ogc.pth. {OTHERWISE}"
         ) from error
@@ -231,7 +232,7 @@ def _model(source: Path, weights: Mapping[str, Tensor] | None) -> GroundingDinoF
         )
         wrong = [*report["missing_keys"], *report["mismatched_keys"]]
         if wrong:
-            raise ValueError(f"no {wrong[0]} and {len(wrong) - 1} more")
+            raise UserError(f"no {wrong[0]} and {len(wrong) - 1} more")
         return model.eval()
 
 
@@ -246,7 +247,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         if own[name].data_ptr() not in loaded and not name.endswith("relative_position_index")
     ]
     if missing:
-        raise ValueError(f"no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""))
+        raise UserError(f"no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""))
 
 
 def _check_folder(option: str, folder: Path) -> list[Path]:
@@ -254,24 +255,24 @@ def _check_folder(option: str, folder: Path) -> list[Path]:
     if not (folder / "config.json").is_file():
         found = [path.name for path in sorted(folder.iterdir()) if path.suffix in CHECKPOINTS]
         hint = f" Did you mean {folder / found[0]}?" if found else ""
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {folder}: config.json is missing. Expected a folder in transformers' format, or a checkpoint file."
             f"{hint} {OTHERWISE}"
         )
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{option} {folder / 'config.json'} is no JSON object: {error}. {OTHERWISE}"
         ) from error
     if kind != "grounding-dino":
-        raise ValueError(
+        raise UserError(
             f"{option} {folder}: config.json describes a model of type {kind!r}; expected 'grounding-dino', for example "
             f"{DETECTOR}. {OTHERWISE}"
         )
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise FileNotFoundError(f"{option} {folder}: there are no *.safetensors. {OTHERWISE}")
+        raise MissingFileError(f"{option} {folder}: there are no *.safetensors. {OTHERWISE}")
     return [folder / "config.json", *weights]
 
 
@@ -279,14 +280,14 @@ def _tokenizer(folder: Path, option: str) -> Any:
     from transformers import BertTokenizerFast
 
     if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.txt").is_file()):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{option} {folder}: neither tokenizer.json nor vocab.txt is there. Expected the words of BERT, for example "
             f"{TOKENIZER}. {OTHERWISE}"
         )
     try:
         return BertTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise ValueError(f"{option} {folder}: the words cannot be read: {error}. {OTHERWISE}") from error
+        raise UserError(f"{option} {folder}: the words cannot be read: {error}. {OTHERWISE}") from error
 
 
 def _processor(source: Path, resolution: int | None) -> Any:

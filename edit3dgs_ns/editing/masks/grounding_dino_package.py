@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from edit3dgs_ns.editing.masks.grounded_sam_options import GROUNDINGDINO_INSTALL, OPTION
+from edit3dgs_ns.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,7 +57,7 @@ def _check_architecture(config: GroundingDinoConfig) -> None:
     one_head_count = config.encoder_attention_heads == config.decoder_attention_heads
     swin = getattr(config.backbone_config, "model_type", None) == "swin"
     if not (config.d_model == _CHANNELS and swin and one_size and one_head_count and config.two_stage):
-        raise ValueError(
+        raise UserError(
             f"{OPTION}.detector-backend groundingdino cannot build this architecture: it knows two-stage detectors of "
             f"{_CHANNELS} channels on a Swin backbone, with encoder and decoder of one size. Use "
             f"{OPTION}.detector-backend transformers."
@@ -70,7 +71,7 @@ def check_installed() -> None:
             warnings.simplefilter("ignore")
             importlib.import_module("groundingdino.models.GroundingDINO.groundingdino")
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{OPTION}.detector-backend groundingdino needs the package {PACKAGE}, which cannot be imported ({error}). Install "
             f"it without its own requirements, which bring a second OpenCV: {GROUNDINGDINO_INSTALL}\n"
             f"Or let transformers run the same weights: {OPTION}.detector-backend transformers."

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from edit3dgs_ns.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import GroundingDinoConfig
 
@@ -209,12 +211,12 @@ def _renamed(name: str) -> str:
             for word, other in _WITHIN.get(ours, ()):
                 rest = re.sub(rf"(?<![a-z]){re.escape(word)}", other, rest)
             return (theirs + rest).replace("#", number[1] if number else "#")
-    raise ValueError(f"{name!r} is no tensor of Grounding DINO")
+    raise UserError(f"{name!r} is no tensor of Grounding DINO")
 
 
 def _get(weights: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in weights:
-        raise ValueError(f"the tensor {name!r} is missing")
+        raise UserError(f"the tensor {name!r} is missing")
     return weights[name]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import maximum_filter
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.regions import FLAME_MASK_NAMES, MASKS_HINT
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class RigMasks:
             members = [region for region in PARTS.get(name, (name,)) if region in self._regions]
             if not members:
                 hint = f" {MASKS_HINT}" if set(PARTS.get(name, (name,))) & set(FLAME_MASK_NAMES) else ""
-                raise ValueError(
+                raise UserError(
                     f"the rig has no region {name!r}; it has {', '.join(self.names()) or 'none'}.{hint}"
                 )
             for region in members:

@@ -21,6 +21,7 @@ from edit3dgs_ns.editing.masks.grounded_sam_files import (
     read_checkpoint,
 )
 from edit3dgs_ns.editing.masks.grounded_sam_options import OPTION, OTHERWISE, SAM2_INSTALL, SEGMENTER
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +86,7 @@ def check_installed() -> None:
     try:
         importlib.import_module("sam2.build_sam")
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"--pipeline.masks grounded-sam needs the package sam2, which cannot be imported ({error}). Install it: "
             f"{SAM2_INSTALL}\n{OTHERWISE}"
         ) from error
@@ -116,7 +117,7 @@ def _checkpoint(source: Path) -> Path:
     if len(files) == 1:
         return files[0]
     found = ", ".join(path.name for path in files) or "none"
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{_OPTION} {source}: expected one checkpoint of SAM 2 (*.pt), found {found}. Name the file. {OTHERWISE}"
     )
 
