@@ -16,7 +16,7 @@ import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from tests.edit_runs import train
@@ -72,7 +72,7 @@ def train_office(data: Path, folder: Path, torch_home: Path) -> tuple[Path, Any]
     return trainer.base_dir / "config.yml", model
 
 
-def front_at(run: FinishedRun, time: float) -> Cameras:
+def front_at(run: TrainedRun, time: float) -> Cameras:
     camera = run.split("val").cameras[0:1]
     camera.times = torch.tensor([[time]])
     return camera

@@ -22,7 +22,7 @@ def import_command(
     timesteps: int | None = None,
     resolution: tuple[int, int] | None = None,
 ) -> int:
-    """Turn an avatar of GaussianAvatars into a run that ns-viewer, ns-render, ns-export and `ns-train edit3dgs` take.
+    """Turn an avatar of GaussianAvatars into a run that ns-viewer, ns-render, ns-export and `ns-train edit3dgs` trajectory.
 
     Args:
         avatar: Folder with point_cloud.ply and flame_param.npz, or an output folder of GaussianAvatars (then its last

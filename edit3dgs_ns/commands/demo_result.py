@@ -20,9 +20,9 @@ from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
 from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.rendering.sheet_views import sheet_views
 from edit3dgs_ns.rendering.trajectories import swaying
-from edit3dgs_ns.rendering.videos import film
+from edit3dgs_ns.rendering.videos import render_video
 from edit3dgs_ns.run_evaluation.truth import spread
-from edit3dgs_ns.runs.trained_run import FinishedRun, Split, moved_camera
+from edit3dgs_ns.runs.trained_run import Split, TrainedRun, moved_camera
 
 SHEET_CELL = 320
 """Greatest width of an image on the sheet, in pixels; larger renders are reduced, which smooths them."""
@@ -39,8 +39,8 @@ def write_result(
         seconds: what the earlier steps took, for the report.
         start: when this step began, on time.monotonic()'s clock.
     """
-    base = FinishedRun(run_dir(files.base, BASE_METHOD) / "config.yml")
-    edited = FinishedRun(run_dir(files.edit, "edit3dgs") / "config.yml")
+    base = TrainedRun(run_dir(files.base, BASE_METHOD) / "config.yml")
+    edited = TrainedRun(run_dir(files.edit, "edit3dgs") / "config.yml")
     with Progress(console=CONSOLE) as progress:
         figures = _figures(base, edited, settings.render.images_per_task, progress)
         _write_sheet(settings, files.sheet, base, edited, progress)
@@ -62,7 +62,7 @@ def write_result(
 # ------------------------------------------------------------------------------------------- figures
 
 
-def _figures(base: FinishedRun, edited: FinishedRun, most: int, progress: Progress) -> dict[str, Any]:
+def _figures(base: TrainedRun, edited: TrainedRun, most: int, progress: Progress) -> dict[str, Any]:
     """The quality of the base avatar on held-out images, and what the edit changed in the same views."""
     quality, befores, afters, heads = {}, [], [], []
     for task, name in (("novel_view", "val"), ("self_reenactment", "test")):
@@ -89,7 +89,7 @@ def _figures(base: FinishedRun, edited: FinishedRun, most: int, progress: Progre
 
 
 def _write_sheet(
-    settings: DemoSettings, path: Path, base: FinishedRun, edited: FinishedRun, progress: Progress
+    settings: DemoSettings, path: Path, base: TrainedRun, edited: TrainedRun, progress: Progress
 ) -> None:
     scale = settings.render.scale
     columns = []
@@ -108,16 +108,16 @@ def _write_sheet(
 
 
 def _write_video(
-    settings: DemoSettings, path: Path, base: FinishedRun, edited: FinishedRun, progress: Progress
+    settings: DemoSettings, path: Path, base: TrainedRun, edited: TrainedRun, progress: Progress
 ) -> None:
     """Before and after side by side, moving through the unseen sequence while the camera sways."""
     render = settings.render
     count = max(2, round(render.video_seconds * render.fps))
-    take = swaying(base, _times_through(base.split("test"), count)).scaled(render.scale)
-    film(
+    trajectory = swaying(base, _times_through(base.split("test"), count)).scaled(render.scale)
+    render_video(
         path,
         [base, edited],
-        take,
+        trajectory,
         fps=render.fps,
         titles=("before", f"“{settings.prompt}”"),
         progress=progress,

@@ -97,13 +97,13 @@ def _quality(configs: tuple[Path, ...], max_frames: int) -> int:
     from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, shown
     from edit3dgs_ns.run_evaluation.job import quality_of
     from edit3dgs_ns.run_evaluation.runs import config_file, run_names
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
     files = [config_file(path) for path in configs]
     table = Table(title="Quality against the capture", title_justify="left")
     for name in ("", *run_names([path.parent for path in files])):
         table.add_column(name, justify="right" if name else "left")
-    found = [quality_of(FinishedRun.of_capture(path), max_frames) for path in files]
+    found = [quality_of(TrainedRun.of_capture(path), max_frames) for path in files]
     for key, title in SETTINGS.items():
         for name in ("psnr", "ssim", "lpips"):
             cells = [shown(METRICS[name], Figure(quality.get(key, {}).get(name))) for quality in found]

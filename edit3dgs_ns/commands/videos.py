@@ -11,8 +11,8 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.scene_options import SceneOptions
 
 if TYPE_CHECKING:
-    from edit3dgs_ns.rendering.trajectories import Take
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.rendering.trajectories import Trajectory
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
 InScene = Annotated[SceneOptions, tyro.conf.arg(name="")]
 """Options without a prefix: --background, --background-transform."""
@@ -167,24 +167,31 @@ def interpolate_command(
     return 0
 
 
-def _open(load_config: Path, scene: SceneOptions) -> FinishedRun:
+def _open(load_config: Path, scene: SceneOptions) -> TrainedRun:
     from edit3dgs_ns.console import CONSOLE
     from edit3dgs_ns.runs.backgrounds import read_background
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
     backdrop = read_background(scene)
-    run = FinishedRun(load_config)
+    run = TrainedRun(load_config)
     for note in run.stand_before(backdrop):
         CONSOLE.print(note, highlight=False, soft_wrap=True, markup=False)
     return run
 
 
-def _film(output: Path, run: FinishedRun, take: Take, fps: float) -> None:
+def _film(output: Path, run: TrainedRun, trajectory: Trajectory, fps: float) -> None:
     from rich.progress import Progress
 
     from edit3dgs_ns.console import CONSOLE
-    from edit3dgs_ns.rendering.videos import film
+    from edit3dgs_ns.rendering.videos import render_video
 
     with Progress(console=CONSOLE) as progress:
-        film(output, [run], take, fps=fps, progress=progress, description=f"Filming {len(take)} frames")
+        render_video(
+            output,
+            [run],
+            trajectory,
+            fps=fps,
+            progress=progress,
+            description=f"Filming {len(trajectory)} frames",
+        )
     CONSOLE.print(f"Wrote {output}", highlight=False, soft_wrap=True, markup=False)

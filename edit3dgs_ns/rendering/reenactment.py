@@ -16,12 +16,12 @@ from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
-from edit3dgs_ns.rendering.trajectories import Take, choose_take, path_fps
-from edit3dgs_ns.rendering.videos import film
+from edit3dgs_ns.rendering.trajectories import Trajectory, choose_trajectory, path_fps
+from edit3dgs_ns.rendering.videos import render_video
 from edit3dgs_ns.runs.backgrounds import read_background
 from edit3dgs_ns.runs.derive import derived_folder, write_derived_run
 from edit3dgs_ns.runs.scene_options import SceneOptions
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 
 USUAL_FPS = 25.0
 """Of a motion whose file does not say it."""
@@ -54,7 +54,7 @@ class ReenactmentSettings:
     scale: float = 1.0
     """Pixels a side, relative to the cameras'."""
     show_driver: bool = True
-    """The driver's pictures at the left, where there are any."""
+    """The driver's images at the left, where there are any."""
     scene: SceneOptions = field(default_factory=SceneOptions)
     """Drawn with the avatar."""
     beside: Path | None = None
@@ -63,14 +63,14 @@ class ReenactmentSettings:
 
 @dataclass(frozen=True)
 class PicturesAt:
-    """The driver's pictures by frame of the video."""
+    """The driver's images by frame of the video."""
 
     pictures: DriverPictures
     places: Float[np.ndarray, " frames"]
     """Where on the motion the frames are, in [0, 1]."""
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture nearest to a frame of the video."""
+        """The image nearest to a frame of the video."""
         return self.pictures[round(float(self.places[frame]) * (len(self.pictures.images) - 1))]
 
 
@@ -100,7 +100,7 @@ def reenact(
     settings = settings or ReenactmentSettings()
     _check_paths(load_config, motion, output, settings)
     backdrop = read_background(settings.scene)
-    run = FinishedRun(load_config)
+    run = TrainedRun(load_config)
     said = run.stand_before(backdrop)
     driver = read_driver(motion, run.head, settings.part)
     part = "" if settings.part == "all" else f"_{settings.part}"
@@ -108,7 +108,7 @@ def reenact(
     played, notes = retarget(
         driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, settings.retarget
     )
-    take, fps = plan(run, driver, settings)
+    trajectory, fps = plan(run, driver, settings)
     pictures = driver.pictures if settings.show_driver else None
     if pictures is not None:
         pictures[0]  # one that cannot be read is noticed before anything is rendered
@@ -122,22 +122,22 @@ def reenact(
     names = [_title(path) for path in (settings.beside, load_config) if path is not None]
     titles = ([] if pictures is None else ["driver"]) + (names if len(names) > 1 else ["avatar"])
     with Progress(console=CONSOLE) as progress:
-        film(
+        render_video(
             output,
             [*others, run],
-            take,
+            trajectory,
             fps=fps,
             titles=titles if len(titles) > 1 else (),
-            driver=None if pictures is None else PicturesAt(pictures, take.times),
+            driver=None if pictures is None else PicturesAt(pictures, trajectory.times),
             progress=progress,
-            description=f"Filming {len(take)} frames",
+            description=f"Rendering {len(trajectory)} frames",
         )
     return config, notes
 
 
-def _other(load_config: Path, driver: Driver, options: RetargetOptions) -> FinishedRun:
+def _other(load_config: Path, driver: Driver, options: RetargetOptions) -> TrainedRun:
     """Another avatar that plays the same motion, with its own shape and resting face."""
-    run = FinishedRun(load_config)
+    run = TrainedRun(load_config)
     run.play(retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, options)[0])
     return run
 
@@ -148,8 +148,8 @@ def _title(load_config: Path) -> str:
     return parents[2].name if len(parents) > 3 else parents[0].name
 
 
-def plan(run: FinishedRun, driver: Driver, settings: ReenactmentSettings) -> tuple[Take, float]:
-    """Cameras and moments of the video, and its frames per second.
+def plan(run: TrainedRun, driver: Driver, settings: ReenactmentSettings) -> tuple[Trajectory, float]:
+    """Cameras and timesteps of the video, and its frames per second.
 
     Raises:
         FileNotFoundError, ValueError: a camera path or a rate that will not do.
@@ -159,14 +159,14 @@ def plan(run: FinishedRun, driver: Driver, settings: ReenactmentSettings) -> tup
     if settings.cameras in PLACES:
         fps = pace.fps or motion_fps
         times = frame_places(len(recorded.motion), motion_fps, fps, pace.speed)
-        return choose_take(run, settings.cameras, times).scaled(settings.scale), fps
+        return choose_trajectory(run, settings.cameras, times).scaled(settings.scale), fps
     if pace.speed != 1.0 or pace.motion_fps is not None:
         raise UserError(
             f"--cameras {settings.cameras}: a camera path says itself which moment each of its cameras sees. Leave out --speed and "
             "--motion-fps."
         )
-    take = choose_take(run, settings.cameras, np.zeros(0)).scaled(settings.scale)
-    return take, pace.fps or path_fps(Path(settings.cameras)) or USUAL_FPS
+    trajectory = choose_trajectory(run, settings.cameras, np.zeros(0)).scaled(settings.scale)
+    return trajectory, pace.fps or path_fps(Path(settings.cameras)) or USUAL_FPS
 
 
 def _check_paths(load_config: Path, motion: Path, output: Path, settings: ReenactmentSettings) -> None:

@@ -11,21 +11,21 @@ from nerfstudio.cameras.cameras import Cameras
 
 from edit3dgs_ns.evaluation.camera_paths import focus_point, sway
 from edit3dgs_ns.evaluation.expressions import describe, most_different
-from edit3dgs_ns.runs.trained_run import FinishedRun, Split, moved_camera, pose_matrices
+from edit3dgs_ns.runs.trained_run import Split, TrainedRun, moved_camera, pose_matrices
 
 SIDE = np.radians(32.0)
 """How far the side views are turned from the front."""
 NUM_EXPRESSIONS = 3
 
 
-def sheet_views(run: FinishedRun) -> Iterator[tuple[str, str, Cameras]]:
+def sheet_views(run: TrainedRun) -> Iterator[tuple[str, str, Cameras]]:
     """(group, caption, camera): three directions at a calm moment, then unseen expressions."""
     val, test = run.split("val"), run.split("test")
     val = val if len(val) else run.split("train")  # captures with a single camera hold none out
     calmest = _calmest(run, val)
     front = val.cameras[calmest : calmest + 1]
     target = _looked_at(pose_matrices(run.split("train").cameras))
-    # Positive turns move the camera to +x: to the subject's own left, the right side of the picture.
+    # Positive turns move the camera to +x: to the subject's own left, the right side of the image.
     for caption, angle in (("right side", -SIDE), ("front", 0.0), ("left side", SIDE)):
         # A sway of four poses is at its farthest, `angle`, in the second.
         pose = sway(pose_matrices(front)[0], target, 4, angle)[1]
@@ -43,14 +43,14 @@ def _looked_at(poses: Float[np.ndarray, "views 4 4"]) -> Float[np.ndarray, " 3"]
         return poses[0, :3, 3] - poses[0, :3, 2]
 
 
-def _calmest(run: FinishedRun, split: Split) -> int:
+def _calmest(run: TrainedRun, split: Split) -> int:
     """The image whose expression is nearest to none."""
     motion = run.motion
     strength = np.linalg.norm(_expression_features(motion, split.timesteps), axis=1)
     return int(strength.argmin())
 
 
-def _expressions(run: FinishedRun, split: Split) -> list[tuple[int, str]]:
+def _expressions(run: TrainedRun, split: Split) -> list[tuple[int, str]]:
     """Images of clearly different expressions, with captions."""
     motion = run.motion
     jaw = np.linalg.norm(motion.jaw_pose.numpy()[split.timesteps], axis=1)

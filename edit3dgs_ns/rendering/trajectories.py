@@ -1,4 +1,4 @@
-"""What a video shows: for each of its frames one camera or several, and a place on the motion."""
+"""What a video shows: for each of its frames one camera or several, and a normalised time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, sway
 from edit3dgs_ns.rendering.views import front_camera
-from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
+from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 
 SWAY, LIFT = math.radians(24.0), math.radians(6.0)
 """How far a swaying camera swings to the sides, and up and down."""
@@ -32,11 +32,11 @@ _TIMED_PATH = (
 
 
 @dataclass(frozen=True)
-class Take:
+class Trajectory:
     """The cameras of a video."""
 
     cameras: Cameras
-    """Those of the first frame, then those of the next, ...; each with its place on the motion in `times`."""
+    """Those of the first frame, then those of the next, ...; each with its normalised time in `times`."""
     views: int = 1
     """Cameras of each frame; they share size and time."""
 
@@ -62,28 +62,28 @@ class Take:
 
     @property
     def times(self) -> Float[np.ndarray, " frames"]:
-        """The frames' places on the motion."""
+        """The frames' normalised times."""
         assert self.cameras.times is not None
         return self.cameras.times[:: self.views, 0].numpy()
 
-    def scaled(self, scale: float) -> Take:
+    def scaled(self, scale: float) -> Trajectory:
         """The same with `scale` times as many pixels a side."""
         if not (math.isfinite(scale) and scale > 0):
             raise UserError(f"--scale {scale}: expected a positive number.")
         if scale == 1.0:
             return self
-        take = Take(self.cameras[:], self.views)
-        take.cameras.rescale_output_resolution(scale)
-        return take
+        trajectory = Trajectory(self.cameras[:], self.views)
+        trajectory.cameras.rescale_output_resolution(scale)
+        return trajectory
 
 
-def choose_take(run: FinishedRun, cameras: str, times: Float[np.ndarray, " frames"]) -> Take:
-    """The take that `--cameras` asks for.
+def choose_trajectory(run: TrainedRun, cameras: str, times: Float[np.ndarray, " frames"]) -> Trajectory:
+    """The trajectory that `--cameras` asks for.
 
     Args:
         run: the avatar, with its capture.
         cameras: `front`, `sway`, `capture`, or a camera path of Nerfstudio (json), whose own times count.
-        times: places on the motion of the frames, but for a camera path.
+        times: normalised times of the frames, but for a camera path.
 
     Raises:
         FileNotFoundError, ValueError: no such camera path, or it is damaged, empty or without times.
@@ -97,32 +97,34 @@ def choose_take(run: FinishedRun, cameras: str, times: Float[np.ndarray, " frame
     return read_camera_path(Path(cameras))
 
 
-def still(cameras: Cameras, times: Float[np.ndarray, " frames"]) -> Take:
+def still(cameras: Cameras, times: Float[np.ndarray, " frames"]) -> Trajectory:
     """Cameras that stay where they are."""
-    return Take(_repeated(cameras, times), len(cameras))
+    return Trajectory(_repeated(cameras, times), len(cameras))
 
 
 def moving(
     camera: Cameras, c2w: Float[np.ndarray, "frames 4 4"], times: Float[np.ndarray, " frames"]
-) -> Take:
+) -> Trajectory:
     """One camera, shape (1,), that moves."""
     cameras = _repeated(camera, times)
     cameras.camera_to_worlds = torch.from_numpy(c2w[:, :3]).to(cameras.camera_to_worlds)
-    return Take(cameras)
+    return Trajectory(cameras)
 
 
-def swaying(run: FinishedRun, times: Float[np.ndarray, " frames"]) -> Take:
+def swaying(run: TrainedRun, times: Float[np.ndarray, " frames"]) -> Trajectory:
     """The front camera, swinging once to both sides."""
     front, target = front_camera(run), head_centre(run)
     return moving(front, sway(pose_matrices(front)[0], target, len(times), SWAY, LIFT), times)
 
 
-def turntable(run: FinishedRun, times: Float[np.ndarray, " frames"], degrees: float | None = None) -> Take:
+def turntable(
+    run: TrainedRun, times: Float[np.ndarray, " frames"], degrees: float | None = None
+) -> Trajectory:
     """The front camera goes around the head; over less than 360 degrees, to both sides and back.
 
     Args:
         run: the avatar, with its capture.
-        times: places on the motion of the frames.
+        times: normalised times of the frames.
         degrees: None: as far as the capture's cameras stand. Behind them, an avatar has learnt nothing.
 
     Raises:
@@ -138,7 +140,7 @@ def turntable(run: FinishedRun, times: Float[np.ndarray, " frames"], degrees: fl
     return moving(front, sway(start, target, len(times), math.radians(degrees / 2)), times)
 
 
-def seen_degrees(run: FinishedRun, start: Float[np.ndarray, "4 4"], target: Float[np.ndarray, " 3"]) -> float:
+def seen_degrees(run: TrainedRun, start: Float[np.ndarray, "4 4"], target: Float[np.ndarray, " 3"]) -> float:
     """The angle about the vertical axis that the training cameras cover on both sides of `start`."""
     offsets = pose_matrices(run.split("train").cameras)[:, :3, 3] - target
     azimuth = np.arctan2(offsets[:, 0], offsets[:, 2])
@@ -150,7 +152,7 @@ def seen_degrees(run: FinishedRun, start: Float[np.ndarray, "4 4"], target: Floa
     return 360.0 if covered > _ALL_AROUND else covered
 
 
-def between(cameras: Cameras, steps: int) -> Take:
+def between(cameras: Cameras, steps: int) -> Trajectory:
     """From camera to camera as `ns-render interpolate` goes, and from time to time, which it drops.
 
     Raises:
@@ -169,7 +171,7 @@ def between(cameras: Cameras, steps: int) -> Take:
     shares = torch.linspace(0, 1, steps)
     first, second = cameras.times[:-1], cameras.times[1:]
     times = first + (second - first) * shares
-    return Take(
+    return Trajectory(
         Cameras(
             camera_to_worlds=torch.as_tensor(poses).float(),
             fx=intrinsics[:, 0, 0].float(),
@@ -184,7 +186,7 @@ def between(cameras: Cameras, steps: int) -> Take:
     )
 
 
-def capture_cameras(run: FinishedRun) -> Cameras:
+def capture_cameras(run: TrainedRun) -> Cameras:
     """Every camera of the capture once, in the order of their numbers."""
     found: dict[int, Cameras] = {}
     for name in ("val", "train", "test"):
@@ -201,7 +203,7 @@ def capture_cameras(run: FinishedRun) -> Cameras:
     return Cameras(**columns)
 
 
-def head_centre(run: FinishedRun) -> Float[np.ndarray, " 3"]:
+def head_centre(run: TrainedRun) -> Float[np.ndarray, " 3"]:
     """What the capture's cameras look at; a single camera's axis says no point, so then the middle of the head."""
     try:
         return focus_point(pose_matrices(run.split("train").cameras))
@@ -213,8 +215,8 @@ def head_centre(run: FinishedRun) -> Float[np.ndarray, " 3"]:
 # -- camera paths of Nerfstudio -------------------------------------------------------------------------------------------
 
 
-def read_camera_path(path: Path) -> Take:
-    """A camera path as ns-viewer writes it, with a place on the motion for each of its cameras.
+def read_camera_path(path: Path) -> Trajectory:
+    """A camera path as ns-viewer writes it, with a normalised time for each of its cameras.
 
     Raises:
         FileNotFoundError: no such file.
@@ -234,7 +236,7 @@ def read_camera_path(path: Path) -> Take:
     cameras.times = times[:, None]
     cameras.width = torch.full_like(cameras.fx, int(content["render_width"]), dtype=torch.int64)
     cameras.height = torch.full_like(cameras.fx, int(content["render_height"]), dtype=torch.int64)
-    return Take(cameras)
+    return Trajectory(cameras)
 
 
 def path_fps(path: Path) -> float | None:
@@ -279,7 +281,7 @@ def _require_times(path: Path, entries: Sequence[dict[str, Any]]) -> None:
         time = entry["render_time"]
         if not (isinstance(time, (int, float)) and 0 <= time <= 1):
             raise UserError(
-                f"--cameras {path}: camera {number} has the render_time {time!r}, expected a place on the motion from 0 to 1."
+                f"--cameras {path}: camera {number} has the render_time {time!r}, expected a normalised time from 0 to 1."
             )
 
 

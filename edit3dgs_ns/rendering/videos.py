@@ -14,27 +14,27 @@ from rich.progress import Progress
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.panels import beside, grid, header_above, scaled, to_pixels
 from edit3dgs_ns.evaluation.video import OverlappedWriter, VideoWriter
-from edit3dgs_ns.rendering.trajectories import Take
+from edit3dgs_ns.rendering.trajectories import Trajectory
 
 
 class Shown(Protocol):
-    """An avatar, such as a FinishedRun."""
+    """An avatar, such as a TrainedRun."""
 
     def colours(self, cameras: Cameras) -> Float[np.ndarray, "views height width 3"]:
         """What cameras of one size and one time see, on white, in [0, 1]."""
 
 
 class Pictures(Protocol):
-    """Pictures to show beside the renders, by frame of the video."""
+    """Images to show beside the renders, by frame of the video."""
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture for a frame of the video."""
+        """The image for a frame of the video."""
 
 
-def film(
+def render_video(
     path: Path,
     runs: Sequence[Shown],
-    take: Take,
+    trajectory: Trajectory,
     *,
     fps: float,
     titles: Sequence[str] = (),
@@ -47,14 +47,14 @@ def film(
     Args:
         path: the mp4.
         runs: avatars, side by side, all seen by the same cameras.
-        take: cameras and moments.
+        trajectory: cameras and timesteps.
         fps: frames per second.
-        titles: one over each of the pictures in a row (the driver's first); none for no header.
+        titles: one over each of the images in a row (the driver's first); none for no header.
         driver: shown at the left.
         progress: shows how far it is.
         description: what `progress` calls it.
     """
-    if not len(take):
+    if not len(trajectory):
         raise UserError(f"{path}: a video without frames.")
     strip: list[UInt8[np.ndarray, "height width 3"]] = []
 
@@ -68,6 +68,6 @@ def film(
         return np.concatenate([*strip, beside(panels, len(panels[0]))], axis=0)
 
     with VideoWriter(path, fps) as video, OverlappedWriter(video, draw) as frames:
-        for number in progress.track(range(len(take)), description=description):
-            cameras = take.at(number)
+        for number in progress.track(range(len(trajectory)), description=description):
+            cameras = trajectory.at(number)
             frames.add((number, [run.colours(cameras) for run in runs]))

@@ -14,24 +14,24 @@ from nerfstudio.cameras.cameras import Cameras
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.camera_paths import focus_point
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.runs.trained_run import FinishedRun, Split, moved_camera, pose_matrices
+from edit3dgs_ns.runs.trained_run import Split, TrainedRun, moved_camera, pose_matrices
 
 FrameKey = tuple[str, str]
 """Sequence folder and file name: the same frame of the same capture, wherever it lies."""
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One picture to take."""
+class EvaluationView:
+    """One image to trajectory."""
 
     camera: Cameras
-    """Shape (1,), with its place on the motion."""
+    """Shape (1,), with its normalised time."""
     timestep: int
     """Place on the motion, 0 ... T-1."""
     label: str
     """For file names."""
     image: Path | None = None
-    """The captured picture, if there is one."""
+    """The captured image, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Setting:
 
     key: str
     """Of `report_data.SETTINGS`."""
-    paths: list[list[Shot]]
+    paths: list[list[EvaluationView]]
     """Each is one camera and one sequence, in order of time."""
     motion: FlameMotion | None = None
     """What drives the avatars; None: their own motion."""
@@ -56,7 +56,7 @@ def frame_key(image: Path) -> FrameKey:
     return image.parent.parent.name, image.name
 
 
-def frame_keys(run: FinishedRun) -> set[FrameKey]:
+def frame_keys(run: TrainedRun) -> set[FrameKey]:
     """The held-out frames of a run's capture."""
     return {
         frame_key(Path(image))
@@ -65,7 +65,7 @@ def frame_keys(run: FinishedRun) -> set[FrameKey]:
     }
 
 
-def shared_frames(runs: Sequence[FinishedRun], names: Sequence[str]) -> set[FrameKey]:
+def shared_frames(runs: Sequence[TrainedRun], names: Sequence[str]) -> set[FrameKey]:
     """The held-out frames that all runs have.
 
     Raises:
@@ -84,27 +84,27 @@ def shared_frames(runs: Sequence[FinishedRun], names: Sequence[str]) -> set[Fram
     return common
 
 
-def novel_view(run: FinishedRun, allowed: set[FrameKey]) -> Setting:
+def novel_view(run: TrainedRun, allowed: set[FrameKey]) -> Setting:
     """The held-out camera on the timesteps that were trained on: one path for each sequence."""
     return Setting("novel_view", _paths(run.split("val"), allowed, None))
 
 
-def self_reenactment(run: FinishedRun, allowed: set[FrameKey], all_cameras: bool = False) -> Setting:
+def self_reenactment(run: TrainedRun, allowed: set[FrameKey], all_cameras: bool = False) -> Setting:
     """The sequence not trained on, seen by the held-out camera (without one, by the middle camera), or by all."""
     test = run.split("test")
     cameras = None if all_cameras else _held_out_cameras(run, test)
     return Setting("self_reenactment", _paths(test, allowed, cameras))
 
 
-def cross_reenactment(run: FinishedRun, motion: FlameMotion) -> Setting:
+def cross_reenactment(run: TrainedRun, motion: FlameMotion) -> Setting:
     """Another actor's motion, seen by the held-out camera."""
     camera = front_camera(run)
     last = max(len(motion) - 1, 1)
-    shots = [Shot(moved_camera(camera, time=t / last), t, f"{t:05d}") for t in range(len(motion))]
+    shots = [EvaluationView(moved_camera(camera, time=t / last), t, f"{t:05d}") for t in range(len(motion))]
     return Setting("cross_reenactment", [shots], motion)
 
 
-def front_camera(run: FinishedRun) -> Cameras:
+def front_camera(run: TrainedRun) -> Cameras:
     """The held-out camera; without one, the middle camera of the test or the training images."""
     for name in ("val", "test", "train"):
         split = run.split(name)
@@ -124,20 +124,20 @@ def thinned(setting: Setting, most: int) -> tuple[Setting, int]:
     return Setting(setting.key, [path[::stride] for path in setting.paths], setting.motion), stride
 
 
-def _paths(split: Split, allowed: set[FrameKey], cameras: set[int] | None) -> list[list[Shot]]:
+def _paths(split: Split, allowed: set[FrameKey], cameras: set[int] | None) -> list[list[EvaluationView]]:
     """The frames of a split by camera and sequence, in order of time."""
-    paths: dict[tuple[int, str], list[Shot]] = defaultdict(list)
+    paths: dict[tuple[int, str], list[EvaluationView]] = defaultdict(list)
     indices = _camera_indices(split)
     for i in np.argsort(split.timesteps, kind="stable"):
         image = Path(split.dataset.image_filenames[i])
         if frame_key(image) in allowed and (cameras is None or int(indices[i]) in cameras):
             label = f"{image.parent.parent.name}_{image.stem}"
-            shot = Shot(split.cameras[int(i) : int(i) + 1], int(split.timesteps[i]), label, image)
+            shot = EvaluationView(split.cameras[int(i) : int(i) + 1], int(split.timesteps[i]), label, image)
             paths[int(indices[i]), image.parent.parent.name].append(shot)
     return list(paths.values())
 
 
-def _held_out_cameras(run: FinishedRun, test: Split) -> set[int]:
+def _held_out_cameras(run: TrainedRun, test: Split) -> set[int]:
     held_out = set(_camera_indices(run.split("val")).tolist())
     present = set(_camera_indices(test).tolist())
     if held_out & present or not len(test):

@@ -22,7 +22,7 @@ from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
 from edit3dgs_ns.flame.retarget import retarget
 from edit3dgs_ns.rendering.trajectories import head_centre, seen_degrees
 from edit3dgs_ns.rendering.views import front_camera
-from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
+from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 from edit3dgs_ns.splats.motion_code import motion_code, motion_features
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import WebCamera, WebGaussians, WebScene
@@ -85,7 +85,7 @@ def export_page(
     path = page_path(output)
     _check_path(path, overwrite)
     _check_options(motion, motion_part, fps, stride, degrees)
-    run = FinishedRun(load_config)
+    run = TrainedRun(load_config)
     recorded_fps: float | None = None
     notes: tuple[str, ...] = ()
     if motion is not None:
@@ -108,7 +108,7 @@ def page_path(output: Path) -> Path:
 
 @torch.no_grad()
 def web_scene(
-    run: FinishedRun,
+    run: TrainedRun,
     fps: float,
     stride: int = 1,
     degrees: float | None = None,
@@ -163,7 +163,7 @@ def _codes(model: Any, timesteps: list[int]) -> Float[np.ndarray, "frames rank"]
     return np.stack([_numpy(motion_code(row, look.code_mean, look.code_basis)) for row in features])
 
 
-def _camera(run: FinishedRun, degrees: float | None) -> WebCamera:
+def _camera(run: TrainedRun, degrees: float | None) -> WebCamera:
     """The camera in front, turning about the point on its axis that is nearest to the middle of the head."""
     front = front_camera(run)
     c2w = pose_matrices(front)[0]
@@ -179,21 +179,21 @@ def _camera(run: FinishedRun, degrees: float | None) -> WebCamera:
     return WebCamera(position=position, target=target, up=c2w[:3, 1], tangents=half, reach=reach)  # type: ignore[arg-type]
 
 
-def _seen_upwards(run: FinishedRun, target: Float[np.ndarray, " 3"], up: Float[np.ndarray, " 3"]) -> float:
+def _seen_upwards(run: TrainedRun, target: Float[np.ndarray, " 3"], up: Float[np.ndarray, " 3"]) -> float:
     """The largest angle of a training camera above or below the front one, degrees."""
     offsets = pose_matrices(run.split("train").cameras)[:, :3, 3] - target
     rise = offsets @ up / np.linalg.norm(offsets, axis=1)
     return math.degrees(math.asin(float(np.abs(rise).max())))
 
 
-def _play(run: FinishedRun, driver: Driver) -> tuple[str, ...]:
+def _play(run: TrainedRun, driver: Driver) -> tuple[str, ...]:
     played, notes = retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
     run.play(played)
     return (*driver.recorded.notes, *notes)
 
 
 def _words(load_config: Path, title: str | None) -> tuple[str, str]:
-    """Title, by default the experiment's name (EXPERIMENT/METHOD/DATE/config.yml), and as caption the sentences of all edits."""
+    """Title, by default the experiment's name (EXPERIMENT/METHOD/DATE/config.yml), and as caption the prompts of all edits."""
     config = Path(os.path.abspath(load_config.expanduser()))
     history = RunHistory(config.parent)
     prompts = [version.prompt for version in history.chain(history.current.number)]

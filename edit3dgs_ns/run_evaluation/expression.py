@@ -1,6 +1,6 @@
 """Whether an edited avatar keeps its expressions: the unedited avatar is fitted to its renders, and both poses are compared.
 
-The fit errs by itself, and more where an edit has drawn wrinkles that look like shadows. So what it finds in pictures that show the
+The fit errs by itself, and more where an edit has drawn wrinkles that look like shadows. So what it finds in images that show the
 right expression for certain stands beside it: in the capture's true edits where there are any, else in the unedited renders.
 """
 
@@ -20,10 +20,10 @@ from edit3dgs_ns.evaluation.expression_kept import ExpressionError, expression_e
 from edit3dgs_ns.evaluation.expressions import most_different
 from edit3dgs_ns.evaluation.report_data import Figure, mean
 from edit3dgs_ns.flame.model import FlamePose
-from edit3dgs_ns.rendering.views import Setting, Shot
+from edit3dgs_ns.rendering.views import EvaluationView, Setting
 from edit3dgs_ns.run_evaluation.runs import driven_by
 from edit3dgs_ns.run_evaluation.truth import TrueEdit
-from edit3dgs_ns.runs.trained_run import FinishedRun, moved_camera
+from edit3dgs_ns.runs.trained_run import TrainedRun, moved_camera
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
@@ -34,7 +34,7 @@ _EYES = ("eye_left", "eye_right")
 _OPEN_EYE = 0.03
 """Share of an eyeball's disc that has to show: shut eyes of the demo's capture leave 0.014 at most, eyes half shut 0.05."""
 _REACH = 12
-"""Their surroundings count too: a twelfth of the picture's height on each side together."""
+"""Their surroundings count too: a twelfth of the image's height on each side together."""
 
 
 class ExpressionFits:
@@ -46,7 +46,7 @@ class ExpressionFits:
         options: of the fit.
     """
 
-    def __init__(self, base: FinishedRun, count: int, options: FitOptions | None = None):
+    def __init__(self, base: TrainedRun, count: int, options: FitOptions | None = None):
         self._base, self.count, self._options = base, count, options
         self._own: dict[tuple[str, str, str], ExpressionError] = {}
         self._regions = base.head.vertex_regions
@@ -54,7 +54,7 @@ class ExpressionFits:
 
     def figures(
         self,
-        edited: FinishedRun,
+        edited: TrainedRun,
         setting: Setting,
         truth: TrueEdit | None = None,
         tick: Callable[[], None] = lambda: None,
@@ -84,7 +84,7 @@ class ExpressionFits:
         return figures
 
     def _own_error(
-        self, setting: Setting, shot: Shot, start: FlamePose, truth: TrueEdit | None
+        self, setting: Setting, shot: EvaluationView, start: FlamePose, truth: TrueEdit | None
     ) -> ExpressionError:
         """What the fit finds where nothing but its own error can be found."""
         key = (setting.key, shot.label, "" if truth is None else truth.key)
@@ -97,7 +97,7 @@ class ExpressionFits:
             self._own[key] = self._error(picture, shot, start)
         return self._own[key]
 
-    def _chosen(self, setting: Setting) -> tuple[list[Shot], FlamePose]:
+    def _chosen(self, setting: Setting) -> tuple[list[EvaluationView], FlamePose]:
         """The frames that are looked at, and the mean pose of all, from which every fit starts."""
         shots = [shot for path in setting.paths for shot in path]
         if not shots:
@@ -112,9 +112,9 @@ class ExpressionFits:
         return [shots[i] for i in chosen], FlamePose(**averages)
 
     def _error(
-        self, shown: Float[np.ndarray, "height width 3"], shot: Shot, start: FlamePose
+        self, shown: Float[np.ndarray, "height width 3"], shot: EvaluationView, start: FlamePose
     ) -> ExpressionError:
-        """How far what a picture shows is from what the rig was posed to."""
+        """How far what a image shows is from what the rig was posed to."""
         wanted = self._pose(_time(shot))
         begin = replace(
             start, rotation=wanted.rotation, neck_pose=wanted.neck_pose, translation=wanted.translation
@@ -141,14 +141,14 @@ class ExpressionFits:
             chosen[assets.face_regions.get(region, [])] = True
         return chosen
 
-    def _eyes_seen(self, shot: Shot, pose: FlamePose) -> tuple[bool, bool]:
+    def _eyes_seen(self, shot: EvaluationView, pose: FlamePose) -> tuple[bool, bool]:
         """Whether the left and the right eye are open and turned to the camera."""
         maps = AvatarMaps(self._base.pipeline.datamanager, self._base.pipeline.model)
         with maps.standing_still():
             left, right = (self._eye_seen(maps, shot, pose, name) for name in _EYES)
         return left, right
 
-    def _eye_seen(self, maps: AvatarMaps, shot: Shot, pose: FlamePose, name: str) -> bool:
+    def _eye_seen(self, maps: AvatarMaps, shot: EvaluationView, pose: FlamePose, name: str) -> bool:
         if name not in self._base.head.face_regions or name not in self._regions:
             return True  # nobody knows; a head model without names has no open or shut eyes
         shown = maps.share_of(shot.camera, self._faces_of(name)).sum()
@@ -162,7 +162,7 @@ class ExpressionFits:
         width, height = (pixels.amax(0) - pixels.amin(0)).tolist()
         return float(shown) >= _OPEN_EYE * np.pi / 4 * width * height
 
-    def _where(self, shot: Shot, pose: FlamePose) -> Float[Tensor, "height width"]:
+    def _where(self, shot: EvaluationView, pose: FlamePose) -> Float[Tensor, "height width"]:
         """The eyes' and the mouth's surroundings in the starting pose; all of the head where the model names no regions."""
         model = self._base.pipeline.model
         camera = moved_camera(shot.camera, time=0.0)
@@ -183,7 +183,7 @@ class ExpressionFits:
 
 
 def _cropped(camera: Any, where: Float[Tensor, "height width"]) -> tuple[Any, slice, slice]:
-    """The camera with the part of its picture that counts, and that part's rows and columns: less to render in every step."""
+    """The camera with the part of its image that counts, and that part's rows and columns: less to render in every step."""
     inside = (where > 0).nonzero()
     if not len(inside):
         return camera, slice(None), slice(None)
@@ -198,5 +198,5 @@ def _rows(poses: list[FlamePose], name: str) -> Float[Tensor, "frames width"]:
     return torch.cat([getattr(pose, name) for pose in poses])
 
 
-def _time(shot: Shot) -> float:
+def _time(shot: EvaluationView) -> float:
     return 0.0 if shot.camera.times is None else float(shot.camera.times.flatten()[0])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edit3dgs_ns.evaluation.clip import Clip
     from edit3dgs_ns.evaluation.identity import IdentityEmbedding
     from edit3dgs_ns.evaluation.report_data import Report, RunReport
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
 
 def evaluate(options: EvaluationOptions) -> tuple[Report, Path]:
@@ -38,7 +38,7 @@ def evaluate(options: EvaluationOptions) -> tuple[Report, Path]:
         The report, and its report.md.
 
     Raises:
-        ValueError, FileNotFoundError: anything that can be known before the first picture is rendered.
+        ValueError, FileNotFoundError: anything that can be known before the first image is rendered.
     """
     captions = check_captions(options.source_caption, options.target_captions, len(options.runs))
     check_numbers(options)
@@ -148,7 +148,7 @@ def ticking(progress: Progress, what: str, total: int | None) -> Callable[[], No
 
 
 def quality_of(
-    run: FinishedRun, most: int = 0, tick: Callable[[], None] = lambda: None
+    run: TrainedRun, most: int = 0, tick: Callable[[], None] = lambda: None
 ) -> dict[str, dict[str, float]]:
     """Quality of an avatar against its capture by GaussianAvatars' protocol, by key of SETTINGS; of at most `most` images each."""
     from edit3dgs_ns.run_evaluation.truth import base_quality

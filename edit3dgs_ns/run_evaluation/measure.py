@@ -17,9 +17,9 @@ from edit3dgs_ns.evaluation.report_data import Figure, SettingReport, mean
 from edit3dgs_ns.evaluation.same_spot import SameSpots, temporal_flicker
 from edit3dgs_ns.evaluation.sheet import to_uint8
 from edit3dgs_ns.files import written_beside
-from edit3dgs_ns.rendering.views import Setting, Shot
+from edit3dgs_ns.rendering.views import EvaluationView, Setting
 from edit3dgs_ns.run_evaluation.runs import driven_by
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
 Embed = Callable[[Sequence[UInt8[np.ndarray, "height width 3"]]], Float[np.ndarray, "images size"]]
@@ -59,8 +59,8 @@ class _Taken:
 
 
 def measure_setting(
-    base: FinishedRun,
-    edited: FinishedRun,
+    base: TrainedRun,
+    edited: TrainedRun,
     setting: Setting,
     instruments: Instruments,
     frames: Path | None = None,
@@ -69,7 +69,7 @@ def measure_setting(
     """Render all frames of a setting before and after the edit, and measure what both show.
 
     Args:
-        base: the avatar before the edit; its maps say which spot of the head a pixel shows, for both.
+        base: the avatar before the edit; its maps say which surface point of the head a pixel shows, for both.
         edited: the avatar after it.
         setting: what is rendered.
         instruments: what measures.
@@ -96,9 +96,9 @@ def measure_setting(
 
 
 def _render(
-    base: FinishedRun,
-    edited: FinishedRun,
-    path: Sequence[Shot],
+    base: TrainedRun,
+    edited: TrainedRun,
+    path: Sequence[EvaluationView],
     frames: Path | None,
     tick: Callable[[], None],
 ) -> _Taken:

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: before and after, and beside the true edits where there are any."""
+"""The images of an evaluation: before and after, and beside the true edits where there are any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edit3dgs_ns.evaluation.report_data import SETTINGS
 from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.rendering.sheet_views import sheet_views
-from edit3dgs_ns.rendering.views import Shot, frame_key
+from edit3dgs_ns.rendering.views import EvaluationView, frame_key
 from edit3dgs_ns.run_evaluation.subjects import Subject
 from edit3dgs_ns.run_evaluation.truth import spread
 
@@ -48,8 +48,8 @@ def draw_true_edits(subjects: Sequence[Subject], path: Path) -> Path | None:
     return _save(columns, rows, path) if columns else None
 
 
-def _frames(subject: Subject) -> list[tuple[str, Shot]]:
-    """A few frames of each setting that has pictures, with the setting's title."""
+def _frames(subject: Subject) -> list[tuple[str, EvaluationView]]:
+    """A few frames of each setting that has images, with the setting's title."""
     found = []
     for setting in subject.settings:
         shots = [shot for path in setting.paths for shot in path if shot.image is not None]

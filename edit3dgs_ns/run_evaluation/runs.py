@@ -17,7 +17,7 @@ from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_
 
 if TYPE_CHECKING:
     from edit3dgs_ns.flame.motion import FlameMotion
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
 OPTION = "--load-config"
 HISTORY_FILE = "edit_history.json"
@@ -110,13 +110,13 @@ class OpenRuns:
     """Opens runs once, however often they are asked for: several edits share the avatar that they came from."""
 
     def __init__(self) -> None:
-        self._open: dict[Path, FinishedRun] = {}
+        self._open: dict[Path, TrainedRun] = {}
 
-    def edited(self, run: EditedRun) -> FinishedRun:
+    def edited(self, run: EditedRun) -> TrainedRun:
         """The avatar after the edit."""
         return self._get(run.config, None)
 
-    def base(self, run: EditedRun) -> FinishedRun:
+    def base(self, run: EditedRun) -> TrainedRun:
         """The avatar before the edit."""
         config = run.base.parent.parent / "config.yml"
         if not config.is_file():
@@ -125,12 +125,12 @@ class OpenRuns:
             )
         return self._get(config, run.base)
 
-    def _get(self, config: Path, checkpoint: Path | None) -> FinishedRun:
-        from edit3dgs_ns.runs.trained_run import FinishedRun
+    def _get(self, config: Path, checkpoint: Path | None) -> TrainedRun:
+        from edit3dgs_ns.runs.trained_run import TrainedRun
 
         key = checkpoint or config
         if key not in self._open:
-            run = FinishedRun.of_capture(config)
+            run = TrainedRun.of_capture(config)
             if checkpoint is not None and checkpoint != find_checkpoint(config, "--base", _BASE):
                 run.pipeline.model.load_state_dict(model_state(read_checkpoint(checkpoint, "--base")))
             run.pipeline.model.requires_grad_(False)
@@ -139,7 +139,7 @@ class OpenRuns:
 
 
 @contextmanager
-def driven_by(runs: Sequence[FinishedRun], motion: FlameMotion | None) -> Iterator[None]:
+def driven_by(runs: Sequence[TrainedRun], motion: FlameMotion | None) -> Iterator[None]:
     """While inside, the avatars move as `motion` does (None: as they did); times are places on it.
 
     Raises:

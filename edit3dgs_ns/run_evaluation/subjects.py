@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edit3dgs_ns.run_evaluation.expression import ExpressionFits
     from edit3dgs_ns.run_evaluation.measure import Captions
     from edit3dgs_ns.run_evaluation.truth import TrueEdit
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
 FOLDER = "evaluation"
 """In a run's folder, unless another place is given: the report, and the embeddings that it was made from."""
@@ -49,8 +49,8 @@ class Subject:
     """A run that is open, and all that was found out about it."""
 
     info: EditedRun
-    base: FinishedRun
-    edited: FinishedRun
+    base: TrainedRun
+    edited: TrainedRun
     captions: Captions
     settings: list[Setting]
     truth: TrueEdit | None
@@ -67,7 +67,7 @@ def check_captions(source: str | None, targets: Sequence[str], runs: int) -> lis
     if not given[0] or len(given) == 1 or not all(given):
         option = "--source-caption" if not given[0] else "--target-caption"
         raise UserError(
-            f"{option} is missing. CLIP-S and CLIP-C need a caption of the picture before the edit and one of the picture after "
+            f"{option} is missing. CLIP-S and CLIP-C need a caption of the image before the edit and one of the image after "
             'it, for example: --source-caption "a photo of a man" --target-caption "a photo of an old man"'
         )
     if len(targets) not in (1, runs):
@@ -76,7 +76,7 @@ def check_captions(source: str | None, targets: Sequence[str], runs: int) -> lis
         )
     if given[0] in given[1:]:
         raise UserError(
-            f"--source-caption and --target-caption are both {given[0]!r}: describe the picture before and the picture after the "
+            f"--source-caption and --target-caption are both {given[0]!r}: describe the image before and the image after the "
             "edit."
         )
     each = given[1:] if len(targets) == runs else given[1:] * runs
@@ -151,7 +151,7 @@ def open_subjects(
     return subjects, notes
 
 
-def _check_same_head(info: EditedRun, base: FinishedRun, edited: FinishedRun) -> None:
+def _check_same_head(info: EditedRun, base: TrainedRun, edited: TrainedRun) -> None:
     before, after = base.pipeline.model.head, edited.pipeline.model.head
     if len(before.static_offset) != len(after.static_offset) or before.num_timesteps != after.num_timesteps:
         raise UserError(
@@ -171,7 +171,7 @@ def _embedded(captions: tuple[str, str], clip: Clip) -> Captions:
 
 
 def _settings(
-    options: EvaluationOptions, run: FinishedRun, allowed: set[tuple[str, str]], notes: list[str]
+    options: EvaluationOptions, run: TrainedRun, allowed: set[tuple[str, str]], notes: list[str]
 ) -> list[Setting]:
     from edit3dgs_ns.evaluation.report_data import SETTINGS
     from edit3dgs_ns.rendering.views import cross_reenactment, novel_view, self_reenactment, thinned
@@ -199,7 +199,7 @@ def _settings(
     return found
 
 
-def read_driving_motion(path: Path, run: FinishedRun) -> FlameMotion:
+def read_driving_motion(path: Path, run: TrainedRun) -> FlameMotion:
     """Another actor's motion on the avatar's head: its expressions and joints; the head stays where the avatar's mostly is.
 
     Raises:

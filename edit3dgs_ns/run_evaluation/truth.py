@@ -11,8 +11,8 @@ import numpy as np
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.image_metrics import Perceptual, Quality, image_quality
 from edit3dgs_ns.evaluation.report_data import Figure
-from edit3dgs_ns.rendering.views import Setting, Shot
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.rendering.views import EvaluationView, Setting
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.synthetic.settings import SETTINGS_FILE
 
 OPTION = "--true-edit"
@@ -21,7 +21,7 @@ TRUE_PICTURES = 24
 
 
 def base_quality(
-    run: FinishedRun,
+    run: TrainedRun,
     name: str,
     most: int,
     perceptual: Perceptual | None,
@@ -71,7 +71,7 @@ class TrueEdit:
         return render_edited(image, self.key)
 
 
-def find_true_edit(run: FinishedRun, prompt: str, choice: str | None) -> TrueEdit | None:
+def find_true_edit(run: TrainedRun, prompt: str, choice: str | None) -> TrueEdit | None:
     """The true edit that a prompt asks for; None where there is none.
 
     Args:
@@ -102,7 +102,7 @@ def find_true_edit(run: FinishedRun, prompt: str, choice: str | None) -> TrueEdi
     return None
 
 
-def is_synthetic(run: FinishedRun) -> bool:
+def is_synthetic(run: TrainedRun) -> bool:
     """Whether `edit3dgs capture` made the run's capture."""
     images = [
         Path(name) for split in ("val", "test") for name in run.split(split).dataset.image_filenames[:1]
@@ -111,19 +111,19 @@ def is_synthetic(run: FinishedRun) -> bool:
 
 
 def compare_with_truth(
-    base: FinishedRun,
-    edited: FinishedRun,
+    base: TrainedRun,
+    edited: TrainedRun,
     setting: Setting,
     truth: TrueEdit,
     perceptual: Perceptual | None,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, Figure]:
-    """PSNR, SSIM and LPIPS of the edited renders to the true edited pictures, beside those of the unedited renders.
+    """PSNR, SSIM and LPIPS of the edited renders to the true edited images, beside those of the unedited renders.
 
-    The true picture is the same frame ray traced with the edit's appearance: how far an edit got beyond "nothing changed" is what
+    The true image is the same frame ray traced with the edit's appearance: how far an edit got beyond "nothing changed" is what
     the two differ by.
     """
-    shots: list[Shot] = [shot for path in setting.paths for shot in path if shot.image is not None]
+    shots: list[EvaluationView] = [shot for path in setting.paths for shot in path if shot.image is not None]
     chosen = [shots[i] for i in spread(len(shots), TRUE_PICTURES)] if shots else []
     if not chosen:
         return {}
@@ -139,5 +139,5 @@ def compare_with_truth(
 
 
 def _plain(text: str) -> str:
-    """A sentence without what does not change its meaning: letter case, spaces, a full stop at the end."""
+    """A prompt without what does not change its meaning: letter case, spaces, a full stop at the end."""
     return " ".join(text.lower().split()).rstrip(".!?")

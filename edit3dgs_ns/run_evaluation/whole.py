@@ -16,7 +16,7 @@ from edit3dgs_ns.evaluation.same_spot import SameSpots, view_disagreement
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.run_evaluation.runs import EditedRun
 from edit3dgs_ns.run_evaluation.truth import spread
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
 MOMENTS = 3
@@ -26,7 +26,7 @@ _TIMED = 15
 
 
 def whole_figures(
-    run: EditedRun, base: FinishedRun, edited: FinishedRun, tick: Callable[[], None] = lambda: None
+    run: EditedRun, base: TrainedRun, edited: TrainedRun, tick: Callable[[], None] = lambda: None
 ) -> dict[str, Figure]:
     """Everything that belongs to no single setting."""
     figures = {
@@ -48,8 +48,8 @@ def whole_figures(
     return figures
 
 
-def disagreement(base: FinishedRun, edited: FinishedRun, tick: Callable[[], None] = lambda: None) -> Figure:
-    """View disagreement over a few moments of the training motion, each seen by all training cameras in order around the head."""
+def disagreement(base: TrainedRun, edited: TrainedRun, tick: Callable[[], None] = lambda: None) -> Figure:
+    """View disagreement over a few timesteps of the training motion, each seen by all training cameras in order around the head."""
     maps = AvatarMaps(base.pipeline.datamanager, base.pipeline.model)
     split = edited.split("train")
     by_moment: dict[int, list[int]] = defaultdict(list)
@@ -74,7 +74,7 @@ def disagreement(base: FinishedRun, edited: FinishedRun, tick: Callable[[], None
     return Figure(mean([value[0] for value in values]), mean([value[1] for value in values]))
 
 
-def frames_per_second(run: FinishedRun) -> float:
+def frames_per_second(run: TrainedRun) -> float:
     """Renders a second of the held-out camera at the capture's resolution: posing, drawing, and the copy to main memory.
 
     One over the median of some renders at places spread over the motion; on the device that the run is on.
@@ -91,10 +91,10 @@ def frames_per_second(run: FinishedRun) -> float:
     return 1 / float(np.median(seconds))
 
 
-def _count(run: FinishedRun) -> float:
+def _count(run: TrainedRun) -> float:
     return float(run.pipeline.model.num_points)
 
 
-def _megabytes(run: FinishedRun) -> float:
+def _megabytes(run: TrainedRun) -> float:
     """Of the Gaussians and what colours them; the head's motion and the head model are not the avatar's own."""
     return sum(p.numel() * p.element_size() for p in run.pipeline.model.gauss_params.values()) / 1e6

@@ -104,7 +104,7 @@ def _read_run(checkpoint: Path) -> WorldSplats:
     if "binding" in state:
         raise UserError(
             f"{where} holds a head avatar, whose Gaussians move with a head; a background stands still. `edit3dgs export --format "
-            f"ply` makes a splat of one moment of it. Expected {_WHAT}."
+            f"ply` makes a splat of one timestep of it. Expected {_WHAT}."
         )
     parameters = {name: state.get(f"gauss_params.{name}") for name in GAUSSIAN_PARAMETERS}
     missing = [name for name, value in parameters.items() if value is None]

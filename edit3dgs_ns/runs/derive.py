@@ -1,7 +1,7 @@
 """A run that plays another motion, or stands in a scene: configuration and checkpoint of an avatar, with the poses exchanged.
 
 Every `ns-*` command takes it like the run that it comes from: `ns-viewer`, `ns-render camera-path|dataset`, `ns-export`. A time in
-[0, 1] is a place on the motion in it. It is for showing, not for training: it has no optimizers.
+[0, 1] is a normalised time in it. It is for showing, not for training: it has no optimizers.
 """
 
 from __future__ import annotations

@@ -59,26 +59,26 @@ def export_splat(
     time: float | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Writes a standard splat of one moment, as generic viewers read it, with all that moves and lights the avatar baked in.
+    """Writes a standard splat of one timestep, as generic viewers read it, with all that moves and lights the avatar baked in.
 
     Args:
         load_config: the run's config.yml.
         output: folder; made if it does not exist.
-        timestep: place on the motion, 0 ... T-1.
-        time: place on the motion, in [0, 1]. Without either: the start.
+        timestep: normalised time, 0 ... T-1.
+        time: normalised time, in [0, 1]. Without either: the start.
         overwrite: replace a file that is there.
 
     Raises:
         FileNotFoundError, ValueError: no run, none of a rigged avatar, or a moment outside its motion.
         FileExistsError: the file is there already.
     """
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
     config, path = _require_config(load_config), output / SPLAT_NAME
     _check_moment(timestep, time)
     if path.exists() and not overwrite:
         raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")
-    model = FinishedRun(config).pipeline.model
+    model = TrainedRun(config).pipeline.model
     last = model.head.num_timesteps - 1
     if timestep is not None and timestep > last:
         raise UserError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
@@ -116,7 +116,7 @@ def _check_moment(timestep: int | None, time: float | None) -> None:
     if timestep is not None and timestep < 0:
         raise UserError(f"--timestep {timestep}: expected 0 or more.")
     if time is not None and not 0 <= time <= 1:
-        raise UserError(f"--time {time}: expected a place on the motion, 0 (start) to 1 (end).")
+        raise UserError(f"--time {time}: expected a normalised time, 0 (start) to 1 (end).")
 
 
 def _imported_npz(config: Path) -> Path | None:

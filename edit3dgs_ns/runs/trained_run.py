@@ -73,7 +73,7 @@ class Split:
             return np.asarray(picture.convert("L"), dtype=np.float32) / 255
 
 
-class FinishedRun:
+class TrainedRun:
     """The avatar of a run and the capture it was trained on."""
 
     def __init__(self, config_path: Path):
@@ -98,7 +98,7 @@ class FinishedRun:
         self._splits: dict[str, Split] = {}
 
     @classmethod
-    def of_capture(cls, config_path: Path) -> FinishedRun:
+    def of_capture(cls, config_path: Path) -> TrainedRun:
         """A run that can be compared with its capture.
 
         Raises:
@@ -165,7 +165,7 @@ class FinishedRun:
 
     @torch.no_grad()
     def render(self, camera: Cameras) -> Picture:
-        """Render one camera at its time (`camera.times`, a place on the motion in [0, 1])."""
+        """Render one camera at its time (`camera.times`, a normalised time in [0, 1])."""
         outputs = self.pipeline.model.get_outputs_for_camera(camera.to(self.pipeline.device))
         rgb = outputs["rgb"].clamp(0, 1).cpu().numpy()
         return Picture(rgb=rgb, alpha=outputs["accumulation"][..., 0].clamp(0, 1).cpu().numpy())

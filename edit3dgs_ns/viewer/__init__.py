@@ -2,17 +2,17 @@
 
 controls.py     the way in: what Nerfstudio finds on the model
 desk.py         puts everything below together
-stage.py        what the window shows
+scene.py        what the window shows
 timeline.py     its clock: which frame, paused or playing
 motions.py      what can be played: the avatar's own motion, and files
 pose.py         sliders that pose the head by hand
 layers.py       the mesh and the regions of the rig, drawn beside the splats
-compare.py      before and after in one picture
+compare.py      before and after in one image
 camera.py       where a visitor's camera stands at first
 panel.py        the tabs Move and Look
 background.py   the scene around the avatar, in the tab Look
 edit_panel.py   the tab Edit
 editing.py      what its buttons do
 worker.py       the thread that previews and edits, by edit_preview.py and edit_session.py
-text.py         text and pictures for all tabs
+text.py         text and images for all tabs
 """

@@ -16,28 +16,28 @@ from edit3dgs_ns.runs.placement import write_placement
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.world_splats import Backdrop
-from edit3dgs_ns.viewer.stage import Stage
+from edit3dgs_ns.viewer.scene import ViewerScene
 from edit3dgs_ns.viewer.text import plain
 
 
 class BackgroundPanel:
-    """Adds its elements to the container that is open. Callbacks write a value and ask for a new picture; a thread reads files.
+    """Adds its elements to the container that is open. Callbacks write a value and ask for a new image; a thread reads files.
 
     Args:
         server: of viser.
-        stage: what the controls write to; its background, if it has one, is where they begin.
+        scene: what the controls write to; its background, if it has one, is where they begin.
         run: the avatar's run, where placements are saved.
-        redraw: asks for a new picture; returns at once.
+        redraw: asks for a new image; returns at once.
     """
 
-    def __init__(self, server: viser.ViserServer, stage: Stage, run: Path, redraw: Callable[[], None]):
-        self._stage, self._run, self._redraw = stage, run, redraw
-        self._backdrop: Backdrop | None = stage.backdrop
+    def __init__(self, server: viser.ViserServer, scene: ViewerScene, run: Path, redraw: Callable[[], None]):
+        self._scene, self._run, self._redraw = scene, run, redraw
+        self._backdrop: Backdrop | None = scene.backdrop
         self._gui = server.gui
-        with server.gui.add_folder("Background", expand_by_default=stage.backdrop is not None):
+        with server.gui.add_folder("Background", expand_by_default=scene.backdrop is not None):
             self._from = self._gui.add_text(
                 "From",
-                "" if stage.backdrop is None else stage.backdrop.source,
+                "" if scene.backdrop is None else scene.backdrop.source,
                 hint="config.yml of a run of splatfacto, or a splat (.ply)",
             )
             add = self._gui.add_button("Add this background", icon=viser.Icon.FILE_IMPORT)
@@ -45,7 +45,7 @@ class BackgroundPanel:
             self._add_placement()
             self._save = self._gui.add_button("Save where it stands", icon=viser.Icon.DEVICE_FLOPPY)
             self._said = self._gui.add_markdown("", visible=False)
-        self._set_visible(stage.backdrop is not None)
+        self._set_visible(scene.backdrop is not None)
         add.on_click(lambda _: self._start_adding())
         self._save.on_click(lambda _: self.save())
 
@@ -62,7 +62,7 @@ class BackgroundPanel:
             raise UserError("Give the config.yml of a run of splatfacto, or a splat (.ply).")
         backdrop = read_background(SceneOptions(Path(place.strip())))
         assert backdrop is not None
-        self._backdrop = backdrop.at(self._placement()).to(self._stage.model.device)
+        self._backdrop = backdrop.at(self._placement()).to(self._scene.model.device)
         self._set_visible(True)
         self._refresh()
 
@@ -113,7 +113,7 @@ class BackgroundPanel:
             self._refresh()
 
     def _refresh(self) -> None:
-        self._stage.backdrop = self._backdrop if self._show.value else None
+        self._scene.backdrop = self._backdrop if self._show.value else None
         self._redraw()
 
     def _set_visible(self, visible: bool) -> None:

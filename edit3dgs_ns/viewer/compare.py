@@ -1,4 +1,4 @@
-"""Before and after in one picture: a wipe from left to right."""
+"""Before and after in one image: a wipe from left to right."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def wiped(
     """The columns left of the wipe from `before`, all others from `after`.
 
     Args:
-        before: one picture.
+        before: one image.
         after: another of the same size.
         wipe: where the border is, 0 (all after) to 1 (all before) of the width.
         line: draw the border, one pixel wide, in the first column of `after`.
 
     Raises:
-        ValueError: the pictures differ in size.
+        ValueError: the images differ in size.
     """
     if before.shape != after.shape:
         raise UserError(f"before {tuple(before.shape)} and after {tuple(after.shape)} differ in size.")

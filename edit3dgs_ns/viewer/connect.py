@@ -16,6 +16,6 @@ def connect_viewer() -> None:
 
 
 def _build(controls: AvatarControls, viewer: Viewer) -> ViewerOutputs:
-    from edit3dgs_ns.viewer.desk import Desk
+    from edit3dgs_ns.viewer.session import ViewerSession
 
-    return Desk(controls, viewer)
+    return ViewerSession(controls, viewer)

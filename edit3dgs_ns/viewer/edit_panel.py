@@ -1,4 +1,4 @@
-"""The tab Edit of the viewer's panel: the sentence and its options, what is going on, and the history."""
+"""The tab Edit of the viewer's panel: the prompt and its options, what is going on, and the history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Actions(Protocol):
     """What the buttons do; everything returns at once, with a reason if it cannot be done now and "" if it is begun."""
 
     def preview(self, job: EditJob, client: int) -> str:
-        """Edit a picture of what this client sees."""
+        """Edit a image of what this client sees."""
         ...
 
     def edit(self, job: EditJob) -> str:
@@ -65,7 +65,7 @@ class EditPanel:
         self._prompt = gui.add_text("Sentence", prompt, hint='For example: "Make him look older"')
         self._model = gui.add_dropdown("Model", tuple(models), hint="InstructPix2Pix to edit with")
         self._guidance = gui.add_number(
-            "Guidance", 0.0, min=0.0, max=30.0, step=0.5, hint="Weight of the sentence; 0: the model's own"
+            "Guidance", 0.0, min=0.0, max=30.0, step=0.5, hint="Weight of the prompt; 0: the model's own"
         )
         self._image_guidance = gui.add_number(
             "Image guidance",
@@ -73,7 +73,7 @@ class EditPanel:
             min=0.0,
             max=10.0,
             step=0.1,
-            hint="Weight of the picture; 0: the model's own",
+            hint="Weight of the image; 0: the model's own",
         )
         self._keep = gui.add_text("Keep", "none", hint=f"Parts that stay as they are. {parts or ''}")
         self._only = gui.add_text("Only", "none", hint=f"Parts that alone are edited. {parts or ''}")
@@ -131,7 +131,7 @@ class EditPanel:
             self._bar.value = round(100 * min(max(share, 0.0), 1.0), 1)
 
     def show_picture(self, image: np.ndarray, said: str) -> None:
-        """A picture with a line below it."""
+        """A image with a line below it."""
         self._picture.content = f"{picture(image, said)}\n\n{plain(said)}"
         self._picture.visible = True
 

@@ -16,7 +16,7 @@ from PIL import Image
 from edit3dgs_ns.edit_training.job import EditJob, options_of, standard_options
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.viewer.edit_panel import EditPanel
-from edit3dgs_ns.viewer.stage import Stage
+from edit3dgs_ns.viewer.scene import ViewerScene
 from edit3dgs_ns.viewer.worker import Status, Worker
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TRAINING = "The training is still at work on the avatar: edit, undo and go back
 _LARGEST = 1024
 """Longer side of a preview, pixels."""
 _REDRAW_EVERY = 0.5
-"""Seconds between two pictures while the avatar is being trained."""
+"""Seconds between two images while the avatar is being trained."""
 
 
 class Editing:
@@ -39,20 +39,20 @@ class Editing:
     Args:
         controls: that know the visitors' cameras.
         viewer: Nerfstudio's.
-        stage: what the window shows.
+        scene: what the window shows.
         regions: faces of every named region of the rig.
-        redraw: asks for a new picture.
+        redraw: asks for a new image.
     """
 
     def __init__(
         self,
         controls: AvatarControls,
         viewer: Viewer,
-        stage: Stage,
+        scene: ViewerScene,
         regions: dict[str, np.ndarray],
         redraw: Callable[[], None],
     ):
-        self._controls, self._viewer, self._stage = controls, viewer, stage
+        self._controls, self._viewer, self._scene = controls, viewer, scene
         self._regions, self._redraw = regions, redraw
         self._pipeline: Any = viewer.pipeline
         self._run = viewer.log_filename.parent
@@ -62,7 +62,7 @@ class Editing:
         self._drawn = self._pictured = 0.0
         self._share, self._caution = 0.0, ""
         self._grids: Path | None = None
-        """Where the pictures of the last edit's rounds are."""
+        """Where the images of the last edit's rounds are."""
         self._changed = False
         """What the worker does, or has just done, changes the avatar."""
 
@@ -89,7 +89,7 @@ class Editing:
         """See `Actions`."""
         camera = self._camera(client)
         if not job.prompt:
-            return "Write a sentence first."
+            return "Write a prompt first."
         return "" if self._worker.preview(lambda: self._make_preview(job, camera)) else _BUSY
 
     def edit(self, job: EditJob) -> str:
@@ -99,7 +99,7 @@ class Editing:
         if (shown := getattr(self._pipeline, "plays", None)) is not None:
             return f"This run shows {shown}: edit the avatar in its own run, which reenactment.json in this run's folder names."
         if not job.prompt:
-            return "Write a sentence first."
+            return "Write a prompt first."
         return "" if self._worker.edit(lambda: self._open_session(job)) else _BUSY
 
     def pause(self, pause: bool) -> str:
@@ -127,7 +127,7 @@ class Editing:
     # -- a training that goes on -------------------------------------------------------------------------------------
 
     def look_at_training(self) -> None:
-        """Called twice a second: show how far the training is, and the newest pictures of an edit."""
+        """Called twice a second: show how far the training is, and the newest images of an edit."""
         if self._grids is not None:  # also once the edit is over: its last round may have ended with it
             self._show_newest(self._grids)
         if self._worker.status.session is None and self._viewer.trainer is not None:
@@ -147,7 +147,7 @@ class Editing:
         if schedule is None or not self._training():
             return
         step, total = trainer.step, self._pipeline.total_steps
-        if self._stage.before is None and step >= self._pipeline.base_steps:
+        if self._scene.before is None and step >= self._pipeline.base_steps:
             self._remember_before()
         said = f"{'Paused' if paused else 'Training'}: step {step} of {total}, round {schedule.round} of {schedule.due_rounds}"
         self._panel.say(said, step / max(total, 1))
@@ -157,7 +157,7 @@ class Editing:
 
         if getattr(self._pipeline, "base_steps", 1) == 0 or self._viewer.ready:
             with self._lock:
-                self._stage.before = frozen_avatar(self._stage.model)
+                self._scene.before = frozen_avatar(self._scene.model)
 
     # -- the work, in the worker's thread ----------------------------------------------------------------------------
 
@@ -169,10 +169,10 @@ class Editing:
         preview = make_preview(
             editor,
             lambda: preview_request(
-                self._stage.model, self._regions, camera, self._stage.pose_now(), job, standard.noise_first
+                self._scene.model, self._regions, camera, self._scene.pose_now(), job, standard.noise_first
             ),
             self._lock,
-            lambda done, total: self._panel.say("Editing this picture ...", done / total),
+            lambda done, total: self._panel.say("Editing this image ...", done / total),
         )
         both = np.concatenate([preview.render, preview.edited], axis=1)
         self._panel.show_picture(both, "Preview: this view, and its edit. The avatar is not touched.")
@@ -184,11 +184,11 @@ class Editing:
         history = RunHistory(self._run)
         current = history.keep_current()
         standard = standard_options(self._pipeline.config)
-        config = options_of(job, standard, self._stage.model, history.checkpoint(current.number))
+        config = options_of(job, standard, self._scene.model, history.checkpoint(current.number))
         self._panel.say("Loading the diffusion model ...")
         editor = self._editor(job, config)
         session = EditSession(self._pipeline, job, config, history, editor, self._lock)
-        self._stage.before, self._share, self._grids = (
+        self._scene.before, self._share, self._grids = (
             session.before,
             0.0,
             Path(session.folder) / "edit_grids",
@@ -215,14 +215,14 @@ class Editing:
 
         history = RunHistory(self._run)
         current, source = history.current, getattr(self._pipeline.config, "avatar", None)
-        self._stage.before = None
+        self._scene.before = None
         if current.parent is not None:
-            self._stage.before = version_avatar(self._pipeline, history, current.parent)
+            self._scene.before = version_avatar(self._pipeline, history, current.parent)
         elif current.prompt is not None and source is not None:
             with contextlib.suppress(FileNotFoundError):  # a run from before there were histories
                 path = find_checkpoint(source, "--pipeline.avatar", "a run")
                 state = model_state(read_checkpoint(path, "--pipeline.avatar"))
-                self._stage.before = frozen_avatar(self._stage.model, state)
+                self._scene.before = frozen_avatar(self._scene.model, state)
         return ""
 
     def _editor(self, job: EditJob, config: Any) -> Any:
@@ -273,7 +273,7 @@ class Editing:
             if status.said:
                 self._panel.say(status.said)
             self._show_history()
-            if self._changed:  # a picture is drawn small first: one that stays must not flicker
+            if self._changed:  # a image is drawn small first: one that stays must not flicker
                 self._redraw()
 
     def _show_history(self) -> None:

@@ -1,4 +1,4 @@
-"""Text and pictures for the viewer's panel, which shows Markdown with JSX in it (MDX)."""
+"""Text and images for the viewer's panel, which shows Markdown with JSX in it (MDX)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def plain(text: str) -> str:
 def picture(
     image: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"], said: str
 ) -> str:
-    """A picture as wide as the panel; floats are in [0, 1]."""
+    """A image as wide as the panel; floats are in [0, 1]."""
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=90)
     data = base64.b64encode(buffer.getvalue()).decode()
-    # An element of its own: pictures in Markdown's notation are shrunk to 240 pixels.
+    # An element of its own: images in Markdown's notation are shrunk to 240 pixels.
     alt = "".join(letter for letter in said if letter.isalnum() or letter == " ")
     return f'<img alt="{alt}" style={{{{width: "100%"}}}} src="data:image/jpeg;base64,{data}" />'

@@ -38,7 +38,7 @@ class Timeline:
         return (self._frame + max(played, 0)) % max(self.frames, 1)
 
     def time_at(self, now: float) -> float:
-        """The place on the motion that is shown, in [0, 1]."""
+        """The normalised time that is shown, in [0, 1]."""
         return time_of(self.frame_at(now), self.frames)
 
     def seek(self, frame: int, now: float) -> None:

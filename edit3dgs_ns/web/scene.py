@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from edit3dgs_ns.web.packing import Quantised, indices, pack, quantise, unpack
 
 STEPS = {
-    "vertices": 8e-6,  # metres: a fiftieth of a pixel of a picture 800 pixels high
+    "vertices": 8e-6,  # metres: a fiftieth of a pixel of a image 800 pixels high
     "normals": 1 / 32767,
     "means": 1e-3,  # sizes of a triangle, which are a few millimetres
     "quats": 1 / 32767,
@@ -54,7 +54,7 @@ class WebCamera:
     target: Float[np.ndarray, " 3"]
     """What it looks at and turns about."""
     up: Float[np.ndarray, " 3"]
-    """Upwards in the picture."""
+    """Upwards in the image."""
     tangents: tuple[float, float]
     """Of half the angles of view, across and upwards."""
     reach: tuple[float, float]

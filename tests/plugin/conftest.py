@@ -40,10 +40,10 @@ def config(tiny_capture, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(config):
-    """The avatar of `config`, as a FinishedRun. Read only."""
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    """The avatar of `config`, as a TrainedRun. Read only."""
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
-    return FinishedRun(config)
+    return TrainedRun(config)
 
 
 @pytest.fixture(scope="session")

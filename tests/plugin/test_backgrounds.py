@@ -15,7 +15,7 @@ from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.runs.backgrounds import OPTION, drawn_otherwise, read_background, scene_name
 from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
 from edit3dgs_ns.runs.scene_options import SceneOptions
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.training.checkpoints import read_checkpoint
@@ -26,7 +26,7 @@ from tests.office_scene import front_at, without_a_gpu
 
 
 @torch.no_grad()
-def test_a_run_of_splatfacto_looks_as_nerfstudio_draws_it(office: tuple[Path, Any], run: FinishedRun) -> None:
+def test_a_run_of_splatfacto_looks_as_nerfstudio_draws_it(office: tuple[Path, Any], run: TrainedRun) -> None:
     config, theirs = office
     newest = read_checkpoint(config.parent / "nerfstudio_models" / "step-000003000.ckpt", OPTION)
     assert "np.float64" in repr(newest["schedulers"]) or "float64" in repr(

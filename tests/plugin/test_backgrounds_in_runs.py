@@ -13,7 +13,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 from edit3dgs_ns.runs.backgrounds import read_background
 from edit3dgs_ns.runs.scene_options import SceneOptions
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.ply import write_splat_ply
 from tests.command_line import edit3dgs, said
 from tests.office_scene import ROUNDED, expected_picture, front_at
@@ -23,7 +23,7 @@ from tests.office_scene import ROUNDED, expected_picture, front_at
 
 @torch.no_grad()
 def test_a_reenactment_in_a_scene_is_one_picture_of_all_gaussians(
-    in_office: Path, office: tuple[Path, Any], run: FinishedRun
+    in_office: Path, office: tuple[Path, Any], run: TrainedRun
 ) -> None:
     _, pipeline, _, _ = eval_setup(in_office, test_mode="test")  # as ns-viewer and ns-render open it
     with av.open(str(in_office.parent / "v.mp4")) as video:
@@ -46,9 +46,7 @@ def test_a_reenactment_in_a_scene_is_one_picture_of_all_gaussians(
     assert record["background"] == str(office[0])
 
 
-def test_ns_render_shows_the_scene_of_a_derived_run(
-    in_office: Path, run: FinishedRun, tmp_path: Path
-) -> None:
+def test_ns_render_shows_the_scene_of_a_derived_run(in_office: Path, run: TrainedRun, tmp_path: Path) -> None:
     from nerfstudio.scripts.render import DatasetRender
     from PIL import Image
 
@@ -58,7 +56,7 @@ def test_ns_render_shows_the_scene_of_a_derived_run(
     (first, *_) = sorted((tmp_path / "val").glob("**/*.png"))
     with Image.open(first) as file:
         image = np.asarray(file.convert("RGB")).astype(float) / 255
-    shown = FinishedRun(in_office)
+    shown = TrainedRun(in_office)
     camera = run.split("val").cameras[0:1]
     np.testing.assert_allclose(image, shown.colours(camera)[0], atol=0.01)
     shown.pipeline.model.backdrop = None
@@ -85,7 +83,7 @@ def test_orbit_in_a_splat_file(
 # -- derive ---------------------------------------------------------------------------------------------------------------
 
 
-def test_one_moment_for_ns_export(config: Path, run: FinishedRun, tmp_path: Path) -> None:
+def test_one_moment_for_ns_export(config: Path, run: TrainedRun, tmp_path: Path) -> None:
     try:
         from nerfstudio.scripts.exporter import ExportGaussianSplat
     except (ImportError, OSError) as error:
@@ -109,7 +107,7 @@ def test_one_moment_for_ns_export(config: Path, run: FinishedRun, tmp_path: Path
         np.testing.assert_allclose(theirs[name], ours[name], atol=1e-6, rtol=1e-5, err_msg=name)
 
 
-def test_a_moment_between_two_timesteps(config: Path, run: FinishedRun) -> None:
+def test_a_moment_between_two_timesteps(config: Path, run: TrainedRun) -> None:
     model = run.pipeline.model
     time = 3.5 / (model.head.num_timesteps - 1)
     assert edit3dgs("derive", "--load-config", config, "--time", time, "--run-name", "between") == 0
@@ -119,7 +117,7 @@ def test_a_moment_between_two_timesteps(config: Path, run: FinishedRun) -> None:
         torch.testing.assert_close(pipeline.model.means, model.gaussians_at(time).means)
     assert pipeline.plays == f"time {time:g} of its own motion"
     with pytest.raises(ValueError, match=r"shows time .* no captured image does"):
-        FinishedRun.of_capture(derived)
+        TrainedRun.of_capture(derived)
 
 
 def test_the_avatars_own_motion_in_a_scene(
@@ -127,12 +125,12 @@ def test_the_avatars_own_motion_in_a_scene(
 ) -> None:
     scene = ("--background", office[0], "--background-transform", office_place)
     assert edit3dgs("derive", "--load-config", config, *scene) == 0
-    derived = FinishedRun(config.parent.with_name(f"{config.parent.name}-in-office") / "config.yml")
+    derived = TrainedRun(config.parent.with_name(f"{config.parent.name}-in-office") / "config.yml")
     camera = front_at(derived, 1.0)
     expected = expected_picture(derived.pipeline.model, office[1], camera)
     np.testing.assert_allclose(derived.colours(camera)[0], expected, atol=ROUNDED)
     with torch.no_grad():
-        own, played = FinishedRun(config).pipeline.model, derived.pipeline.model
+        own, played = TrainedRun(config).pipeline.model, derived.pipeline.model
         torch.testing.assert_close(own.gaussians_at(1.0).means, played.gaussians_at(1.0).means)
 
 

@@ -12,43 +12,43 @@ import torch
 from nerfstudio.utils.eval_utils import eval_setup
 
 from edit3dgs_ns.runs.placement import read_placement
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from tests.office_scene import SCALE, SHIFT, front_at
 
 
 @pytest.fixture
-def stage(in_office: Path) -> Any:
+def scene(in_office: Path) -> Any:
     """Of the run in the office, as the viewer makes it."""
     from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.layers import Palette
-    from edit3dgs_ns.viewer.stage import Stage
+    from edit3dgs_ns.viewer.scene import ViewerScene
     from edit3dgs_ns.viewer.timeline import Timeline
 
     _, pipeline, _, _ = eval_setup(in_office, test_mode="test")
     model = pipeline.model
     assets = head_assets(pipeline.datamanager.train_dataset.metadata)
     palette = Palette.of(assets.face_regions, len(model.head.faces))
-    return Stage(model, palette, [], Timeline(3), backdrop=model.backdrop, clock=lambda: 0.0)
+    return ViewerScene(model, palette, [], Timeline(3), backdrop=model.backdrop, clock=lambda: 0.0)
 
 
 @torch.no_grad()
-def test_the_window_shows_the_scene_around_everything(stage: Any, run: FinishedRun) -> None:
+def test_the_window_shows_the_scene_around_everything(scene: Any, run: TrainedRun) -> None:
     camera = front_at(run, 0.0)
-    splats = stage.outputs(camera)
-    assert torch.equal(splats["rgb"], stage.model.get_outputs_for_camera(camera)["rgb"])
-    away = stage.model.get_outputs(camera)["accumulation"][..., 0] < 0.004
+    splats = scene.outputs(camera)
+    assert torch.equal(splats["rgb"], scene.model.get_outputs_for_camera(camera)["rgb"])
+    away = scene.model.get_outputs(camera)["accumulation"][..., 0] < 0.004
     assert 0.1 < float(away.float().mean()) < 0.9
     for show in ("Mesh", "Both", "Regions"):
-        stage.show = show
-        outputs = stage.outputs(camera)
+        scene.show = show
+        outputs = scene.outputs(camera)
         torch.testing.assert_close(outputs["rgb"][away], splats["rgb"][away], atol=0.02, rtol=0)
         assert (outputs["rgb"] - splats["rgb"])[~away].abs().max() > 0.1
-    stage.show, stage.backdrop = "Splats", None
-    assert float(stage.outputs(camera)["rgb"][away].min()) > 0.98, "white"
+    scene.show, scene.backdrop = "Splats", None
+    assert float(scene.outputs(camera)["rgb"][away].min()) > 0.98, "white"
 
 
 def test_a_scene_is_placed_by_hand_and_saved(
-    stage: Any, office: tuple[Path, Any], run: FinishedRun, tmp_path: Path
+    scene: Any, office: tuple[Path, Any], run: TrainedRun, tmp_path: Path
 ) -> None:
     import viser
 
@@ -57,8 +57,8 @@ def test_a_scene_is_placed_by_hand_and_saved(
     drawn: list[int] = []
     server = viser.ViserServer(host="127.0.0.1", port=7420, verbose=False)
     try:
-        panel = BackgroundPanel(server, stage, tmp_path, lambda: drawn.append(1))
-        begin = stage.backdrop.head_from_scene
+        panel = BackgroundPanel(server, scene, tmp_path, lambda: drawn.append(1))
+        begin = scene.backdrop.head_from_scene
         assert panel._translation.value == pytest.approx(SHIFT) and panel._scale.value == pytest.approx(SCALE)
         panel._translation.value, panel._rotation.value, panel._scale.value = (
             (1.0, 2.0, 3.0),
@@ -66,7 +66,7 @@ def test_a_scene_is_placed_by_hand_and_saved(
             0.5,
         )
         panel._moved()
-        placed = stage.backdrop.head_from_scene
+        placed = scene.backdrop.head_from_scene
         assert drawn and not np.allclose(placed.matrix, begin.matrix)
         np.testing.assert_allclose(placed.matrix @ [0, 0, 1, 1], [1, 2.5, 3, 1])  # z up -> y up
         panel.save()
@@ -80,13 +80,13 @@ def test_a_scene_is_placed_by_hand_and_saved(
 
         panel._show.value = False
         panel._moved()
-        assert stage.backdrop is None
+        assert scene.backdrop is None
         panel._show.value = True
         panel.add(str(office[0].parent))  # stands where the controls say
-        np.testing.assert_allclose(stage.backdrop.head_from_scene.matrix, placed.matrix, atol=1e-9)
+        np.testing.assert_allclose(scene.backdrop.head_from_scene.matrix, placed.matrix, atol=1e-9)
         panel._from.value = str(tmp_path / "nothing.ply")
         panel._try_to_add()
-        assert "no such file" in panel._said.content and stage.backdrop is not None
+        assert "no such file" in panel._said.content and scene.backdrop is not None
     finally:
         server.stop()
 

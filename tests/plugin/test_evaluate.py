@@ -24,7 +24,7 @@ from edit3dgs_ns.run_evaluation.job import evaluate
 from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
 from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions, check_captions
 from edit3dgs_ns.runs.importing import import_avatar
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar
 from tests.known_edits import edited_run, gaussians, known_avatar
 from tests.tiny_capture import TinyCapture, write_tiny_capture
@@ -144,7 +144,7 @@ def test_figures_that_follow_from_the_edit(evaluated: tuple[dict[str, Any], Path
     assert whole["edit_minutes"]["value"] == 1.5 and whole["edited_images"]["value"] == 4
     assert whole["peak_memory_gb"]["value"] == 1.5
     assert whole["fps"]["value"] > 0 and whole["view_disagreement"]["value"] > 0
-    finished = FinishedRun(base)
+    finished = TrainedRun(base)
     split = finished.split("val")
     errors = [
         np.mean((finished.render(split.cameras[i : i + 1]).rgb - split.image(i)) ** 2)
@@ -259,7 +259,7 @@ def no_render(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("rendered")
 
-    monkeypatch.setattr(FinishedRun, "render", fail)
+    monkeypatch.setattr(TrainedRun, "render", fail)
 
 
 def refused(message: str, *arguments: object, capfd: pytest.CaptureFixture[str]) -> None:

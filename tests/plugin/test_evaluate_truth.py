@@ -14,8 +14,8 @@ from PIL import Image
 
 from edit3dgs_ns.evaluation.expression_fit import FitOptions
 from edit3dgs_ns.rendering.views import (
+    EvaluationView,
     Setting,
-    Shot,
     front_camera,
     novel_view,
     self_reenactment,
@@ -26,7 +26,7 @@ from edit3dgs_ns.run_evaluation.job import evaluate
 from edit3dgs_ns.run_evaluation.runs import driven_by
 from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions
 from edit3dgs_ns.run_evaluation.truth import TrueEdit, compare_with_truth, find_true_edit
-from edit3dgs_ns.runs.trained_run import FinishedRun, Picture, moved_camera
+from edit3dgs_ns.runs.trained_run import Picture, TrainedRun, moved_camera
 from edit3dgs_ns.synthetic.edits import EDITS
 from edit3dgs_ns.synthetic.replay import render_edited
 from edit3dgs_ns.synthetic.writer import write_capture
@@ -59,12 +59,12 @@ def config(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(config: Path) -> FinishedRun:
-    return FinishedRun.of_capture(config)
+def run(config: Path) -> TrainedRun:
+    return TrainedRun.of_capture(config)
 
 
 @pytest.fixture(scope="module")
-def setting(run: FinishedRun) -> Setting:
+def setting(run: TrainedRun) -> Setting:
     return novel_view(run, shared_frames([run], ["run"]))
 
 
@@ -77,7 +77,7 @@ def other_pictures(pictures: dict[float, np.ndarray]) -> Any:
     )
 
 
-def shots_of(setting: Setting) -> list[Shot]:
+def shots_of(setting: Setting) -> list[EvaluationView]:
     return [shot for path in setting.paths for shot in path]
 
 
@@ -85,13 +85,13 @@ def shots_of(setting: Setting) -> list[Shot]:
 
 
 @pytest.mark.parametrize("key", EDITS)
-def test_the_true_edit_is_found_by_the_prompt(run: FinishedRun, key: str) -> None:
+def test_the_true_edit_is_found_by_the_prompt(run: TrainedRun, key: str) -> None:
     for wording in EDITS[key].instructions:
         assert find_true_edit(run, f"  {wording.upper()}. ", None) == TrueEdit(key)
     assert find_true_edit(run, EDITS[key].instructions[0], "none") is None
 
 
-def test_a_prompt_without_a_true_edit_and_an_option_for_it(run: FinishedRun) -> None:
+def test_a_prompt_without_a_true_edit_and_an_option_for_it(run: TrainedRun) -> None:
     assert find_true_edit(run, "Give him a hat", None) is None
     assert find_true_edit(run, "Give him a hat", "older") == TrueEdit("older")
     with pytest.raises(ValueError, match="--true-edit hat: expected none or one of older"):
@@ -99,13 +99,13 @@ def test_a_prompt_without_a_true_edit_and_an_option_for_it(run: FinishedRun) -> 
 
 
 def test_other_captures_have_no_true_edits(tiny_capture, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    other = FinishedRun.of_capture(known_avatar(tiny_capture.union, tmp_path))
+    other = TrainedRun.of_capture(known_avatar(tiny_capture.union, tmp_path))
     assert find_true_edit(other, EDITS["older"].instructions[0], None) is None
     with pytest.raises(ValueError, match=r"capture\.json"):
         find_true_edit(other, "", "older")
 
 
-def test_edited_renders_are_compared_with_true_edits(run: FinishedRun, setting: Setting) -> None:
+def test_edited_renders_are_compared_with_true_edits(run: TrainedRun, setting: Setting) -> None:
     """A perfect edit, and one that does nothing; PSNR against its definition."""
     shots = shots_of(setting)
     truth = {float(shot.camera.times): render_edited(shot.image, "green_skin") for shot in shots}
@@ -151,7 +151,7 @@ def test_true_edits_stand_beside_expressions_where_there_are_any(
         assert sheet.height > sheet.width / 6 * 2.5  # three rows of six frames, square, and headings
 
 
-def test_the_true_edits_error_is_that_of_a_perfect_edit(run: FinishedRun) -> None:
+def test_the_true_edits_error_is_that_of_a_perfect_edit(run: TrainedRun) -> None:
     """Of an edit that is the true one, error and reference are the same fit to the same pictures."""
     setting = self_reenactment(run, shared_frames([run], ["run"]))
     shots = shots_of(setting)
@@ -168,7 +168,7 @@ def test_the_true_edits_error_is_that_of_a_perfect_edit(run: FinishedRun) -> Non
     assert without["lips_mm"].beside != with_truth["lips_mm"].beside
 
 
-def test_the_first_eye_is_the_left_one(run: FinishedRun) -> None:
+def test_the_first_eye_is_the_left_one(run: TrainedRun) -> None:
     """What `_EYES` relies on: which half of a pose turns which eyeball."""
     head = run.pipeline.model.head
     pose = head.pose_at(0.0)
@@ -191,7 +191,7 @@ def test_the_first_eye_is_the_left_one(run: FinishedRun) -> None:
     ],
 )
 def test_gaze_is_read_from_eyes_that_show(
-    run: FinishedRun, actions: dict[str, float], azimuth: float, seen: tuple[bool, bool]
+    run: TrainedRun, actions: dict[str, float], azimuth: float, seen: tuple[bool, bool]
 ) -> None:
     """Open, shut, winking, and turned away so far that the nose hides one eye."""
     expression = torch.zeros(1, len(run.head.expression_names or ()))
@@ -207,7 +207,7 @@ def test_gaze_is_read_from_eyes_that_show(
     camera = moved_camera(front_camera(run), time=0.0)
     for name in ("fx", "fy", "cx", "cy", "width", "height"):  # of 64 pixels an eye has two
         setattr(camera, name, 4 * getattr(camera, name))
-    shot = Shot(camera, 0, "x")
+    shot = EvaluationView(camera, 0, "x")
     fits = ExpressionFits(run, 1, QUICK)
     with driven_by([run], head.motion().with_pose(pose)):
         assert fits._eyes_seen(shot, pose) == seen

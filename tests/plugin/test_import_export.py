@@ -23,7 +23,7 @@ from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs import importing as avatar_import
 from edit3dgs_ns.runs.exporting import export_pair, export_splat
 from edit3dgs_ns.runs.importing import import_avatar
-from edit3dgs_ns.runs.trained_run import FinishedRun
+from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians, read_bound_ply
 from edit3dgs_ns.splats.rasterize import rasterize
@@ -68,8 +68,8 @@ def imported(avatar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(imported: Path) -> FinishedRun:
-    return FinishedRun(imported)
+def finished(imported: Path) -> TrainedRun:
+    return TrainedRun(imported)
 
 
 def same_files(a: Path, b: Path) -> bool:
@@ -97,7 +97,7 @@ def test_the_run_is_like_one_that_was_trained(imported: Path, avatar: Path) -> N
     assert set(json.loads((run / "dataparser_transforms.json").read_text())) == {"transform", "scale"}
 
 
-def test_views_are_what_the_run_renders(finished: FinishedRun) -> None:
+def test_views_are_what_the_run_renders(finished: TrainedRun) -> None:
     """Every stand-in image shows its camera and its timestep: rendering them again gives the same pixels."""
     motion = finished.pipeline.model.head.num_timesteps
     trained, held_out = choose_timesteps(motion, VIEWS.timesteps)
@@ -231,7 +231,7 @@ def test_only_what_changed_is_exported_anew(imported: Path, avatar: Path, tmp_pa
 
 @pytest.mark.parametrize(("option", "time"), [({"timestep": 5}, 5 / 8), ({"time": 0.3}, 0.3)])
 def test_baked_splat_looks_like_the_avatar(
-    imported: Path, finished: FinishedRun, tmp_path: Path, option: dict[str, Any], time: float
+    imported: Path, finished: TrainedRun, tmp_path: Path, option: dict[str, Any], time: float
 ) -> None:
     """Read by another program and drawn without FLAME, it gives the picture that the run renders at that moment."""
     (path,) = export_splat(imported, tmp_path, **option)

@@ -27,7 +27,7 @@ from edit3dgs_ns.rendering.trajectories import (
     turntable,
 )
 from edit3dgs_ns.runs.derive import MARKER
-from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
+from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 from edit3dgs_ns.training.pipeline import AvatarPipeline
 from tests.coloured_avatar import HEAD
 from tests.command_line import edit3dgs
@@ -35,7 +35,7 @@ from tests.tiny_capture import TinyCapture
 
 
 @pytest.fixture(scope="module")
-def take(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ARKit recording of five frames: the mouth opens."""
     path = tmp_path_factory.mktemp("take") / "take.json"
     path.write_text(json.dumps({"fps": 30, "frames": [{"jawOpen": 0.25 * k} for k in range(5)]}))
@@ -51,16 +51,16 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def derived(config: Path, take: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def derived(config: Path, recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that plays the recording, and beside it (`video.mp4`) its video."""
     video = tmp_path_factory.mktemp("video") / "video.mp4"
-    assert edit3dgs("reenact", "--load-config", config, "--motion", take, "--output", video) == 0
+    assert edit3dgs("reenact", "--load-config", config, "--motion", recording, "--output", video) == 0
     folder = config.parent.with_name(f"{config.parent.name}-take")
     shutil.copyfile(video, folder / "video.mp4")
     return folder
 
 
-def test_the_video_shows_the_actor_move_as_the_driver(derived: Path, run: FinishedRun) -> None:
+def test_the_video_shows_the_actor_move_as_the_driver(derived: Path, run: TrainedRun) -> None:
     frames = frames_of(derived / "video.mp4")
     assert len(frames) == 5 and frames[0].shape == (48, 48, 3)
     with av.open(str(derived / "video.mp4")) as video:
@@ -68,7 +68,7 @@ def test_the_video_shows_the_actor_move_as_the_driver(derived: Path, run: Finish
     motion = run.pipeline.model.head.motion()
     expected = FlameMotion.zeros(5, len(motion.shape), motion.expr.shape[1])
     expected.jaw_pose[:, 0] = 0.34 * 0.25 * torch.arange(5)
-    played = FinishedRun(derived / "config.yml").pipeline.model.head.motion()
+    played = TrainedRun(derived / "config.yml").pipeline.model.head.motion()
     torch.testing.assert_close(played.expr, expected.expr)
     torch.testing.assert_close(played.jaw_pose, expected.jaw_pose)
     torch.testing.assert_close(played.shape, motion.shape)
@@ -79,7 +79,7 @@ def test_the_video_shows_the_actor_move_as_the_driver(derived: Path, run: Finish
 
 
 def test_the_derived_run_works_in_ns_render_and_ns_viewer(
-    derived: Path, run: FinishedRun, tmp_path: Path
+    derived: Path, run: TrainedRun, tmp_path: Path
 ) -> None:
     """A camera path with times (ffmpeg writes no images, so images), a split, and what ns-viewer loads."""
     from nerfstudio.scripts.render import DatasetRender, RenderCameraPath
@@ -108,9 +108,7 @@ def test_the_derived_run_works_in_ns_render_and_ns_viewer(
     assert len(images) == len(run.split("val"))
 
 
-def test_ns_render_refuses_a_camera_path_without_times(
-    config: Path, run: FinishedRun, tmp_path: Path
-) -> None:
+def test_ns_render_refuses_a_camera_path_without_times(config: Path, run: TrainedRun, tmp_path: Path) -> None:
     from nerfstudio.scripts.render import RenderCameraPath
 
     path = write_path(tmp_path / "path.json", run, [0.0, None, 1.0])
@@ -136,9 +134,9 @@ def test_a_run_that_plays_is_neither_evaluated_nor_edited(derived: Path) -> None
 
 
 def test_the_same_name_is_replaced_only_where_we_made_it(
-    config: Path, derived: Path, take: Path, tmp_path: Path
+    config: Path, derived: Path, recording: Path, tmp_path: Path
 ) -> None:
-    again = ("reenact", "--load-config", config, "--motion", take, "--output", tmp_path / "v.mp4")
+    again = ("reenact", "--load-config", config, "--motion", recording, "--output", tmp_path / "v.mp4")
     assert edit3dgs(*again, "--run-name", "twice") == 0
     folder = config.parent.with_name(f"{config.parent.name}-twice")
     assert edit3dgs(*again, "--run-name", "twice", "--smooth", 1) == 0
@@ -165,7 +163,7 @@ def test_a_capture_drives_with_its_pictures_beside(
         video,
     )
     assert edit3dgs("reenact", "--load-config", config, *arguments) == 0
-    run = FinishedRun(config)
+    run = TrainedRun(config)
     frames, test = frames_of(video), run.split("test")
     assert len(frames) == tiny_capture.timesteps and frames[0].shape[1] == 96
     header = frames[0].shape[0] - 48
@@ -191,11 +189,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_all_cameras_in_a_grid_and_another_pace(
-    config: Path, run: FinishedRun, take: Path, tmp_path: Path
+    config: Path, run: TrainedRun, recording: Path, tmp_path: Path
 ) -> None:
     video = tmp_path / "v.mp4"
     options = ("--cameras", "capture", "--fps", 60, "--speed", 2, "--scale", 0.5, "--run-name", "grid")
-    arguments = ("--motion", take, "--output", video, "--beside", config, *options)
+    arguments = ("--motion", recording, "--output", video, "--beside", config, *options)
     assert edit3dgs("reenact", "--load-config", config, *arguments) == 0
     frames = frames_of(video)
     assert len(frames) == 5  # as many a second and twice as fast: every frame of 30 a second
@@ -208,7 +206,7 @@ def test_all_cameras_in_a_grid_and_another_pace(
 # -- camera paths ---------------------------------------------------------------------------------------------------------
 
 
-def write_path(path: Path, run: FinishedRun, times: list[float | None], **changes: Any) -> Path:
+def write_path(path: Path, run: TrainedRun, times: list[float | None], **changes: Any) -> Path:
     """As ns-viewer saves it."""
     pose = pose_matrices(run.split("val").cameras[0:1])[0]
     entries = [
@@ -230,12 +228,12 @@ def write_path(path: Path, run: FinishedRun, times: list[float | None], **change
 
 
 def test_a_camera_path_says_which_moment_it_sees(
-    config: Path, run: FinishedRun, take: Path, tmp_path: Path
+    config: Path, run: TrainedRun, recording: Path, tmp_path: Path
 ) -> None:
     path = write_path(tmp_path / "path.json", run, [1.0, 0.0, 0.25])
     assert read_camera_path(path).times.tolist() == [1.0, 0.0, 0.25]
     video = tmp_path / "v.mp4"
-    arguments = ("--motion", take, "--cameras", path, "--output", video, "--run-name", "path")
+    arguments = ("--motion", recording, "--cameras", path, "--output", video, "--run-name", "path")
     assert edit3dgs("reenact", "--load-config", config, *arguments) == 0
     frames = [frame.astype(int) for frame in frames_of(video)]
     assert len(frames) == 3 and frames[0].shape == (32, 40, 3)
@@ -255,9 +253,7 @@ def test_a_camera_path_says_which_moment_it_sees(
         ([0.0], {"camera_path": [{"render_time": 0}]}, "no camera path of Nerfstudio"),
     ],
 )
-def test_camera_paths_that_cannot_be_filmed(
-    run: FinishedRun, tmp_path: Path, times, changes, message
-) -> None:
+def test_camera_paths_that_cannot_be_filmed(run: TrainedRun, tmp_path: Path, times, changes, message) -> None:
     path = write_path(tmp_path / "path.json", run, times, **changes)
     with pytest.raises(ValueError, match=message) as error:
         read_camera_path(path)
@@ -301,11 +297,11 @@ def _flame(folder: Path) -> Path:
     ],
 )
 def test_bad_input_is_named_and_nothing_is_written(
-    config: Path, take: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make, options, message
+    config: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make, options, message
 ) -> None:
     inputs = tmp_path / "inputs"
     inputs.mkdir()
-    motion = take if make is None else make(inputs)
+    motion = recording if make is None else make(inputs)
     arguments = {
         "--load-config": config,
         "--motion": motion,
@@ -337,7 +333,7 @@ def test_orbit_shows_the_head_from_all_sides(config: Path, tmp_path: Path) -> No
     assert edit3dgs("orbit", "--load-config", config, "--degrees", 400) == cli.USER_ERROR_EXIT_CODE
 
 
-def test_a_turntable_goes_as_far_as_the_cameras_stand(run: FinishedRun) -> None:
+def test_a_turntable_goes_as_far_as_the_cameras_stand(run: TrainedRun) -> None:
     """The tiny capture's stand from -0.7 to 0.7 radians; the front one of four is no. 2, at 0.7 / 3, and held out."""
     poses = pose_matrices(turntable(run, np.zeros(100)).cameras)
     offsets = poses[:, :3, 3] - head_centre(run)
@@ -348,16 +344,16 @@ def test_a_turntable_goes_as_far_as_the_cameras_stand(run: FinishedRun) -> None:
     assert azimuth.min() == pytest.approx(front - (0.7 - front), abs=0.02)
 
 
-def test_interpolation_goes_through_places_and_times(config: Path, run: FinishedRun, tmp_path: Path) -> None:
+def test_interpolation_goes_through_places_and_times(config: Path, run: TrainedRun, tmp_path: Path) -> None:
     cameras = run.split("test").cameras[2:6]
-    take = between(cameras, steps=5)
-    assert cameras.times is not None and len(take) == 15
-    assert take.times[0] == cameras.times[0] and take.times[-1] == cameras.times[-1]
+    trajectory = between(cameras, steps=5)
+    assert cameras.times is not None and len(trajectory) == 15
+    assert trajectory.times[0] == cameras.times[0] and trajectory.times[-1] == cameras.times[-1]
     for pair in range(3):
         part = slice(5 * pair, 5 * pair + 5)
         ends = cameras.times[pair : pair + 2, 0].numpy()
-        np.testing.assert_allclose(take.times[part], np.linspace(*ends, 5), atol=1e-6)
-        poses = pose_matrices(take.cameras[part])
+        np.testing.assert_allclose(trajectory.times[part], np.linspace(*ends, 5), atol=1e-6)
+        poses = pose_matrices(trajectory.cameras[part])
         np.testing.assert_allclose(poses[[0, -1]], pose_matrices(cameras)[pair : pair + 2], atol=1e-5)
     video = tmp_path / "v.mp4"
     assert edit3dgs("interpolate", "--load-config", config, "--output", video, "--steps", 3) == 0
@@ -367,7 +363,7 @@ def test_interpolation_goes_through_places_and_times(config: Path, run: Finished
 # -- ns-eval and ns-render on splits --------------------------------------------------------------------------------------
 
 
-def test_ns_eval_tells_novel_views_from_reenactment(config: Path, run: FinishedRun, tmp_path: Path) -> None:
+def test_ns_eval_tells_novel_views_from_reenactment(config: Path, run: TrainedRun, tmp_path: Path) -> None:
     from nerfstudio.scripts.eval import ComputePSNR
 
     assert isinstance(run.pipeline, AvatarPipeline)

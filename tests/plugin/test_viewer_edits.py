@@ -178,7 +178,7 @@ def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, mon
     trainer = train(config)
     try:
         desk = trainer.pipeline.model.controls._shown
-        assert same(dict(desk.stage.before.state_dict()), model_state(checkpoint_of(small_avatar)))
+        assert same(dict(desk.scene.before.state_dict()), model_state(checkpoint_of(small_avatar)))
         editing, trained = desk._editing, state_of(trainer.pipeline)
         job = EditJob("Make him look older", config.pipeline.editor.model, rounds=1, views_per_edit=1)
         assert editing.edit(replace(job, prompt="")) != ""
@@ -190,7 +190,7 @@ def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, mon
         assert editing.worker.wait(120) and not editing.worker.status.failed, editing.worker.status
         prompts = [v.prompt for v in RunHistory(trainer.base_dir).chain()]
         assert prompts == [None, PROMPT, "Make him look older"]
-        assert same(dict(desk.stage.before.state_dict()), trained)
+        assert same(dict(desk.scene.before.state_dict()), trained)
         assert not same(state_of(trainer.pipeline), trained)
         assert editing.undo() == "" and editing.worker.wait(120)
         assert same(state_of(trainer.pipeline), trained)
@@ -204,11 +204,11 @@ def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, mon
 
 
 @pytest.fixture
-def stage(opened):
+def scene(opened):
     from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.layers import Palette
     from edit3dgs_ns.viewer.pose import pose_sliders
-    from edit3dgs_ns.viewer.stage import Stage
+    from edit3dgs_ns.viewer.scene import ViewerScene
     from edit3dgs_ns.viewer.timeline import Timeline
 
     _, pipeline = opened
@@ -216,71 +216,71 @@ def stage(opened):
     assets = head_assets(pipeline.datamanager.train_dataset.metadata)
     head = model.head
     sliders = pose_sliders(head.pose["expr"].detach(), head.flame.exprdirs, assets.expression_names)
-    stage = Stage(
+    scene = ViewerScene(
         model,
         Palette.of(assets.face_regions, len(head.faces)),
         sliders,
         Timeline(head.num_timesteps),
         clock=lambda: 0.0,
     )
-    return stage, pipeline.datamanager.train_camera([0])
+    return scene, pipeline.datamanager.train_camera([0])
 
 
 @torch.no_grad()
-def test_the_window_shows_the_frame_that_the_slider_says(stage):
-    stage, camera = stage
-    frames = stage.timeline.frames
+def test_the_window_shows_the_frame_that_the_slider_says(scene):
+    scene, camera = scene
+    frames = scene.timeline.frames
     for frame in (0, 3, frames - 1):
-        stage.timeline.seek(frame, 0.0)
+        scene.timeline.seek(frame, 0.0)
         camera.times = torch.tensor([[frame / (frames - 1)]])
-        expected = stage.model.get_outputs(camera)["rgb"]
+        expected = scene.model.get_outputs(camera)["rgb"]
         camera.times = torch.tensor([[0.5]])  # what Nerfstudio's own clock says does not matter ...
-        assert torch.equal(stage.outputs(camera)["rgb"], expected)
+        assert torch.equal(scene.outputs(camera)["rgb"], expected)
     camera.times = torch.tensor([[1 / 3]])
     assert torch.equal(
-        stage.outputs(camera, float(camera.times))["rgb"], stage.model.get_outputs(camera)["rgb"]
+        scene.outputs(camera, float(camera.times))["rgb"], scene.model.get_outputs(camera)["rgb"]
     )  # ... but on a path
 
 
 @torch.no_grad()
-def test_a_split_shows_both_avatars_and_sliders_move_both(stage):
-    stage, camera = stage
-    stage.before = frozen_avatar(stage.model)
-    stage.model.gauss_params["features_dc"].data += 0.5
+def test_a_split_shows_both_avatars_and_sliders_move_both(scene):
+    scene, camera = scene
+    scene.before = frozen_avatar(scene.model)
+    scene.model.gauss_params["features_dc"].data += 0.5
     width = int(camera.width[0, 0])
-    stage.by_hand = {"jaw": 25.0}
+    scene.by_hand = {"jaw": 25.0}
     pictures = {}
     for how in ("Before", "After", "Split"):
-        stage.compare = how
-        pictures[how] = stage.outputs(camera)["rgb"]
+        scene.compare = how
+        pictures[how] = scene.outputs(camera)["rgb"]
     half = width // 2
     assert torch.equal(pictures["Split"][:, :half], pictures["Before"][:, :half])
     assert torch.equal(pictures["Split"][:, half + 1 :], pictures["After"][:, half + 1 :])
-    stage.by_hand, stage.compare = {}, "Before"
-    assert not torch.equal(stage.outputs(camera)["rgb"], pictures["Before"])
+    scene.by_hand, scene.compare = {}, "Before"
+    assert not torch.equal(scene.outputs(camera)["rgb"], pictures["Before"])
 
 
-def test_mesh_and_regions_lie_where_the_head_is(stage):
-    stage, camera = stage
-    splats = stage.outputs(camera)
+def test_mesh_and_regions_lie_where_the_head_is(scene):
+    scene, camera = scene
+    splats = scene.outputs(camera)
     shown = splats["accumulation"][..., 0]
     for show in ("Mesh", "Both", "Regions"):
-        stage.show = show
-        outputs = stage.outputs(camera)
+        scene.show = show
+        outputs = scene.outputs(camera)
         assert outputs.keys() == splats.keys() and outputs["rgb"].shape == splats["rgb"].shape
         assert not torch.allclose(outputs["rgb"], splats["rgb"], atol=0.02)
         assert float(outputs["rgb"][shown < 0.01].min()) > 0.98, "white where no head is"
-    stage.show = "Mesh"
-    covered = stage.outputs(camera)["accumulation"][..., 0]
+    scene.show = "Mesh"
+    covered = scene.outputs(camera)["accumulation"][..., 0]
     assert float((covered > 0.5).float().mean()) > 0.1
     # A trained avatar lies on its mesh but for its hair.
     overlap = ((covered > 0.5) & (shown > 0.5)).sum() / (covered > 0.5).sum()
     assert float(overlap) > 0.8
 
 
-def test_a_frozen_avatar_stays_as_it_was_and_shares_no_parameter(stage):
-    stage, camera = stage
-    model = stage.model
+def test_a_frozen_avatar_stays_as_it_was_and_shares_no_parameter(scene):
+    scene, camera = scene
+    model = scene.model
     frozen = frozen_avatar(model)
     own = {id(p) for p in model.parameters()}
     assert not own & {id(p) for p in frozen.parameters()}
@@ -291,17 +291,17 @@ def test_a_frozen_avatar_stays_as_it_was_and_shares_no_parameter(stage):
         assert torch.equal(frozen.get_outputs(camera)["rgb"], before)
 
 
-def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(stage, opened):
+def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(scene, opened):
     from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.preview import make_preview, preview_request
 
-    stage, camera = stage
+    scene, camera = scene
     _, pipeline = opened
     before = state_of(pipeline)
     regions = dict(head_assets(pipeline.datamanager.train_dataset.metadata).face_regions)
 
     def ask(job):
-        return preview_request(stage.model, regions, camera, stage.pose_now(), job, noise=0.9)
+        return preview_request(scene.model, regions, camera, scene.pose_now(), job, noise=0.9)
 
     editor = RecordingEditor()
     preview = make_preview(editor, lambda: ask(replace(JOB, keep="mouth")), threading.Lock())
@@ -315,22 +315,22 @@ def test_a_preview_touches_nothing_and_keeps_what_it_is_told_to(stage, opened):
         ask(replace(JOB, keep="hat"))
 
 
-def test_motions_are_taken_over_and_those_of_another_head_refused(stage, opened, tmp_path):
+def test_motions_are_taken_over_and_those_of_another_head_refused(scene, opened, tmp_path):
     from edit3dgs_ns.training.model_setup import head_assets
     from edit3dgs_ns.viewer.motions import OWN, Motions
 
-    stage, _ = stage
+    scene, _ = scene
     _, pipeline = opened
-    motions = Motions(stage.model, head_assets(pipeline.datamanager.train_dataset.metadata))
-    assert motions.names() == [OWN] and motions.get(OWN) == (None, stage.timeline.frames)
-    own = stage.model.head.motion()
+    motions = Motions(scene.model, head_assets(pipeline.datamanager.train_dataset.metadata))
+    assert motions.names() == [OWN] and motions.get(OWN) == (None, scene.timeline.frames)
+    own = scene.model.head.motion()
     own.slice(2, 5).save(tmp_path / "flame_param.npz")
     motion, frames = motions.get(motions.add(str(tmp_path / "flame_param.npz")))
     assert frames == 3
-    stage.motion = motion
-    stage.timeline.set_frames(frames, 0.0)
+    scene.motion = motion
+    scene.timeline.set_frames(frames, 0.0)
     for name in ("expr", "jaw_pose"):
-        torch.testing.assert_close(getattr(stage.pose_now(), name), getattr(own, name)[2:3])
+        torch.testing.assert_close(getattr(scene.pose_now(), name), getattr(own, name)[2:3])
     # Whatever `edit3dgs reenact --motion` takes, mapped to this head as there.
     (tmp_path / "take.json").write_text('{"fps": 30, "frames": [{"jawOpen": 0.0}, {"jawOpen": 0.5}]}')
     motion, frames = motions.get(motions.add(str(tmp_path / "take.json")))

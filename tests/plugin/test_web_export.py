@@ -14,7 +14,7 @@ from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.flame.retarget import retarget
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.rendering.web_page import web_scene
-from edit3dgs_ns.runs.trained_run import FinishedRun, pose_matrices
+from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 from edit3dgs_ns.web.page import packed_avatar
 from edit3dgs_ns.web.scene import STEPS, WebScene, unpacked
 from tests.web_scenes import looking_at, shown
@@ -25,7 +25,7 @@ def config(small_avatar: Path) -> Path:
     return small_avatar / "config.yml"
 
 
-def enriched(run: FinishedRun) -> FinishedRun:
+def enriched(run: TrainedRun) -> TrainedRun:
     """The same avatar with all that an avatar can have: spherical harmonics, light on turning faces, offsets by expression."""
     model, generator = run.pipeline.model, torch.Generator().manual_seed(3)
 
@@ -52,7 +52,7 @@ def exported(config: Path, output: Path, *words: str) -> WebScene:
 
 
 def test_the_page_plays_what_the_model_shows(config: Path) -> None:
-    run = enriched(FinishedRun(config))
+    run = enriched(TrainedRun(config))
     scene = web_scene(run, fps=25.0)
     stored = unpacked(scene.centred().packed())
     head, origin = run.pipeline.model.head, torch.from_numpy(scene.camera.target).float()
@@ -72,7 +72,7 @@ def test_the_page_plays_what_the_model_shows(config: Path) -> None:
 
 
 def test_it_looks_from_the_camera_in_front(config: Path) -> None:
-    run = FinishedRun(config)
+    run = TrainedRun(config)
     camera, front = web_scene(run, fps=25.0).camera, front_camera(run)
     expected = pose_matrices(front)[0]
     np.testing.assert_allclose(looking_at(camera.position, camera.target, camera.up), expected, atol=1e-5)
@@ -86,7 +86,7 @@ def test_it_looks_from_the_camera_in_front(config: Path) -> None:
 
 
 def test_export_writes_a_page(config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    timesteps = FinishedRun(config).pipeline.model.head.num_timesteps
+    timesteps = TrainedRun(config).pipeline.model.head.num_timesteps
     scene = exported(config, tmp_path / "folder")
     assert len(scene.vertices) == timesteps and scene.fps == 25.0
     said = " ".join(capfd.readouterr().out.split())
@@ -106,7 +106,7 @@ def test_another_motion_moves_it(config: Path, small_capture: Path, tmp_path: Pa
     """As `edit3dgs reenact` would: the capture's unseen part, on this avatar's head."""
     words = ("--motion", str(small_capture), "--motion-part", "test")
     scene = exported(config, tmp_path / "test.html", *words)
-    run = FinishedRun(config)
+    run = TrainedRun(config)
     head = run.pipeline.model.head
     driver = read_driver(small_capture, run.head, "test")
     played, _ = retarget(driver.recorded, head.motion(), run.head)

@@ -107,10 +107,10 @@ def avatar_figures(
         The figures and the hue, and the pictures that they were measured on.
     """
     from edit3dgs_ns.evaluation.image_metrics import image_quality
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
     with contextlib.redirect_stdout(io.StringIO()):  # Nerfstudio says what it loads, for every row
-        finished = FinishedRun(run / "config.yml")
+        finished = TrainedRun(run / "config.yml")
     train_split = finished.split("train")
     some = spread(hue_views, HUE_VIEWS)
     results = [finished.render(train_split.cameras[view : view + 1]).rgb for view in some]

@@ -16,9 +16,9 @@ TASKS = {"held_out_camera": "val", "unseen_sequence": "test"}
 def measure(config: Path, images: int) -> dict[str, Any]:
     """PSNR and SSIM of a finished run on at most `images` images of each split, spread evenly."""
     from edit3dgs_ns.evaluation.image_metrics import image_quality
-    from edit3dgs_ns.runs.trained_run import FinishedRun
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
-    run = FinishedRun(config)
+    run = TrainedRun(config)
     result: dict[str, Any] = {"gaussians": int(run.pipeline.model.num_points)}
     for task, name in TASKS.items():
         split = run.split(name)

@@ -32,7 +32,7 @@ class _Run:
         self._model = model
 
     def colours(self, cameras: Any) -> np.ndarray:
-        """As FinishedRun's."""
+        """As TrainedRun's."""
         from edit3dgs_ns.runs.trained_run import colours
 
         return colours(self._model, cameras)
@@ -43,11 +43,11 @@ def measure(
 ) -> dict[str, Any]:
     """The section `reenactment`; the table shows both frame rates as well."""
     from edit3dgs_ns.rendering.trajectories import still
-    from edit3dgs_ns.rendering.videos import film
+    from edit3dgs_ns.rendering.videos import render_video
 
     console.log(f"Reenactment: videos of {frames} frames, {gaussians:,} Gaussians")
     model = make_model(gaussians)
-    take = still(cameras_around(model, 1), np.linspace(0, 1, frames))
+    trajectory = still(cameras_around(model, 1), np.linspace(0, 1, frames))
     videos, bares = [], []
     with tempfile.TemporaryDirectory() as folder, common.threads(threads), torch.no_grad():
         path = Path(folder) / "video.mp4"
@@ -55,9 +55,9 @@ def measure(
             # They take turns, so that other load on the machine hits both alike; the first round compiles and warms up.
             with Progress(console=Console(quiet=True)) as progress:
                 start = time.perf_counter()
-                film(path, [_Run(model)], take, fps=25, progress=progress)
+                render_video(path, [_Run(model)], trajectory, fps=25, progress=progress)
                 video = time.perf_counter() - start
-            bare = _bare_seconds(model, take)
+            bare = _bare_seconds(model, trajectory)
             if number:
                 videos.append(video)
                 bares.append(bare)
@@ -73,11 +73,11 @@ def measure(
     }
 
 
-def _bare_seconds(model: Any, take: Any) -> float:
+def _bare_seconds(model: Any, trajectory: Any) -> float:
     """Rasterizing all frames, one after the other, and nothing else."""
     seconds = 0.0
-    for number in range(len(take)):
-        cameras = take.at(number)
+    for number in range(len(trajectory)):
+        cameras = trajectory.at(number)
         shown = model.shown_at(float(cameras.times[0, 0]))
         start = time.perf_counter()
         model.draw_shown(cameras, *shown)

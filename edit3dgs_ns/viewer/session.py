@@ -1,4 +1,4 @@
-"""Puts the viewer's controls of one avatar together: the stage, the panel, the thread that edits, and what ticks.
+"""Puts the viewer's controls of one avatar together: the scene, the panel, the thread that edits, and what ticks.
 
 In `ns-viewer` there is no training: edits are ours, in a thread of our own, and end up in the run's history. In `ns-train`
 the training edits; the panel shows how far it is, and takes edits of its own once it is done.
@@ -24,7 +24,7 @@ from edit3dgs_ns.viewer.layers import Palette
 from edit3dgs_ns.viewer.motions import Motions
 from edit3dgs_ns.viewer.panel import LookPanel, MovePanel
 from edit3dgs_ns.viewer.pose import pose_sliders
-from edit3dgs_ns.viewer.stage import Stage
+from edit3dgs_ns.viewer.scene import ViewerScene
 from edit3dgs_ns.viewer.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _MODELS = ("timbrooks/instruct-pix2pix", "demo")
 _REAL, _EMBEDDED = _MODELS
 
 
-class Desk:
+class ViewerSession:
     """All controls of one avatar in one viewer.
 
     Args:
@@ -60,7 +60,7 @@ class Desk:
         with torch.no_grad():
             vertices = head.vertices_at(0.0)
         self._standpoint = Standpoint.in_front(dataset.cameras, vertices)
-        self.stage = Stage(
+        self.scene = ViewerScene(
             model=model,
             palette=Palette.of(regions, len(head.faces)),
             sliders=pose_sliders(
@@ -69,7 +69,7 @@ class Desk:
             timeline=Timeline(head.num_timesteps),
             backdrop=model.backdrop,
         )
-        self._editing = Editing(controls, viewer, self.stage, regions, self.redraw)
+        self._editing = Editing(controls, viewer, self.scene, regions, self.redraw)
         self._build(viewer.viser_server, sorted(regions), assets)
         self._hide_what_does_nothing()
         viewer.viser_server.scene.set_up_direction("+y")
@@ -78,10 +78,10 @@ class Desk:
 
     def outputs(self, camera: Cameras, time: float | None) -> dict[str, Any]:
         """What the viewer's window shows; see `ViewerOutputs`."""
-        return self.stage.outputs(camera, time)
+        return self.scene.outputs(camera, time)
 
     def redraw(self) -> None:
-        """A new picture for everyone, as soon as there is time; returns at once."""
+        """A new image for everyone, as soon as there is time; returns at once."""
         if self._viewer.ready:
             self._viewer._trigger_rerender()
 
@@ -92,10 +92,10 @@ class Desk:
             first = _EMBEDDED  # for synthetic heads; the real model needs a download and photographs
         tabs = server.gui.add_tab_group(order=-1)  # above Nerfstudio's
         with tabs.add_tab("Move", viser.Icon.RUN):
-            self._move = MovePanel(server, self.stage, Motions(self.stage.model, head), self.redraw)
+            self._move = MovePanel(server, self.scene, Motions(self.scene.model, head), self.redraw)
         with tabs.add_tab("Look", viser.Icon.EYE):
-            LookPanel(server, self.stage, self.redraw)
-            BackgroundPanel(server, self.stage, self._viewer.log_filename.parent, self.redraw)
+            LookPanel(server, self.scene, self.redraw)
+            BackgroundPanel(server, self.scene, self._viewer.log_filename.parent, self.redraw)
         with tabs.add_tab("Edit", viser.Icon.WAND):
             panel = EditPanel(
                 server,

@@ -27,7 +27,7 @@ _TINT = 0.6
 
 
 @dataclass
-class Stage:
+class ViewerScene:
     """State of the window. Callbacks of the panel write it, render threads read it; plain assignments, so neither waits."""
 
     model: RiggedSplatfactoModel
@@ -54,7 +54,7 @@ class Stage:
 
     @torch.no_grad()
     def pose_at(self, place: float) -> FlamePose:
-        """The pose at a place on the motion, t in [0, 1], with what is added by hand."""
+        """The pose at a normalised time, t in [0, 1], with what is added by hand."""
         motion = self.motion
         pose = self.model.head.pose_at(place) if motion is None else motion.interpolate(place)
         return posed_by_hand(pose, self.sliders, dict(self.by_hand))
