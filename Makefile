@@ -34,6 +34,8 @@ $(STAMP): pyproject.toml constraints.txt
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation $(MASKS)
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --no-deps groundingdino-py
 	@! $(BIN)/python -m pip check | grep -v -e '^No broken' -e '^groundingdino-py .* requires \(opencv-python\|supervision\),'
+	@# ns-export imports open3d, which is linked against libusb, before any plugin of Nerfstudio.
+	$(BIN)/python -m edit3dgs_ns.bundled_programs
 	@touch $@
 
 demo: setup

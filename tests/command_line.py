@@ -13,5 +13,5 @@ def edit3dgs(*arguments: object) -> int:
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
-    """What it has said on stderr, without the panel's borders and any white space."""
-    return "".join(capsys.readouterr().err.replace("│", " ").split())
+    """What it has said on stderr, exactly: errors are printed unwrapped."""
+    return capsys.readouterr().err

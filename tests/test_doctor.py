@@ -197,7 +197,10 @@ def test_embedded_weights_that_are_not_there(
     assert doctor.can_run_demo([absent]) is ready
 
 
-def test_programs_on_the_path(bare_machine: Path) -> None:
+def test_programs_on_the_path(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert named(doctor.check_system(), "ffmpeg").status == "ok", "the set-up brings one"
+    monkeypatch.setenv("PATH", str(bare_machine / "bin"))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(bare_machine / "absent"))
     assert named(doctor.check_system(), "ffmpeg").status == "missing"
     program = put_program(bare_machine, "ffmpeg")
     assert named(doctor.check_system(), "ffmpeg").found == str(program)

@@ -4,7 +4,6 @@ Each check is a function that returns `Finding`s; a broken machine must not brea
 the doctor is called for. The exit code depends only on findings marked `required`: what `make demo` needs.
 """
 
-import ctypes.util
 import importlib.metadata
 import json
 import os
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from edit3dgs_ns.bundled_programs import provide_ffmpeg, provide_libusb
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.evaluation.clip_files import missing_parts
 
@@ -261,19 +261,21 @@ def check_system() -> list[Finding]:
 
 
 def _ffmpeg() -> Finding:
-    path = shutil.which("ffmpeg")
-    if path:
-        return Finding("System", "ffmpeg", "ok", path)
-    advice = "For `ns-render camera-path` (the demo does without): apt install ffmpeg"
-    return Finding("System", "ffmpeg", "missing", "not on the PATH", advice)
+    program = provide_ffmpeg()
+    if program:
+        return Finding("System", "ffmpeg", "ok", str(program))
+    advice = "For `ns-render camera-path` (the demo does without): pip install imageio-ffmpeg"
+    return Finding("System", "ffmpeg", "missing", "neither on the PATH nor bundled for this platform", advice)
 
 
 def _libusb() -> Finding:
-    library = ctypes.util.find_library("usb-1.0")
+    if not sys.platform.startswith("linux"):
+        return Finding("System", "libusb-1.0", "ok", "bundled with open3d on this platform")
+    library = provide_libusb()
     if library:
-        return Finding("System", "libusb-1.0", "ok", library)
-    advice = "For `ns-export`, whose open3d needs it: apt install libusb-1.0-0"
-    return Finding("System", "libusb-1.0", "missing", "not among the system's libraries", advice)
+        return Finding("System", "libusb-1.0", "ok", str(library))
+    advice = "For `ns-export`, whose open3d needs it: pip install libusb-package"
+    return Finding("System", "libusb-1.0", "missing", "neither among the system's libraries nor bundled", advice)
 
 
 def _pyav() -> Finding:

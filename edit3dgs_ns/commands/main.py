@@ -16,6 +16,7 @@ from edit3dgs_ns.commands.derive import derive_command
 from edit3dgs_ns.commands.evaluate import evaluate_command
 from edit3dgs_ns.commands.history import history_command
 from edit3dgs_ns.commands.videos import interpolate_command, orbit_command, reenact_command
+from edit3dgs_ns.console import print_error
 from edit3dgs_ns.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
@@ -147,22 +148,12 @@ def run(args: list[str]) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     except KeyboardInterrupt:
-        _print_error("Stopped. The same command goes on from here.")
+        print_error("Stopped. The same command goes on from here.")
         return INTERRUPTED_EXIT_CODE
     except UserError as error:
-        _print_error(str(error))
+        print_error(str(error))
         return USER_ERROR_EXIT_CODE
     return int(result or 0)
-
-
-def _print_error(message: str) -> None:
-    from rich.panel import Panel
-    from rich.text import Text
-
-    from edit3dgs_ns.console import ERROR_CONSOLE
-
-    # Text, not a string: file names with [brackets] must not be read as markup.
-    ERROR_CONSOLE.print(Panel(Text(message), title="edit3dgs", title_align="left", border_style="red"))
 
 
 if __name__ == "__main__":

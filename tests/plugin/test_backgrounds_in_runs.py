@@ -84,10 +84,7 @@ def test_orbit_in_a_splat_file(
 
 
 def test_one_moment_for_ns_export(config: Path, run: TrainedRun, tmp_path: Path) -> None:
-    try:
-        from nerfstudio.scripts.exporter import ExportGaussianSplat
-    except (ImportError, OSError) as error:
-        pytest.skip(f"ns-export needs open3d, which needs the system's libusb-1.0: {error}")
+    from nerfstudio.scripts.exporter import ExportGaussianSplat
     from plyfile import PlyData
 
     from edit3dgs_ns.runs.exporting import export_splat
@@ -147,5 +144,5 @@ def test_moments_that_are_not_there(
     config: Path, options: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert edit3dgs("derive", "--load-config", config, "--run-name", "bad", *options) == 2
-    assert "".join(message.split()) in said(capsys)
+    assert message in said(capsys)
     assert not config.parent.with_name(f"{config.parent.name}-bad").exists()

@@ -264,10 +264,7 @@ def test_baked_splat_looks_like_the_avatar(
 
 
 def test_ns_export_writes_the_same_splat(imported: Path, tmp_path: Path) -> None:
-    try:
-        from nerfstudio.scripts.exporter import ExportGaussianSplat
-    except (ImportError, OSError) as error:
-        pytest.skip(f"ns-export needs open3d, which needs the system's libusb-1.0: {error}")
+    from nerfstudio.scripts.exporter import ExportGaussianSplat
     ExportGaussianSplat(load_config=imported, output_dir=tmp_path / "theirs").main()
     export_splat(imported, tmp_path / "ours")
     theirs, ours = (PlyData.read(tmp_path / who / "splat.ply")["vertex"] for who in ("theirs", "ours"))
@@ -349,7 +346,7 @@ def test_import_says_what_is_wrong(
 ) -> None:
     words = [word.replace("{avatar}", str(avatar)) for word in words]
     assert cli.run(["import", *words, "--output-dir", str(tmp_path)]) == cli.USER_ERROR_EXIT_CODE
-    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert message in capfd.readouterr().err
     assert not list(tmp_path.glob("*/*/*"))
 
 
@@ -371,7 +368,7 @@ def test_export_says_what_is_wrong(
     if "--load-config" not in words:
         words = ["--load-config", str(imported), *words]
     assert cli.run(["export", *words, "--output", str(tmp_path / "out")]) == cli.USER_ERROR_EXIT_CODE
-    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert message in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
