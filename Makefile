@@ -1,6 +1,6 @@
 # make setup   .venv with everything, from nothing; does nothing when it is up to date
 # make demo    edits a head from a sentence on this machine and shows the result in outputs/demo/
-# make test    the tests
+# make test    the tests. With ONLY='-m "not slow"' or ONLY=tests/flame a part of them
 # make lint    ruff and mypy
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
 # make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and pictures (40 minutes; goes
@@ -42,7 +42,7 @@ demo: setup
 	$(BIN)/edit3dgs demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ONLY)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """ffmpeg and libusb from the wheels that bundle them, put where Nerfstudio and open3d look for them.
 
-`ns-render` asks `shutil.which("ffmpeg")` before it writes a video, and open3d, which `ns-export` imports before any plugin, is linked
-against libusb-1.0. Few machines have both, so the set-up brings them (`imageio-ffmpeg`, `libusb-package`). What the system has is
-preferred: nothing is linked there.
+`ns-render` asks `shutil.which("ffmpeg")` before it writes a video, and open3d, which `ns-export` imports before any plugin, is
+linked against libusb-1.0. Few machines have both, so the set-up brings them (`imageio-ffmpeg`, `libusb-package`). What the system
+has is preferred: nothing is linked there.
 """
 
 import atexit
@@ -65,7 +65,10 @@ def _bundled_ffmpeg() -> Path | None:
         import imageio_ffmpeg
 
         program = Path(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):  # RuntimeError: the installed wheel holds no program for this platform
+    except (
+        ImportError,
+        RuntimeError,
+    ):  # RuntimeError: the installed wheel holds no program for this platform
         return None
     return program if program.is_file() else None
 

@@ -275,7 +275,9 @@ def _libusb() -> Finding:
     if library:
         return Finding("System", "libusb-1.0", "ok", str(library))
     advice = "For `ns-export`, whose open3d needs it: pip install libusb-package"
-    return Finding("System", "libusb-1.0", "missing", "neither among the system's libraries nor bundled", advice)
+    return Finding(
+        "System", "libusb-1.0", "missing", "neither among the system's libraries nor bundled", advice
+    )
 
 
 def _pyav() -> Finding:

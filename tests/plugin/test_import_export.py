@@ -265,6 +265,7 @@ def test_baked_splat_looks_like_the_avatar(
 
 def test_ns_export_writes_the_same_splat(imported: Path, tmp_path: Path) -> None:
     from nerfstudio.scripts.exporter import ExportGaussianSplat
+
     ExportGaussianSplat(load_config=imported, output_dir=tmp_path / "theirs").main()
     export_splat(imported, tmp_path / "ours")
     theirs, ours = (PlyData.read(tmp_path / who / "splat.ply")["vertex"] for who in ("theirs", "ours"))
