@@ -1,4 +1,4 @@
-"""`rasterize`: gsplat's signature for drawing Gaussians. gsplat draws on CUDA, `cpu_rasterizer` on the CPU.
+"""`rasterize`: gsplat's signature for rendering Gaussians; gsplat 1.4 renders on CUDA, `cpu_rasterizer` on the CPU.
 
 Conventions: metres; quaternions wxyz; scales linear and opacities in [0, 1] (already through exp and
 sigmoid); `viewmats` are camera_from_world with OpenCV axes (x right, y down, looking along +z); the centre of
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.splats.gsplat_version import check_gsplat
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
@@ -229,6 +230,7 @@ def _split_channels(r: _Request, image: Tensor, alphas: Tensor, info: dict[str, 
 def _draw_with_gsplat(r: _Request) -> tuple[Tensor, Tensor, dict[str, Any]]:
     import gsplat
 
+    check_gsplat()
     colors, sh_degree, backgrounds, mode = r.colors, r.sh_degree, r.backgrounds, r.render_mode
     if r.extra is not None:
         colors, sh_degree, backgrounds, mode = _with_extra_for_gsplat(r)
@@ -245,9 +247,6 @@ def _draw_with_gsplat(r: _Request) -> tuple[Tensor, Tensor, dict[str, Any]]:
         sizes = [image.shape[-1] - r.extra.shape[-1] - depth, r.extra.shape[-1], depth]
         shown, info["extra"], depths = image.split(sizes, -1)
         image = torch.cat([shown, depths], -1)
-    if info["radii"].dim() == 3:  # gsplat 1.5 keeps one radius per axis, 1.4 one for both
-        info["radii"] = info["radii"].amax(-1)
-    info.setdefault("n_cameras", len(r.viewmats))
     return image, alphas, info
 
 

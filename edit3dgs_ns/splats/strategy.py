@@ -34,6 +34,8 @@ from gsplat.strategy.ops import duplicate, remove, reset_opa, split
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edit3dgs_ns.splats.gsplat_version import check_gsplat
+
 Parameters = MutableMapping[str, torch.nn.Parameter]
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
@@ -44,6 +46,9 @@ class BoundStrategy(DefaultStrategy):
 
     max_gaussians: int = 100_000
     """Growth stops here."""
+
+    def __post_init__(self) -> None:
+        check_gsplat()
 
     def initialize_state(  # type: ignore[override]
         self,
@@ -94,10 +99,7 @@ class BoundStrategy(DefaultStrategy):
     def _update_state(
         self, params: Parameters, state: dict[str, Any], info: dict[str, Any], packed: bool = False
     ) -> None:
-        """Adds up the image gradients of visible Gaussians (as parts of half the image), and how often they were seen.
-
-        gsplat's own wants one radius a Gaussian in 1.4 and two in 1.5; `rasterize` gives one whatever is installed.
-        """
+        """Adds up the image gradients of visible Gaussians (in units of half the image), and how often they were seen."""
         assert not packed
         means2d, visible = info[self.key_for_gradient], info["radii"] > 0
         gradients = means2d.absgrad if self.absgrad else means2d.grad

@@ -26,11 +26,11 @@ def _read_parts(*args: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def cuda_with_gsplat() -> Callable[..., AbstractContextManager[StandInGsplat]]:
-    """Inside of `cuda_with_gsplat(version)` there are a CUDA device and that version of gsplat."""
+    """Inside of `cuda_with_gsplat()` there are a CUDA device and gsplat."""
 
     @contextmanager
-    def enter(version: str = "1.4") -> Iterator[StandInGsplat]:
-        stand_in = StandInGsplat(version)
+    def enter() -> Iterator[StandInGsplat]:
+        stand_in = StandInGsplat()
         with (
             patch.object(gsplat, "rasterization", stand_in.rasterization),
             patch.object(gsplat, "spherical_harmonics", stand_in.spherical_harmonics),

@@ -1,8 +1,8 @@
-"""What gsplat 1.4 and 1.5 promise, drawn by the CPU rasterizer: for the pretended device."""
+"""What gsplat 1.4 promises, drawn by the CPU rasterizer: for the pretended device."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,14 +11,11 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from edit3dgs_ns.splats.rasterize import rasterize
 from tests.device.pretend_cuda import value_of
 
-Version = Literal["1.4", "1.5"]
-
 
 class StandInGsplat:
     """Put its methods in the place of gsplat's functions of the same names."""
 
-    def __init__(self, version: Version):
-        self.version = version
+    def __init__(self) -> None:
         self.calls = 0
 
     def rasterization(
@@ -56,8 +53,6 @@ class StandInGsplat:
         info: dict[str, Any] = {"camera_ids": None, "gaussian_ids": None, "width": width, "height": height}
         info["n_cameras"] = len(viewmats)
         image, alphas = _Draw.apply(means, quats, scales, opacities, colors, viewmats, Ks, options, info)
-        if self.version == "1.5":
-            info["radii"] = torch.stack([info["radii"], info["radii"]], dim=-1)
         return image, alphas, info
 
     def spherical_harmonics(

@@ -67,7 +67,7 @@ def test_a_round_edits_as_on_the_cpu(
     cuda_with_gsplat: Callable[..., Any],
 ) -> None:
     """Canonical maps, masks of the rig, renders, the editor with shared attention and kept parts, the swap, a step."""
-    with cuda_with_gsplat("1.5"):
+    with cuda_with_gsplat():
         trainer, mine = edit("cuda", tiny_capture.union, avatar, editor_folder, tmp_path)
         assert left_on_the_cpu(trainer) == []
         assert trainer.pipeline._editor._editor.unet.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""The path of `rasterize` to gsplat, for what 1.4 and 1.5 promise; the drawing itself is compared where there is a GPU
+"""The path of `rasterize` to gsplat, for what gsplat 1.4 promises; the drawing itself is compared where there is a GPU
 (tests/splats/test_rasterize.py)."""
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ def on(device: str, scene):
     return replace(scene, **{f.name: getattr(scene, f.name).to(device) for f in fields(scene)[:7]})
 
 
-@pytest.mark.parametrize("version", ["1.4", "1.5"])
 @pytest.mark.parametrize(("shape", "options"), SHAPES_AND_MODES)
-def test_gsplat_gets_what_it_needs_and_gives_what_is_promised(shape, options, version, cuda_with_gsplat):
+def test_gsplat_gets_what_it_needs_and_gives_what_is_promised(shape, options, cuda_with_gsplat):
     scene = make_scene(**shape, dtype=torch.float32)
     options = with_tensors(options, torch.float32)
     results = []
     for device in ("cpu", "cuda"):
-        with cuda_with_gsplat(version) if device == "cuda" else nullcontext() as stand_in:
+        with cuda_with_gsplat() if device == "cuda" else nullcontext() as stand_in:
             moved = on(device, scene).leaves()
             there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in options.items()}
             image, alphas, info = moved.render(**there)
@@ -48,12 +47,11 @@ def test_gsplat_gets_what_it_needs_and_gives_what_is_promised(shape, options, ve
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * max(1.0, float(theirs.abs().max())))
 
 
-@pytest.mark.parametrize("version", ["1.4", "1.5"])
-def test_absolute_gradients_reach_the_densification(version, cuda_with_gsplat):
+def test_absolute_gradients_reach_the_densification(cuda_with_gsplat):
     scene = make_scene(dtype=torch.float32)
     drawn = []
     for device in ("cpu", "cuda"):
-        with cuda_with_gsplat(version) if device == "cuda" else nullcontext():
+        with cuda_with_gsplat() if device == "cuda" else nullcontext():
             image, _, info = on(device, scene).leaves().render(absgrad=True)
             info["means2d"].retain_grad()
             image.square().sum().backward()
@@ -76,19 +74,18 @@ def test_a_tensor_left_on_the_cpu_is_named(cuda_with_gsplat):
 @pytest.mark.parametrize("name", ["rasterization", "spherical_harmonics"])
 def test_the_stand_in_takes_nothing_that_gsplat_does_not_take(name):
     real = inspect.signature(getattr(gsplat, name)).parameters
-    mine = inspect.signature(getattr(StandInGsplat("1.4"), name)).parameters
+    mine = inspect.signature(getattr(StandInGsplat(), name)).parameters
     required = [p.name for p in mine.values() if p.default is p.empty]
     assert list(real)[: len(required)] == required
     for parameter in mine.values():
         assert parameter.name in real and parameter.default == real[parameter.name].default
 
 
-@pytest.mark.parametrize("version", ["1.4", "1.5"])
-def test_a_head_and_a_placed_scene_go_to_gsplat_in_one_call(version, cuda_with_gsplat):
+def test_a_head_and_a_placed_scene_go_to_gsplat_in_one_call(cuda_with_gsplat):
     place = Similarity.from_parts((0.1, 0.0, -0.2), (20.0, -130.0, 65.0), 0.6)
     drawn = []
     for device in ("cpu", "cuda"):
-        with cuda_with_gsplat(version) if device == "cuda" else nullcontext() as stand_in:
+        with cuda_with_gsplat() if device == "cuda" else nullcontext() as stand_in:
             head = on(device, make_scene(dtype=torch.float32, bases=4, seed=1))
             room = on("cpu", make_scene(dtype=torch.float32, bases=16, seed=2))
             backdrop = Backdrop(splats_of(room), place, "room.ply").to(device)

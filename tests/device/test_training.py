@@ -82,7 +82,7 @@ def runs(tiny_capture: TinyCapture, tmp_path_factory: Any, cuda_with_gsplat: Cal
     outcomes = {}
     for device in ("cpu", "cuda"):
         config = make_config(tiny_capture.union, tmp_path_factory.mktemp(device), device)
-        with cuda_with_gsplat("1.5") if device == "cuda" else nullcontext():
+        with cuda_with_gsplat() if device == "cuda" else nullcontext():
             trainer = start(config)
             before = left_on_the_cpu(trainer) if device == "cuda" else []
             trainer.train()
