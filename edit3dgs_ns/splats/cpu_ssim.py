@@ -1,11 +1,12 @@
 """Structural similarity on the CPU, with its gradient: half the time of a training step was spent here with torch operations.
 
-The formulas are those of `losses.ssim_reference` (Wang et al., 2004; 11-pixel Gaussian window, sigma 1.5, no padding).
+The formulas are those of `pytorch_msssim.ssim` (Wang et al., 2004; Gaussian window, no padding), which the tests compare with.
 Images keep the rasterizer's layout (views, height, width, channels): a row is one contiguous run of width x channels
 numbers, and every loop below runs along it.
 
 Forward, for every window: the five blurred maps, S, and the derivatives of S by the blurred a, a^2 and a b. Backward: these three,
-blurred with the transposed window, give dS/da = B^T(dS/dmu) + 2 a B^T(dS/d(aa)) + b B^T(dS/d(ab)).
+blurred with the transposed window, give dS/da = B^T(dS/dmu) + 2 a B^T(dS/d(aa)) + b B^T(dS/d(ab)). S is symmetric: the
+gradient by b, which training does not need, is that by a of the swapped images.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edit3dgs_ns.splats.jit import kernel
 
 
 class CpuSsim(torch.autograd.Function):
-    """Mean SSIM of `a` and `b`; differentiable in `a` alone."""
+    """Mean SSIM of `a` and `b` (float32 or float64), differentiable in both."""
 
     @staticmethod
     def forward(
@@ -35,24 +36,40 @@ class CpuSsim(torch.autograd.Function):
     ) -> Float[Tensor, ""]:
         views, height, width, channels = a.shape
         size = len(window)
-        planes = [t.detach().contiguous().float().numpy().reshape(views, height, -1) for t in (a, b)]
-        taps = window.float().numpy()
+        planes = [t.detach().contiguous().numpy().reshape(views, height, -1) for t in (a, b)]
+        real = planes[0].dtype.type
+        constants = (window.numpy().astype(real), channels, real(c1), real(c2))
         out = (views, height - size + 1, (width - size + 1) * channels)
-        derivatives = np.empty((3, *out), np.float32)
+        derivatives = np.empty((3, *out), real)
         sums = np.empty(out[:2], np.float64)
-        _forward(*planes, taps, channels, np.float32(c1), np.float32(c2), derivatives, sums)
-        ctx.arrays = (*planes, taps, channels, derivatives)
-        ctx.like = a
+        _forward(*planes, *constants, derivatives, sums)
+        ctx.arrays = (*planes, constants, derivatives)
+        ctx.shape = a.shape
         return a.new_tensor(sums.sum() / np.prod(out))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
-        a, b, taps, channels, derivatives = ctx.arrays
-        result = np.empty_like(a)
-        _backward(
-            a, b, taps, channels, derivatives, np.float32(float(gradient) / derivatives[0].size), result
-        )
-        return torch.from_numpy(result).reshape(ctx.like.shape).to(ctx.like.dtype), None, None, None, None
+    def backward(
+        ctx: Any, gradient: Float[Tensor, ""]
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
+        a, b, constants, derivatives = ctx.arrays
+        by_a = by_b = None
+        if ctx.needs_input_grad[0]:
+            by_a = _gradient(a, b, constants, derivatives, float(gradient)).reshape(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            swapped = np.empty_like(derivatives)
+            _forward(b, a, *constants, swapped, np.empty(derivatives.shape[1:3], np.float64))
+            by_b = _gradient(b, a, constants, swapped, float(gradient)).reshape(ctx.shape)
+        return by_a, by_b, None, None, None
+
+
+def _gradient(
+    a: np.ndarray, b: np.ndarray, constants: tuple[Any, ...], derivatives: np.ndarray, gradient: float
+) -> Tensor:
+    """Gradient by the first image, given that of the mean over all windows."""
+    taps, channels, *_ = constants
+    result = np.empty_like(a)
+    _backward(a, b, taps, channels, derivatives, a.dtype.type(gradient / derivatives[0].size), result)
+    return torch.from_numpy(result)
 
 
 @kernel(parallel=True)
@@ -62,7 +79,7 @@ def _forward(a, b, taps, channels, c1, c2, derivatives, sums):  # type: ignore[n
     size = len(taps)
     for job in numba.prange(views * rows):
         view, row = job // rows, job % rows
-        down = np.zeros((5, width), np.float32)
+        down = np.zeros((5, width), a.dtype)
         for k in range(size):
             w = taps[k]
             x, y = a[view, row + k], b[view, row + k]
@@ -73,7 +90,7 @@ def _forward(a, b, taps, channels, c1, c2, derivatives, sums):  # type: ignore[n
                 down[2, i] += wx * x[i]
                 down[3, i] += wy * y[i]
                 down[4, i] += wx * y[i]
-        blurred = np.zeros((5, length), np.float32)
+        blurred = np.zeros((5, length), a.dtype)
         for m in range(5):
             source, target = down[m], blurred[m]
             for k in range(size):
@@ -105,7 +122,7 @@ def _backward(a, b, taps, channels, derivatives, factor, result):  # type: ignor
     for job in numba.prange(views * height):
         view, row = job // height, job % height
         # Zeros on both sides, so that the horizontal pass needs no bounds.
-        down = np.zeros((3, width + margin), np.float32)
+        down = np.zeros((3, width + margin), a.dtype)
         for k in range(size):
             source_row = row - k
             if 0 <= source_row < rows:
@@ -114,7 +131,7 @@ def _backward(a, b, taps, channels, derivatives, factor, result):  # type: ignor
                     source, target = derivatives[m, view, source_row], down[m]
                     for i in range(length):
                         target[margin + i] += w * source[i]
-        spread = np.zeros((3, width), np.float32)
+        spread = np.zeros((3, width), a.dtype)
         for m in range(3):
             source, target = down[m], spread[m]
             for k in range(size):
