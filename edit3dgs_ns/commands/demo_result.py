@@ -15,8 +15,8 @@ from rich.progress import Progress
 from edit3dgs_ns.commands.demo_settings import BASE_METHOD, DemoFiles, DemoSettings, run_dir
 from edit3dgs_ns.console import CONSOLE
 from edit3dgs_ns.edit_training.rounds import HISTORY_FILE
+from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
-from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
 from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.rendering.sheet_views import sheet_views
 from edit3dgs_ns.rendering.trajectories import swaying
@@ -98,7 +98,7 @@ def _write_sheet(
         camera = moved_camera(camera, scale=scale)
         columns.append(Column(caption, [run.render(camera).rgb for run in (base, edited)], group=group))
     rows = [Row("Before"), Row("After", f"“{settings.prompt}”")]
-    sheet = draw_sheet(columns, rows, cell_width=min(columns[0].images[0].shape[1], SHEET_CELL))
+    sheet = draw_comparison_grid(columns, rows, cell_width=min(columns[0].images[0].shape[1], SHEET_CELL))
     partial = path.with_suffix(".part.png")
     sheet.save(partial)
     partial.replace(path)

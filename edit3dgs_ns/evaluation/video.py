@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.evaluation.sheet import to_uint8
+from edit3dgs_ns.evaluation.image_layout import to_uint8
 from edit3dgs_ns.files import written_beside
 
 # H.264 plays everywhere; MPEG-4 is in every build of FFmpeg, also in those without x264. The quality is given (crf): a slower

@@ -12,7 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from rich.progress import Progress
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.evaluation.panels import beside, grid, header_above, scaled, to_pixels
+from edit3dgs_ns.evaluation.image_layout import resized, side_by_side, tiled, title_bar, to_uint8
 from edit3dgs_ns.evaluation.video import OverlappedWriter, VideoWriter
 from edit3dgs_ns.rendering.trajectories import Trajectory
 
@@ -60,12 +60,12 @@ def render_video(
 
     def draw(item: tuple[int, list[Float[np.ndarray, "views height width 3"]]]) -> UInt8[np.ndarray, "_ _ 3"]:
         number, renders = item
-        panels = [grid([to_pixels(view) for view in views]) for views in renders]
+        panels = [tiled([to_uint8(view) for view in views]) for views in renders]
         if driver is not None:
-            panels.insert(0, scaled(driver[number], len(panels[0])))
+            panels.insert(0, resized(driver[number], len(panels[0])))
         if titles and not strip:
-            strip.append(header_above(titles, [panel.shape[1] for panel in panels]))
-        return np.concatenate([*strip, beside(panels, len(panels[0]))], axis=0)
+            strip.append(title_bar(titles, [panel.shape[1] for panel in panels]))
+        return np.concatenate([*strip, side_by_side(panels, len(panels[0]))], axis=0)
 
     with VideoWriter(path, fps) as video, OverlappedWriter(video, draw) as frames:
         for number in progress.track(range(len(trajectory)), description=description):

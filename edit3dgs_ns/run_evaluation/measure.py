@@ -12,10 +12,10 @@ from PIL import Image
 
 from edit3dgs_ns.evaluation.clip_scores import direction_consistency, direction_similarity
 from edit3dgs_ns.evaluation.identity import IdentityEmbedding, identity_similarity
+from edit3dgs_ns.evaluation.image_layout import to_uint8
 from edit3dgs_ns.evaluation.image_metrics import mean_change
 from edit3dgs_ns.evaluation.report_data import Figure, SettingReport, mean
 from edit3dgs_ns.evaluation.same_spot import SameSpots, temporal_flicker
-from edit3dgs_ns.evaluation.sheet import to_uint8
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.rendering.views import EvaluationView, Setting
 from edit3dgs_ns.run_evaluation.runs import driven_by

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.evaluation.report_data import SETTINGS
-from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.rendering.sheet_views import sheet_views
 from edit3dgs_ns.rendering.views import EvaluationView, frame_key
@@ -66,7 +66,7 @@ def _headings(subjects: Sequence[Subject]) -> list[Row]:
 
 def _save(columns: list[Column], rows: list[Row], path: Path) -> Path:
     width = columns[0].images[0].shape[1]
-    sheet = draw_sheet(columns, rows, cell_width=max(160, min(width, 320)))
+    sheet = draw_comparison_grid(columns, rows, cell_width=max(160, min(width, 320)))
     with written_beside(path) as partial:
         sheet.save(partial, format="png")
     return path

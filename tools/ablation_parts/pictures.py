@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.evaluation.sheet import Column, Row, draw_sheet
+from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.files import written_beside
 
 from .plan import Arm
@@ -42,7 +42,7 @@ def write_sheets(out: Path, edit: str, seed: int, rows: Mapping[Arm, Path]) -> l
         path = out / f"{name}_{edit}_{seed}.png"
         columns, headings = draw(arrays, sentence(edit))
         with written_beside(path) as partial:
-            draw_sheet(columns, headings, cell_width=_CELL).save(partial, format="png")
+            draw_comparison_grid(columns, headings, cell_width=_CELL).save(partial, format="png")
         written.append(path)
     return written
 

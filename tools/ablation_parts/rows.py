@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edit3dgs_ns.evaluation.sheet import to_uint8
+from edit3dgs_ns.evaluation.image_layout import to_uint8
 from edit3dgs_ns.files import written_beside
 
 from .edited_views import Batch, ViewMeasures, read_batch

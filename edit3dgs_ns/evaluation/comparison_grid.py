@@ -1,4 +1,4 @@
-"""The before/after sheet, from which one judges an edit: rows are avatars, columns views and expressions."""
+"""The before/after grid of renders: rows are avatars, columns are views and expressions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.evaluation.image_layout import INK, PAPER, font_of_size, to_uint8
 
-INK = (32, 33, 36)
-FAINT = (110, 114, 120)
-PAPER = (255, 255, 255)
+_FAINT = (110, 114, 120)
 _GAP = 8
 _MARGIN = 20
 
@@ -31,17 +30,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Heading of a row: a bold line and a fainter one under it."""
+    """Heading of a row: a title and a smaller, fainter line under it."""
 
     title: str
     detail: str = ""
 
 
-def draw_sheet(columns: Sequence[Column], rows: Sequence[Row], cell_width: int = 256) -> Image.Image:
-    """Lay the images out on white with captions.
+def draw_comparison_grid(
+    columns: Sequence[Column], rows: Sequence[Row], cell_width: int = 256
+) -> Image.Image:
+    """The images on white, with a heading for each row and a caption under each column.
 
     Args:
-        cell_width: width of each image on the sheet in pixels; the height follows from the images.
+        cell_width: width of each image in the grid, pixels; the height follows from the images.
 
     Raises:
         ValueError: no columns, a column without an image for each row, or images of different sizes.
@@ -49,14 +50,14 @@ def draw_sheet(columns: Sequence[Column], rows: Sequence[Row], cell_width: int =
     _check(columns, rows)
     height, width = columns[0].images[0].shape[:2]
     cell = (cell_width, round(cell_width * height / width))
-    title_font, text_font = _font(round(cell_width / 13)), _font(round(cell_width / 16))
+    title_font, text_font = font_of_size(round(cell_width / 13)), font_of_size(round(cell_width / 16))
     label_width = _label_width(rows, title_font, text_font, limit=round(cell_width * 0.72))
     line = round(cell_width / 16 * 1.5)
     top = _MARGIN + (line + 6 if any(column.group for column in columns) else 0)
-    sheet_width = 2 * _MARGIN + label_width + len(columns) * (cell[0] + _GAP) - _GAP
-    sheet_height = top + len(rows) * (cell[1] + _GAP) + line + _MARGIN
-    sheet = Image.new("RGB", (sheet_width, sheet_height), PAPER)
-    draw = ImageDraw.Draw(sheet)
+    grid_width = 2 * _MARGIN + label_width + len(columns) * (cell[0] + _GAP) - _GAP
+    grid_height = top + len(rows) * (cell[1] + _GAP) + line + _MARGIN
+    grid = Image.new("RGB", (grid_width, grid_height), PAPER)
+    draw = ImageDraw.Draw(grid)
     left = _MARGIN + label_width
     for r, row in enumerate(rows):
         middle = top + r * (cell[1] + _GAP) + cell[1] // 2
@@ -64,30 +65,19 @@ def draw_sheet(columns: Sequence[Column], rows: Sequence[Row], cell_width: int =
     for c, column in enumerate(columns):
         x = left + c * (cell[0] + _GAP)
         for r, image in enumerate(column.images):
-            sheet.paste(_picture(image, cell), (x, top + r * (cell[1] + _GAP)))
+            grid.paste(_cell(image, cell), (x, top + r * (cell[1] + _GAP)))
         bottom = top + len(rows) * (cell[1] + _GAP)
-        draw.text((x + cell[0] // 2, bottom), column.caption, fill=FAINT, font=text_font, anchor="ma")
+        draw.text((x + cell[0] // 2, bottom), column.caption, fill=_FAINT, font=text_font, anchor="ma")
     _draw_groups(draw, columns, left, cell[0], text_font)
-    return sheet
-
-
-def draw_header(titles: Sequence[str], width: int) -> Float[np.ndarray, "height width 3"]:
-    """A white strip with one centred title over each `width` pixels, for the top of a video."""
-    font = _font(max(10, round(width / 18)))
-    strip = Image.new("RGB", (width * len(titles), round(font.size * 1.9)), PAPER)
-    draw = ImageDraw.Draw(strip)
-    for number, title in enumerate(titles):
-        centre = (number * width + width // 2, strip.height // 2)
-        draw.text(centre, title, fill=INK, font=font, anchor="mm")
-    return np.asarray(strip, dtype=np.float32) / 255
+    return grid
 
 
 def _check(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     if not columns or not rows:
-        raise UserError(f"A sheet needs columns and rows; found {len(columns)} and {len(rows)}.")
+        raise UserError(f"A comparison grid needs columns and rows; found {len(columns)} and {len(rows)}.")
     shapes = {image.shape for column in columns for image in column.images}
     if len(shapes) != 1:
-        raise UserError(f"All images of a sheet have one size; found {sorted(shapes)}.")
+        raise UserError(f"All images of a comparison grid have one size; found {sorted(shapes)}.")
     for column in columns:
         if len(column.images) != len(rows):
             raise UserError(
@@ -95,27 +85,15 @@ def _check(columns: Sequence[Column], rows: Sequence[Row]) -> None:
             )
 
 
-def _picture(image: Float[np.ndarray, "height width 3"], size: tuple[int, int]) -> Image.Image:
-    picture = Image.fromarray(to_uint8(image))
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
-
-
-def to_uint8(image: Float[np.ndarray, "height width 3"]) -> np.ndarray:
-    """[0, 1] to 0..255, rounded; values outside are clipped."""
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow carries this font itself: the sheet looks the same on every machine.
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
+def _cell(image: Float[np.ndarray, "height width 3"], size: tuple[int, int]) -> Image.Image:
+    pixels = Image.fromarray(to_uint8(image))
+    return pixels if pixels.size == size else pixels.resize(size, Image.Resampling.LANCZOS)
 
 
 def _label_width(
     rows: Sequence[Row], title: ImageFont.FreeTypeFont, text: ImageFont.FreeTypeFont, limit: int
 ) -> int:
-    """Room that the row headings take: no more than `limit` unless a single word is wider."""
+    """Width of the row headings in pixels: at most `limit`, unless a single word is wider."""
     widths = [title.getlength(row.title) for row in rows]
     widths += [text.getlength(line) for row in rows for line in _wrap(row.detail, text, limit)]
     return round(max(widths)) + _MARGIN
@@ -134,7 +112,7 @@ def _draw_label(
     y = middle - (round(title.size * 1.35) + step * len(lines)) // 2
     draw.text((_MARGIN, y), row.title, fill=INK, font=title)
     for number, line in enumerate(lines):
-        draw.text((_MARGIN, y + round(title.size * 1.45) + number * step), line, fill=FAINT, font=text)
+        draw.text((_MARGIN, y + round(title.size * 1.45) + number * step), line, fill=_FAINT, font=text)
 
 
 def _draw_groups(
