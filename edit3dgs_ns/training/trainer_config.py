@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -47,6 +49,20 @@ class AvatarTrainerConfig(TrainerConfig):
         if name == "viewer" and listens_everywhere and not _asked_for_a_host():
             value.websocket_host = LOOPBACK
         super().__setattr__(name, value)
+
+    def set_experiment_name(self) -> None:
+        """Names the experiment after the capture's folder, wherever `--data` stands on the command line.
+
+        Nerfstudio looks at the `--data` of ns-train alone: one that follows the data parser's name leaves "unnamed". It also takes
+        the path's stem, which cuts names such as `UNION10_074_v16_DS2-0.5x` at their dot.
+        """
+        if self.experiment_name is None:
+            manager = self.pipeline.datamanager
+            data = manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
+            if data is not None:
+                data = Path(os.path.abspath(data.expanduser()))
+                self.experiment_name = data.parent.name if data.is_file() else data.name
+        super().set_experiment_name()
 
 
 def _asked_for_a_host() -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 HEAVY = {
     "accelerate", "av", "cv2", "diffusers", "embreex", "groundingdino", "gsplat", "matplotlib", "numba", "sam2", "scipy", "skimage",
@@ -82,3 +85,30 @@ def test_viewers_stay_on_this_machine_unless_asked(monkeypatch) -> None:  # type
     monkeypatch.setattr(sys, "argv", ["ns-viewer", "--viewer.websocket-host", "0.0.0.0"])
     config.viewer = ViewerConfig(websocket_host="0.0.0.0")
     assert config.viewer.websocket_host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("method", ["rigged-splatfacto", "rigged-splatfacto-fast", "edit3dgs"])
+def test_runs_are_named_after_their_capture(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders that the documentation prints: OUTPUTS/CAPTURE/METHOD/DATE, however `--data` is given."""
+    from nerfstudio.configs.method_configs import all_methods
+
+    def folder(**settings: object) -> Path:
+        config = copy.deepcopy(all_methods[method])
+        config.timestamp = "DATE"
+        for name, value in settings.items():
+            manager = config.pipeline.datamanager
+            setattr(manager.dataparser if name == "dataparser_data" else manager, name.split("_")[-1], value)
+        return config.get_base_dir()
+
+    name = "UNION10_074_v16_DS2-0.5x"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "capture.json").touch()
+    expected = Path("outputs", name, method, "DATE")
+    assert folder(dataparser_data=tmp_path / name) == expected
+    assert folder(data=tmp_path / name) == expected
+    assert folder(data=tmp_path / name / "capture.json") == expected
+    monkeypatch.chdir(tmp_path / name)
+    assert folder(dataparser_data=Path("../" + name + "/")) == expected
+    assert folder(dataparser_data=Path()) == expected

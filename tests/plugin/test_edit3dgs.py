@@ -362,7 +362,7 @@ def test_ns_train_after_kill_9_in_mid_round(small_capture, tiny_editor, small_av
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    (run,) = [tmp_path / "unnamed" / "edit3dgs" / "killed"]
+    run = tmp_path / small_capture.name / "edit3dgs" / "killed"
     deadline = time.monotonic() + 900
     while (
         time.monotonic() < deadline and process.poll() is None and not list(run.glob("edits/*/00000_*.json"))
