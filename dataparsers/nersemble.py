@@ -27,6 +27,7 @@ from edit3dgs_ns.capture.transforms import (
     each_frame,
     find_capture,
     read_transforms,
+    shares_one_motion_file,
     transforms_path,
 )
 from edit3dgs_ns.errors import MissingFileError, UserError
@@ -131,14 +132,16 @@ class NersembleDataParser(DataParser):
                 content = read_transforms(self._json_path(split))
                 if isinstance(content.get("head"), str):
                     self._heads.add(content["head"])
-                self._one_motion_file |= "flame_param_path" in content
                 self._frames[split] = self._frames_of(content, self._json_path(split))
+            self._one_motion_file = shares_one_motion_file(
+                f for frames in self._frames.values() for f in frames
+            )
         return self._frames
 
     def _frames_of(self, content: dict[str, Any], source: Path) -> list[FrameEntry]:
         frames = []
         for number, frame in enumerate(each_frame(content, source)):
-            if isinstance(frame, ValueError):
+            if isinstance(frame, UserError):
                 raise frame
             for key in ("cx", "cy") if self.config.cy != "centre" else ():
                 if getattr(frame, key) is None:
@@ -214,7 +217,7 @@ class NersembleDataParser(DataParser):
         _require_files(paths, "FLAME parameters", self._json_path("train"))
         from edit3dgs_ns.flame.motion import FlameMotion
 
-        self._motion = FlameMotion.from_frames(paths)
+        self._motion = FlameMotion.load(paths[0]) if self._one_motion_file else FlameMotion.from_frames(paths)
         return self._motion
 
 

@@ -16,6 +16,7 @@ from edit3dgs_ns.capture.check_head import check_head
 from edit3dgs_ns.capture.check_images import check_images
 from edit3dgs_ns.capture.check_report import CaptureReport, Problem, Progress
 from edit3dgs_ns.capture.transforms import SPLITS, FrameEntry, each_frame, read_transforms, transforms_path
+from edit3dgs_ns.errors import UserError
 
 
 def check_capture(
@@ -56,7 +57,7 @@ def _read_split(report: CaptureReport, split: str, heads: set[str]) -> list[Fram
         heads.add(content["head"])
     frames = []
     for frame in each_frame(content, path):
-        if isinstance(frame, ValueError):
+        if isinstance(frame, UserError):
             what = str(frame).removeprefix(f"{path}: ")
             report.problems.append(Problem("Frames", str(path), what))
         else:

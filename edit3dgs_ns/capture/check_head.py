@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edit3dgs_ns.capture.check_report import CaptureReport, Problem, Progress, in_parallel
-from edit3dgs_ns.capture.transforms import FrameEntry
+from edit3dgs_ns.capture.check_report import CaptureReport, Problem, Progress, in_parallel, listed
+from edit3dgs_ns.capture.transforms import FrameEntry, shares_one_motion_file
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
@@ -30,7 +30,9 @@ def check_head(
         flame_model: the user's choice; None for the default.
     """
     paths = list(dict.fromkeys(f.flame for f in frames if f.flame is not None))
-    motions = in_parallel(_load, paths, _READERS, "Head parameters", progress)
+    shared = shares_one_motion_file(frames)
+    read = FlameMotion.load if shared else FlameMotion.load_frame
+    motions = in_parallel(lambda path: _result(read, path), paths, _READERS, "Head parameters", progress)
     first: tuple[Path, FlameMotion] | None = None
     for path, motion in zip(paths, motions, strict=True):
         if not isinstance(motion, FlameMotion):
@@ -43,15 +45,26 @@ def check_head(
             first = (path, motion)
         else:
             _compare(report, path, motion, *first)
+        if shared and isinstance(motion, FlameMotion):
+            _check_rows(report, path, motion, frames)
     if first is not None:
         _check_model(report, *first, heads, flame_model)
 
 
-def _load(path: Path) -> FlameMotion | Exception:
+def _result(read: Callable[[Path], FlameMotion], path: Path) -> FlameMotion | Exception:
     try:
-        return FlameMotion.load(path)
+        return read(path)
     except (ValueError, FileNotFoundError) as error:
         return error
+
+
+def _check_rows(report: CaptureReport, path: Path, motion: FlameMotion, frames: Sequence[FrameEntry]) -> None:
+    """A file with all timesteps has a row for each that the images show."""
+    shown = {f.timestep_index for f in frames if f.flame == path}
+    beyond = sorted(index for index in shown if not 0 <= index < len(motion))
+    if beyond:
+        what = f"has {len(motion)} rows; the transforms name timestep_index {listed(beyond)}"
+        report.problems.append(Problem("Head", str(path), what, "Export the tracking again."))
 
 
 def _compare(

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from edit3dgs_ns.capture.on_white import background_shows, on_white
+from edit3dgs_ns.capture.compositing import composite_over_white, needs_compositing
 from edit3dgs_ns.capture.transforms import (
     SPLITS,
     FrameEntry,
     each_frame,
     find_capture,
     read_transforms,
+    shares_one_motion_file,
     transforms_path,
 )
 from edit3dgs_ns.errors import MissingFileError, UserError
@@ -53,7 +54,7 @@ class DriverPictures:
             return colour
         if coverage.shape != colour.shape[:2]:
             raise UserError(f"{self.images[frame]} and its mask have different sizes.")
-        return on_white(colour, coverage)
+        return composite_over_white(colour, coverage)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _frames(folder: Path, part: Part) -> list[FrameEntry]:
     for split in SPLITS if part == "all" else (part,):
         source = transforms_path(folder, split)
         for frame in each_frame(read_transforms(source), source):
-            if isinstance(frame, ValueError):
+            if isinstance(frame, UserError):
                 raise frame
             frames.append(frame)
     return frames
@@ -145,13 +146,13 @@ def _motion(folder: Path, frames: Sequence[FrameEntry], timesteps: Sequence[int]
             f"--motion {folder}: {len(missing)} of {len(timesteps)} timesteps have no 'flame_param_path' (the first is "
             f"{missing[0]}): this capture is not tracked. Track it with VHAP."
         )
-    if len(timesteps) > 1 and len(set(files.values())) == 1:
-        whole = FlameMotion.load(
-            next(iter(files.values()))
-        )  # one file with all timesteps: timestep_index is the row
-        if timesteps[-1] >= len(whole):
+    if shares_one_motion_file(frames):
+        whole = FlameMotion.load(files[timesteps[0]])
+        beyond = [index for index in timesteps if not 0 <= index < len(whole)]
+        if beyond:
             raise UserError(
-                f"--motion {folder}: has timestep {timesteps[-1]}, its parameters end at {len(whole) - 1}."
+                f"--motion {folder}: has the timestep_index {beyond[0]}; {files[timesteps[0]]} has the timesteps 0 to "
+                f"{len(whole) - 1}."
             )
         return whole.with_pose(whole.pose(list(timesteps)))
     return FlameMotion.from_frames([files[index] for index in timesteps])
@@ -172,7 +173,7 @@ def _pictures(
     if not all(entry.image.is_file() for entry in entries):
         return None
     masks = tuple(e.mask for e in entries if e.mask is not None and e.mask.is_file())
-    needed = len(masks) == len(entries) and background_shows(
+    needed = len(masks) == len(entries) and needs_compositing(
         _colour_and_coverage(entries[0].image)[0], _coverage(masks[0])
     )
     return DriverPictures(tuple(e.image for e in entries), masks if needed else None)

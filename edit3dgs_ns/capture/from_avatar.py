@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera, arc_cameras, arc_indices
-from edit3dgs_ns.capture.layout import SPLITS, frame_entry, png_bytes, transforms_text
+from edit3dgs_ns.capture.layout import SPLITS, frame_entry, png_bytes, split_of, transforms_text
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.model import axis_angle_to_matrix
@@ -90,7 +90,7 @@ def write_avatar_capture(
             del entry["flame_param_path"]  # named once, for all
             write_atomically(folder / entry["file_path"], png_bytes(image[..., :3]))
             write_atomically(folder / entry["fg_mask_path"], png_bytes(image[..., 3]))
-            frames[_split(number, timestep in held_out, settings.cameras)].append(entry)
+            frames[split_of(number, timestep in held_out, settings.cameras)].append(entry)
     for split, entries in frames.items():
         text = transforms_text(entries, cameras, head_name, motion_file)
         write_atomically(folder / f"transforms_{split}.json", text.encode())
@@ -147,9 +147,3 @@ def render(
         backgrounds=torch.ones(len(cameras), 3, device=device),
     )
     return torch.cat([image, alpha], dim=-1).clamp(0, 1).cpu().numpy()
-
-
-def _split(number: int, held_out: bool, cameras: int) -> str:
-    if held_out:
-        return "test"
-    return "val" if number == FRONT_CAMERA and cameras > 1 else "train"

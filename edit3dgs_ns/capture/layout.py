@@ -48,11 +48,14 @@ def flame_param_bytes(
     return stream.getvalue()
 
 
-def split_of(camera: int, held_out: bool) -> str:
-    """Which split an image belongs to: test is the held-out motion, val the front camera on the rest."""
+def split_of(camera: int, held_out: bool, num_cameras: int) -> str:
+    """The split of an image: test is the held-out motion, val the front camera on the rest, train all others.
+
+    The only camera of a monocular capture is trained on, and val stays empty, as in VHAP's exports.
+    """
     if held_out:
         return "test"
-    return "val" if camera == FRONT_CAMERA else "train"
+    return "val" if camera == FRONT_CAMERA and num_cameras > 1 else "train"
 
 
 def frame_entry(

@@ -1,4 +1,4 @@
-"""Reading the transforms files of a capture, as VHAP exports them: which picture, mask and head belong to which camera.
+"""Reading the transforms files of a capture, as VHAP exports them: the image, mask and head parameters of each camera.
 
 Layout (one folder per sequence, and combined `UNION...` folders that hold only the three JSON files)::
 
@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ import numpy as np
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 SPLITS = ("train", "val", "test")
+_MOST = 2**31 - 1
+"""Numbers of timesteps, cameras and pixels fit into 32 bits."""
+# Of float32, the precision that cameras are used in. Compared without NumPy: there may be 60,000 frames.
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+_DRIVE = re.compile("[A-Za-z]:")
+"""How an absolute path of Windows begins."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,19 @@ class FrameEntry:
     """As the file has it: pixels from the top or from the bottom edge, which no file says."""
     width: int
     height: int
+    flame_of_all: bool = False
+    """`flame` is named at the top level of the transforms file: it has a row for every timestep."""
+
+
+def shares_one_motion_file(frames: Iterable[FrameEntry]) -> bool:
+    """Whether one file holds the head parameters of all timesteps (timestep_index is the row), instead of one file each."""
+    files, timesteps = set(), set()
+    for frame in frames:
+        if frame.flame_of_all:
+            return True
+        files.add(frame.flame)
+        timesteps.add(frame.timestep_index)
+    return len(files) == 1 and None not in files and len(timesteps) > 1
 
 
 def find_capture(data: Path, option: str = "--data") -> Path:
@@ -101,7 +121,8 @@ def read_transforms(path: Path) -> dict[str, Any]:
             "no frames)."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # "sig": some editors, and PowerShell, begin a file with a byte order mark.
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UserError(
             f"{path} is not valid JSON: {error}. It may be truncated: export the capture again."
@@ -115,7 +136,7 @@ def read_transforms(path: Path) -> dict[str, Any]:
     return content
 
 
-def each_frame(content: dict[str, Any], source: Path) -> Iterator[FrameEntry | ValueError]:
+def each_frame(content: dict[str, Any], source: Path) -> Iterator[FrameEntry | UserError]:
     """The frames of a transforms file in its order; where one is wrong, the error that says so.
 
     Args:
@@ -126,38 +147,57 @@ def each_frame(content: dict[str, Any], source: Path) -> Iterator[FrameEntry | V
     for number, entry in enumerate(content["frames"]):
         if not isinstance(entry, dict):
             kind = type(entry).__name__
-            yield ValueError(f"{source}: frame {number} is a {kind}, expected an object with file_path etc.")
+            yield UserError(f"{source}: frame {number} is a {kind}, expected an object with file_path etc.")
             continue
         try:
-            yield _frame({**shared, **entry}, source)
-        except (KeyError, TypeError, ValueError) as error:
+            frame = _frame({**shared, **entry}, source, flame_of_all="flame_param_path" not in entry)
+            yield frame
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             reason = f"has no key {error}" if isinstance(error, KeyError) else str(error)
-            yield ValueError(f"{source}: frame {number} {reason}")
+            yield UserError(f"{source}: frame {number} {reason}")
 
 
-def _frame(keys: dict[str, Any], source: Path) -> FrameEntry:
+def _frame(keys: dict[str, Any], source: Path, flame_of_all: bool) -> FrameEntry:
     image = _path(keys, "file_path", source)
     if image is None:
         raise KeyError("file_path")
     c2w = np.asarray(keys["transform_matrix"], dtype=np.float64)
-    if c2w.shape != (4, 4) or not np.isfinite(c2w).all():
+    if c2w.shape != (4, 4) or not np.abs(c2w).max() <= _LARGEST:
         raise UserError(f"has a transform_matrix of shape {c2w.shape}; expected 4 x 4 finite numbers.")
     width, height = _image_size(keys, image)
     fx, fy = _focal_lengths(keys, width, height)
+    flame = _path(keys, "flame_param_path", source)
     return FrameEntry(
         image=image,
         mask=_path(keys, "fg_mask_path", source),
-        flame=_path(keys, "flame_param_path", source),
-        timestep_index=int(keys["timestep_index"]),
-        camera_index=int(keys.get("camera_index", 0)),
+        flame=flame,
+        timestep_index=_whole_number(keys, "timestep_index"),
+        camera_index=_whole_number(keys, "camera_index") if "camera_index" in keys else 0,
         c2w=c2w,
         fx=fx,
         fy=fy,
-        cx=None if keys.get("cx") is None else float(keys["cx"]),
-        cy=None if keys.get("cy") is None else float(keys["cy"]),
+        cx=_coordinate(keys, "cx"),
+        cy=_coordinate(keys, "cy"),
         width=width,
         height=height,
+        flame_of_all=flame_of_all and flame is not None,
     )
+
+
+def _whole_number(keys: dict[str, Any], key: str, least: int = -_MOST, most: int = _MOST) -> int:
+    value = float(keys[key])
+    if not least <= value <= most:  # NaN is not either
+        raise UserError(f"has the {key} {keys[key]}; expected a whole number from {least} to {most}.")
+    return int(value)
+
+
+def _coordinate(keys: dict[str, Any], key: str) -> float | None:
+    if keys.get(key) is None:
+        return None
+    value = float(keys[key])
+    if not abs(value) <= _LARGEST:
+        raise UserError(f"has the {key} {value}; expected a finite number of pixels.")
+    return value
 
 
 def _path(keys: dict[str, Any], key: str, source: Path) -> Path | None:
@@ -170,8 +210,10 @@ def _path(keys: dict[str, Any], key: str, source: Path) -> Path | None:
     # Text, not pathlib: five times as fast, and there may be 60,000 of them.
     folder = os.path.dirname(source)
     capture = os.path.dirname(folder)
-    path = os.path.normpath(os.path.join(folder, relative))
-    if not path.startswith(os.path.join(capture, "")):
+    # Windows' separator, as in ..\seq\images\00000_00.png. Before the check below, or ..\..\x would pass it.
+    portable = relative.replace("\\", "/")
+    path = os.path.normpath(os.path.join(folder, portable))
+    if _DRIVE.match(portable) or not path.startswith(os.path.join(capture, "")):
         raise UserError(
             f"has the path {relative!r}, which leaves the capture {capture}; only files inside it are read."
         )
@@ -180,7 +222,7 @@ def _path(keys: dict[str, Any], key: str, source: Path) -> Path | None:
 
 def _image_size(keys: dict[str, Any], image: Path) -> tuple[int, int]:
     if "w" in keys and "h" in keys:
-        width, height = int(keys["w"]), int(keys["h"])
+        width, height = (_whole_number(keys, key) for key in ("w", "h"))
         if width < 1 or height < 1:
             raise UserError(f"has the size {width} x {height}; expected positive pixels.")
         return width, height
@@ -203,13 +245,18 @@ def _focal_lengths(keys: dict[str, Any], width: int, height: int) -> tuple[float
     def focal(length_key: str, angle_key: str, size: int) -> float | None:
         if length_key in keys:
             return float(keys[length_key])
-        return size / (2 * math.tan(float(keys[angle_key]) / 2)) if angle_key in keys else None
+        return _focal_of_view(float(keys[angle_key]), size) if angle_key in keys else None
 
     fx, fy = focal("fl_x", "camera_angle_x", width), focal("fl_y", "camera_angle_y", height)
     if fx is None and fy is None:
         raise KeyError("fl_x (or camera_angle_x)")
     fx, fy = fx if fx is not None else fy, fy if fy is not None else fx
     assert fx is not None and fy is not None
-    if not (math.isfinite(fx) and math.isfinite(fy) and fx > 0 and fy > 0):
+    if not (_SMALLEST <= fx <= _LARGEST and _SMALLEST <= fy <= _LARGEST):
         raise UserError(f"has the focal lengths {fx}, {fy}; expected positive pixels.")
     return fx, fy
+
+
+def _focal_of_view(angle: float, size: int) -> float:
+    tangent = math.tan(angle / 2) if math.isfinite(angle) else math.nan
+    return size / (2 * tangent) if tangent else math.inf

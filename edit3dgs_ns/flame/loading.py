@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.flame.arrays import as_float32
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.regions import FLAME_MASKS_NAME, with_flame_masks
 from edit3dgs_ns.flame.safe_pickle import parse_flame_pickle
@@ -151,7 +152,7 @@ def _array(table: dict, key: str, path: Path, *shape: int | None) -> np.ndarray:
     if not fits:
         wanted = tuple("any" if s is None else s for s in shape)
         raise UserError(f"{path}: {key!r} has shape {array.shape}, expected {wanted}")
-    if not np.isfinite(array).all():
+    if not np.isfinite(as_float32(array)).all():
         raise UserError(f"{path}: {key!r} holds values that are not finite")
     return array
 

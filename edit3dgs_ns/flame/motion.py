@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import written_beside
+from edit3dgs_ns.flame.arrays import as_float32, finite_float32
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.rotations import slerp_axis_angle
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
@@ -99,19 +100,34 @@ class FlameMotion:
                 expr=_rows(table, "expr", path),
                 **{name: _rows(table, name, path) for name in FRAME_WIDTHS},
             )
-        except ValueError as error:
-            raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+        except UserError as error:
+            raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
 
     @classmethod
     def from_frames(cls, paths: Sequence[str | Path]) -> FlameMotion:
         """Joins VHAP's per-frame files, in the given order; identity comes from the first.
 
         Raises:
-            FileNotFoundError, ValueError: as `load`; or no files, or different lengths of a field.
+            FileNotFoundError, ValueError: as `load_frame`; or no files, or different lengths of a field.
         """
         if not paths:
             raise UserError("no per-frame FLAME parameter files were given, expected at least one")
-        return cls.concat([cls.load(path) for path in paths], same_identity=False)
+        return cls.concat([cls.load_frame(path) for path in paths], same_identity=False)
+
+    @classmethod
+    def load_frame(cls, path: str | Path) -> FlameMotion:
+        """Reads a file that stands for one timestep.
+
+        Raises:
+            FileNotFoundError, ValueError: as `load`; or the file has no rows or several: all later timesteps would shift.
+        """
+        motion = cls.load(path)
+        if len(motion) != 1:
+            raise UserError(
+                f"{path}: has {len(motion)} rows, expected 1: the file stands for one timestep. Export the tracking again, or name "
+                "a file with all timesteps once, as 'flame_param_path' at the top level of the transforms files."
+            )
+        return motion
 
     def save(self, path: str | Path) -> None:
         """Writes ``flame_param.npz`` with GaussianAvatars' keys and shapes, atomically."""
@@ -249,16 +265,17 @@ def _tensor(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:
     if key not in table:
         raise UserError(f"{path}: has no {key!r}; found {', '.join(sorted(table)) or 'nothing'}")
     array = np.asarray(table[key])
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+    values = finite_float32(array)
+    if values is None:
         raise UserError(f"{path}: {key!r} is not an array of finite numbers{_where_not_finite(array)}")
-    return torch.from_numpy(array.astype(np.float32))
+    return torch.from_numpy(values)
 
 
 def _where_not_finite(array: np.ndarray) -> str:
     """Where a tracker lost the face: how many rows of an array of numbers, and the first."""
     if array.dtype.kind not in "fiu" or array.ndim < 2:
         return ""
-    rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    rows = np.flatnonzero(~np.isfinite(as_float32(array)).reshape(len(array), -1).all(axis=1))
     return (
         f": {len(rows)} of {len(array)} frames are not, the first is frame {rows[0]}. The tracker lost the face there: track "
         "that part again, or cut it out"

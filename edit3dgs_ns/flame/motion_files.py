@@ -23,6 +23,7 @@ from torch import Tensor
 
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.arkit import arkit_motion, read_arkit
+from edit3dgs_ns.flame.arrays import finite_float32
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import axis_angle_to_matrix
 from edit3dgs_ns.flame.motion import FlameMotion
@@ -150,10 +151,10 @@ def _finite(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
                 raise UserError(
                     f"{path}: has no {key!r}; the benchmark's tracking files have {', '.join(_BENCHMARK_KEYS)}"
                 )
-            array = archive[key]
-            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            values = finite_float32(archive[key])
+            if values is None:
                 raise UserError(f"{path}: {key!r} is not an array of finite numbers")
-            table[key] = torch.from_numpy(array.astype(np.float32))
+            table[key] = torch.from_numpy(values)
     return table
 
 

@@ -261,10 +261,10 @@ def _write_index(out: Path, settings: CaptureSettings) -> Path:
         held_out_from = settings.frames - settings.frames // 5
         for t in range(settings.frames):
             for number, camera in cameras.items():
-                own[split_of(number, t >= held_out_from)].append(
+                own[split_of(number, t >= held_out_from, len(cameras))].append(
                     frame_entry("", folder, t, t, number, camera, single=True)
                 )
-                split = split_of(number, plan is SEQUENCES[-1])
+                split = split_of(number, plan is SEQUENCES[-1], len(cameras))
                 combined[split].append(frame_entry("../", folder, t, first + t, number, camera, single=False))
         first += settings.frames
         _write_set(out / folder, own, cameras, head, canonical)

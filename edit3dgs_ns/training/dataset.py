@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
-from edit3dgs_ns.capture.on_white import background_shows, on_white
+from edit3dgs_ns.capture.compositing import composite_over_white, needs_compositing
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 Composite = Literal["auto", "always", "never"]
@@ -76,12 +76,12 @@ class AvatarDataset(InputDataset):
             image = np.repeat(image[:, :, None], 3, axis=2)
         if image.shape[2] in (2, 4):
             colour = np.repeat(image[:, :, :1], 3, axis=2) if image.shape[2] == 2 else image[:, :, :3]
-            return on_white(colour, image[:, :, -1])
+            return composite_over_white(colour, image[:, :, -1])
         if self._masks is None or self.composite == "never":
             return image
         if self.composite == "auto" and not self._backgrounds_show():
             return image
-        return on_white(image, self._mask(image_idx))
+        return composite_over_white(image, self._mask(image_idx))
 
     def _backgrounds_show(self) -> bool:
         """Whether images without an alpha channel have to be put on white. The capture's first image decides, in
@@ -89,7 +89,7 @@ class AvatarDataset(InputDataset):
         with self._deciding:
             if self._needs_mask is None:
                 image = self._read(self.image_filenames[0], 0)
-                self._needs_mask = background_shows(image, self._mask(0))
+                self._needs_mask = needs_compositing(image, self._mask(0))
             return self._needs_mask
 
     def _mask(self, index: int) -> UInt8[np.ndarray, "height width"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edit3dgs_ns.capture.cameras import arc_indices
+from edit3dgs_ns.capture.check import check_capture
+from edit3dgs_ns.capture.layout import split_of
+from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.flame import FlameMotion
 from edit3dgs_ns.synthetic.canonical import LABELS, canonical_head
 from edit3dgs_ns.synthetic.replay import render_edited
@@ -77,6 +82,42 @@ def test_splits_of_the_combined_set(tiny_capture: Path) -> None:
     sequences = {f["file_path"].split("/")[1] for f in test}
     assert sequences == {"003_EMO-4"}
     assert all(f["file_path"].startswith("../003_") for f in train)
+
+
+@pytest.mark.parametrize("cameras", range(1, 17))
+def test_an_image_of_every_split_but_of_a_single_camera(cameras: int) -> None:
+    numbers = arc_indices(cameras)
+    val, held_out = (
+        [split_of(number, held_out, cameras) for number in numbers] for held_out in (False, True)
+    )
+    assert held_out == ["test"] * cameras
+    assert val.count("val") == (cameras > 1) and val.count("train") == max(cameras - 1, 1)
+
+
+def test_the_only_camera_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the command prints can be trained on: val is empty, train and test differ in time."""
+    from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+    from edit3dgs_ns.training.datamanager import AvatarDatamanagerConfig
+
+    monkeypatch.delenv("FLAME_MODEL_PATH", raising=False)
+    words = ["capture", str(tmp_path / "mono"), "--cameras", "1", "--frames", "5", "--resolution", "24", "24"]
+    assert cli.run([*words, "--samples", "1", "--workers", "1"]) == 0
+    data = Path(shlex.split(capfd.readouterr().out)[-1])
+    assert data.is_dir()
+    for folder, train, test in ((data, 15, 5), (data.parent / "000_EMO-1", 4, 1)):
+        counts = {name: len(_split(folder, name)["frames"]) for name in ("train", "val", "test")}
+        assert counts == {"train": train, "val": 0, "test": test}
+        assert check_capture(folder, thorough=True).problems == []
+    manager = AvatarDatamanagerConfig(dataparser=NersembleDataParserConfig(data=data)).setup(device="cpu")
+    _, batch = manager.next_train(0)
+    assert batch["image"].shape == (1, 24, 24, 3)
+    assert (len(manager.train_dataset), len(manager.eval_dataset), len(manager.held_out("test"))) == (
+        15,
+        0,
+        5,
+    )
 
 
 def test_one_timestep_index_is_one_parameter_file(tiny_capture: Path) -> None:

@@ -14,8 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from edit3dgs_ns.capture.check import check_capture
+from edit3dgs_ns.capture.driver import read_driver
 from edit3dgs_ns.capture.transforms import find_capture
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
+from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from tests.tiny_capture import SEQUENCES, UNION, TinyCapture
 
 
@@ -182,10 +187,118 @@ def test_finding_the_capture(capture: TinyCapture, monkeypatch: pytest.MonkeyPat
         find_capture(capture.root / SEQUENCES[0] / "images")
 
 
-@pytest.mark.parametrize("path", ["../../outside.png", "/etc/passwd", "images/../../../outside.png"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../outside.png", "/etc/passwd", "images/../../../outside.png",
+        "..\\..\\outside.png", "..\\seq/..\\../outside.png", "C:\\outside.png", "\\outside.png",
+    ],
+)  # fmt: skip
 def test_paths_stay_in_the_capture(capture: TinyCapture, path: str) -> None:
     change(capture.union, "train", lambda content: content["frames"][2].update(file_path=path))
     with pytest.raises(ValueError, match=r"transforms_train\.json: frame 2 .*leaves the capture"):
+        parse(capture.union)
+
+
+def test_paths_of_windows_are_found(capture: TinyCapture) -> None:
+    expected = parse(capture.union)
+
+    def edit(frame: dict[str, Any]) -> None:
+        for key in ("file_path", "fg_mask_path", "flame_param_path"):
+            frame[key] = frame[key].replace("/", "\\")
+
+    change_frames(capture.union, edit)
+    found = parse(capture.union)
+    assert found.image_filenames == expected.image_filenames
+    assert torch.equal(found.metadata["flame_motion"].expr, expected.metadata["flame_motion"].expr)
+
+
+def test_a_byte_order_mark_is_no_error(capture: TinyCapture) -> None:
+    expected = parse(capture.union).image_filenames
+    for path in capture.union.glob("transforms_*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert parse(capture.union).image_filenames == expected
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("timesteps", ["all", "one"])
+def test_a_file_of_one_timestep_has_one_row(capture: TinyCapture, rows: int, timesteps: str) -> None:
+    """Otherwise every later timestep would be posed by another's parameters."""
+    path = capture.root / SEQUENCES[0] / "flame_param" / "00001.npz"
+    table = dict(np.load(path))
+    per_row = [name for name in table if name not in ("shape", "static_offset")]
+    np.savez(path, **{**table, **{name: np.repeat(table[name], rows, axis=0) for name in per_row}})
+    if timesteps == "one":
+
+        def only_this_one(content: dict[str, Any]) -> None:
+            content["frames"] = [f for f in content["frames"] if f["timestep_index"] == 1]
+
+        for split in ("train", "val", "test"):
+            change(capture.union, split, only_this_one)
+    with pytest.raises(ValueError, match=rf"00001\.npz: has {rows} rows, expected 1"):
+        parse(capture.union)
+    found = [p.what for p in check_capture(capture.union).problems]
+    assert any(f"has {rows} rows" in what for what in found), found
+    with pytest.raises(ValueError, match=rf"00001\.npz: has {rows} rows"):
+        read_driver(capture.union, load_assets(OPEN_HEAD_PATH))
+
+
+def test_one_file_with_all_timesteps(capture: TinyCapture) -> None:
+    """As `edit3dgs import` writes it; or with the one file named frame by frame: timestep_index is the row."""
+    expected = parse(capture.union).metadata["flame_motion"]
+    expected.save(capture.union / "motion.npz")
+    change_frames(capture.union, lambda frame: frame.update(flame_param_path="motion.npz"))
+    by_frame = parse(capture.union).metadata["flame_motion"]
+    change_frames(capture.union, lambda frame: frame.pop("flame_param_path"))
+    for split in ("train", "val", "test"):
+        change(capture.union, split, lambda content: content.update(flame_param_path="motion.npz"))
+    at_the_top = parse(capture.union).metadata["flame_motion"]
+    assert torch.equal(by_frame.expr, expected.expr) and torch.equal(at_the_top.expr, expected.expr)
+    assert check_capture(capture.union).problems == []
+    expected.slice(0, 5).save(capture.union / "motion.npz")
+    with pytest.raises(ValueError, match=r"timestep_index 5, 6, 7, 8, .*timesteps 0 to 4"):
+        parse(capture.union)
+    (problem,) = check_capture(capture.union).problems
+    assert "has 5 rows; the transforms name timestep_index 5, 6, 7, 8" in problem.what
+    with pytest.raises(ValueError, match=r"timestep_index 5; .*timesteps 0 to 4"):
+        read_driver(capture.union, load_assets(OPEN_HEAD_PATH))
+
+
+BEYOND_FLOAT32 = 1e39
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("transform_matrix", [[BEYOND_FLOAT32] * 4] * 4, "4 x 4 finite numbers"),
+        ("fl_x", BEYOND_FLOAT32, "expected positive pixels"),
+        ("fl_y", 1e-60, "expected positive pixels"),
+        ("cx", BEYOND_FLOAT32, "cx 1e[+]39; expected a finite number"),
+        ("cy", -math.inf, "cy -inf; expected a finite number"),
+        ("cy", math.nan, "cy nan; expected a finite number"),
+        ("w", math.inf, "the w inf; expected a whole number"),
+        ("h", 10**30, "the h 1.*; expected a whole number"),
+        ("timestep_index", math.nan, "timestep_index nan; expected a whole number"),
+        ("fl_x", 10**400, ""),
+        ("camera_index", 2**63, "camera_index 9223372036854775808; expected a whole number"),
+    ],
+)
+def test_numbers_are_finite_in_single_precision(
+    capture: TinyCapture, key: str, value: Any, expected: str
+) -> None:
+    change(capture.union, "train", lambda content: content["frames"][3].update({key: value}))
+    with pytest.raises(UserError, match=f"frame 3 .*{expected}"):
+        parse(capture.union)
+
+
+def test_a_field_of_view_of_zero_is_refused(capture: TinyCapture) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        for key in ("fl_x", "fl_y"):
+            content["frames"][3].pop(key)
+        content["frames"][3]["camera_angle_x"] = 0
+
+    change(capture.union, "train", edit)
+    with pytest.raises(UserError, match=r"frame 3 .*expected positive pixels"):
         parse(capture.union)
 
 

@@ -74,6 +74,19 @@ def test_broken_files_are_named(tmp_path):
         FlameMotion.from_frames([])
 
 
+@pytest.mark.parametrize("key", FIELDS)
+def test_numbers_beyond_single_precision_are_refused(tmp_path, key):
+    """They are finite in the file's float64, and would be infinite in use."""
+    path = tmp_path / "x.npz"
+    random_motion().save(path)
+    table = {name: values.astype(np.float64) for name, values in np.load(path).items()}
+    table[key].flat[-1] = -1e39
+    np.savez(path, **table)
+    where = "" if key == "shape" else ": 1 of 5 frames are not, the first is frame 4"
+    with pytest.raises(ValueError, match=f"'{key}' is not an array of finite numbers{where}"):
+        FlameMotion.load(path)
+
+
 def test_slice_and_concat():
     motion = random_motion(6)
     joined = FlameMotion.concat([motion.slice(0, 2), motion.slice(2)])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edit3dgs_ns.capture.on_white import on_white
+from edit3dgs_ns.capture.compositing import composite_over_white
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.training.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
 from tests.tiny_capture import UNION, TinyCapture
@@ -157,7 +157,9 @@ def test_compositing_is_rounded_exactly() -> None:
     """All colours under all coverages, against exact arithmetic."""
     colour, coverage = np.meshgrid(np.arange(256), np.arange(256))
     exact = np.round((colour * coverage + 255.0 * (255 - coverage)) / 255)
-    made = on_white(np.repeat(colour[:, :, None], 3, axis=2).astype(np.uint8), coverage.astype(np.uint8))
+    made = composite_over_white(
+        np.repeat(colour[:, :, None], 3, axis=2).astype(np.uint8), coverage.astype(np.uint8)
+    )
     np.testing.assert_array_equal(made, np.repeat(exact[:, :, None], 3, axis=2))
 
 

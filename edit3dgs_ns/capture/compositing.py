@@ -1,4 +1,4 @@
-"""Captured heads on white: what is done where, and whether it is needed at all."""
+"""Compositing of captured heads over white, and the test whether an image needs it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ _WHITE_ENOUGH = 250
 """An image is on white already when its background is at least this bright (of 255) almost everywhere."""
 
 
-def background_shows(
+def needs_compositing(
     image: UInt8[np.ndarray, "height width *channels"], mask: UInt8[np.ndarray, "height width"]
 ) -> bool:
-    """Whether an image still has to be put on white. (Where it is, a second time would lighten soft edges, such as hair.)"""
+    """Whether the background of an image is not white yet. (Compositing twice would lighten soft edges, such as hair.)"""
     outside = image[mask == 0]
     return outside.size > 0 and float((outside < _WHITE_ENOUGH).mean()) > 0.01
 
 
-def on_white(
+def composite_over_white(
     image: UInt8[np.ndarray, "height width 3"], mask: UInt8[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """`mask` is the foreground's coverage, 255 where it is all foreground. Rounded to the nearest value."""
+    """The foreground over a white background, rounded to the nearest value.
+
+    Args:
+        mask: coverage of the foreground, 255 where a pixel is all foreground.
+    """
     shade = 255 - image.astype(np.uint16)
     shade *= mask[:, :, None]
     # Division by 255 with rounding, without a division (exact up to 255 * 255): (x + 128 + ((x + 128) >> 8)) >> 8.
