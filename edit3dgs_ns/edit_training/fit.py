@@ -21,7 +21,7 @@ from edit3dgs_ns.edit_training.optimizers import base_rates
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.editing.masks.regions import parse_parts
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.splats.held import faces_near, hold_rows
+from edit3dgs_ns.splats.frozen_gaussians import faces_near, freeze_gaussians
 from edit3dgs_ns.training.load_avatar import freeze
 from edit3dgs_ns.training.model import MOTION_GROUPS
 
@@ -76,12 +76,12 @@ class EditFit:
         if not self._config.edit_motion:
             freeze(list(model.head.pose.values()))
             model.config.fine_tune_motion = False  # nor is it centred any more
-        model.look.light.requires_grad_(self._config.edit_light)
+        model.appearance.light.requires_grad_(self._config.edit_light)
         if not self._config.edit_light:
-            model.look.light.grad = None
+            model.appearance.light.grad = None
         if self._held_faces is not None:
             held = torch.from_numpy(self._held_faces).to(model.device)[model.binding]
-            self._handles = hold_rows(dict(model.gauss_params.items()), optimizers, held)
+            self._handles = freeze_gaussians(dict(model.gauss_params.items()), optimizers, held)
 
     def end(self) -> None:
         """The edit is over: whatever trains this avatar next has its own loss, and may move all Gaussians."""

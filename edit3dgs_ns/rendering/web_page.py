@@ -128,7 +128,7 @@ def web_scene(
         vertices=vertices.astype(np.float64),
         rest_normals=_numpy(rest),
         codes=_codes(model, timesteps.tolist()),
-        light=_numpy(model.look.light),
+        light=_numpy(model.appearance.light),
         camera=_camera(run, degrees),
         fps=fps,
         antialiased=model.config.rasterize_mode == "antialiased",
@@ -152,15 +152,17 @@ def _gaussians(model: Any) -> WebGaussians:
 
 
 def _rank(model: Any) -> int:
-    return model.look.rank if "expression_means" in model.gauss_params else 0
+    return model.appearance.rank if "expression_means" in model.gauss_params else 0
 
 
 def _codes(model: Any, timesteps: list[int]) -> Float[np.ndarray, "frames rank"]:
-    look, last = model.look, max(model.head.num_timesteps - 1, 1)
+    appearance, last = model.appearance, max(model.head.num_timesteps - 1, 1)
     if not _rank(model):
         return np.zeros((len(timesteps), 0))
     features = [motion_features(model.head.pose_at(step / last))[0] for step in timesteps]
-    return np.stack([_numpy(motion_code(row, look.code_mean, look.code_basis)) for row in features])
+    return np.stack(
+        [_numpy(motion_code(row, appearance.code_mean, appearance.code_basis)) for row in features]
+    )
 
 
 def _camera(run: TrainedRun, degrees: float | None) -> WebCamera:

@@ -142,6 +142,6 @@ def _left_out(state: Mapping[str, Tensor]) -> list[str]:
     found = []
     if "gauss_params.expression_means" in state:
         found.append("offsets of place and colour that follow the expression")
-    if "look.light" in state and bool(state["look.light"].any()):
+    if "appearance.light" in state and bool(state["appearance.light"].any()):
         found.append("light that changes as the head turns")
     return found

@@ -104,7 +104,7 @@ def avatar_state(
     state = {
         key: value
         for key, value in model.state_dict().items()
-        if not key.startswith(("gauss_params.", "look."))
+        if not key.startswith(("gauss_params.", "appearance."))
     }
     for name in ("means", "scales", "quats", "features_dc", "features_rest", "opacities"):
         state[f"gauss_params.{name}"] = getattr(gaussians, name)

@@ -86,9 +86,15 @@ def _numpy_numbers() -> list[Any]:
 
 
 def model_state(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The model's part of a checkpoint, without Nerfstudio's prefixes."""
+    """The model's part of a checkpoint, without Nerfstudio's prefixes and with today's names."""
     prefix = "_model."
     state = {
         key[len(prefix) :]: value for key, value in content["pipeline"].items() if key.startswith(prefix)
     }
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return with_current_names({key.removeprefix("module."): value for key, value in state.items()})
+
+
+def with_current_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A model's state with the parameter names of older checkpoints replaced by today's."""
+    names = {key: f"appearance.{key.removeprefix('look.')}" for key in state if key.startswith("look.")}
+    return {names.get(key, key): value for key, value in state.items()}

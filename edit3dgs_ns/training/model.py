@@ -29,13 +29,13 @@ from edit3dgs_ns.training.controls import AvatarControls
 from edit3dgs_ns.training.lpips import LazyLpips
 from edit3dgs_ns.training.model_setup import (
     check_avatar_state,
+    initial_appearance,
     initial_gaussians,
-    initial_look,
     refuse_unsupported,
     refuse_untimed,
     shared_size,
     shared_time,
-    take_over_look,
+    take_over_appearance,
     tracked_head,
     training_timesteps,
 )
@@ -82,7 +82,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         gaussians, binding = initial_gaussians(self.head, self.config)
         self.gauss_params = nn.ParameterDict(gaussians)
         self.register_buffer("binding", binding)
-        self.look = initial_look(self.head, self.config, self._timesteps)
+        self.appearance = initial_appearance(self.head, self.config, self._timesteps)
         self.register_buffer("sh_degree_reached", torch.zeros((), dtype=torch.long))
         self.step = 0
         self.time_without_camera_time = 0.0
@@ -138,7 +138,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         """Parameters by optimizer: the Gaussians', `light`, and one for each of FLAME's: MOTION_GROUPS."""
         groups = {name: [parameter] for name, parameter in self.gauss_params.items()}
         if self.config.relighting:
-            groups["light"] = [self.look.light]
+            groups["light"] = [self.appearance.light]
         if self.config.fine_tune_motion:
             groups |= {group: [self.head.pose[name]] for group, name in MOTION_GROUPS.items()}
         return groups
@@ -152,14 +152,14 @@ class RiggedSplatfactoModel(SplatfactoModel):
             ValueError: the state is none of a rigged avatar, or one of another head model.
         """
         check_avatar_state(dict, self.head)
-        dict = take_over_look(self, dict)
+        dict = take_over_appearance(self, dict)
         for name, tensor in self.state_dict(keep_vars=True).items():
             if name in dict and tensor.shape != dict[name].shape:
                 tensor.data = torch.empty(dict[name].shape, dtype=tensor.dtype, device=tensor.device)
                 tensor.grad = None
         result = super(SplatfactoModel, self).load_state_dict(dict, **kwargs)
         self.head.forget_shape()
-        self.look.set_rest(self.head.rest_frames())
+        self.appearance.set_rest(self.head.rest_frames())
         self._shown = None
         self._start_strategy()
         return result
@@ -264,7 +264,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         params, frames = self.gauss_params, self.head.frames_of(pose) if frames is None else frames
         colors = self.colors_in_use()
         offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
-        means, colors = self.look(params["means"], colors, pose, frames, self.binding, *offsets)
+        means, colors = self.appearance(params["means"], colors, pose, frames, self.binding, *offsets)
         return local_to_world(means, params["quats"], params["scales"], self.binding, frames), colors
 
     def colors_in_use(self) -> Float[Tensor, "gaussians bases 3"]:

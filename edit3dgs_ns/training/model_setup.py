@@ -11,13 +11,14 @@ from nerfstudio.models.splatfacto import num_sh_bases
 from torch import Tensor, nn
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.training.checkpoints import with_current_names
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.models.splatfacto import SplatfactoModel
 
     from edit3dgs_ns.flame.assets import FlameAssets
-    from edit3dgs_ns.splats.look import MovingLook
+    from edit3dgs_ns.splats.appearance import PoseDependentAppearance
     from edit3dgs_ns.splats.rig import TrackedHead
     from edit3dgs_ns.training.options import AvatarModelOptions
 
@@ -125,20 +126,21 @@ def training_timesteps(head: TrackedHead, metadata: Mapping[str, Any]) -> Int[Te
     return torch.arange(head.num_timesteps) if timesteps is None else torch.unique(timesteps)
 
 
-def initial_look(
+def initial_appearance(
     head: TrackedHead, config: AvatarModelOptions, timesteps: Int[Tensor, " timesteps"]
-) -> MovingLook:
-    """No relighting yet, and the code of the motion at `timesteps`."""
-    from edit3dgs_ns.splats.look import MovingLook
+) -> PoseDependentAppearance:
+    """Pose-dependent appearance without relighting yet; its code is that of the motion at `timesteps`."""
+    from edit3dgs_ns.splats.appearance import PoseDependentAppearance
     from edit3dgs_ns.splats.motion_code import motion_features, principal_code
 
     features = motion_features(head.motion().pose())
-    look = MovingLook(head.rest_frames(), *principal_code(features, timesteps, config.expression_rank))
-    look.relights = config.relighting
-    return look
+    code = principal_code(features, timesteps, config.expression_rank)
+    appearance = PoseDependentAppearance(head.rest_frames(), *code)
+    appearance.relights = config.relighting
+    return appearance
 
 
-def take_over_look(model: SplatfactoModel, state: Mapping[str, Any]) -> dict[str, Any]:
+def take_over_appearance(model: SplatfactoModel, state: Mapping[str, Any]) -> dict[str, Any]:
     """Gives `model` the expression-dependent parameters that an avatar has, and takes those that it lacks.
 
     An avatar may come from another method or from GaussianAvatars: what it was trained with decides, not the options of the run
@@ -147,11 +149,11 @@ def take_over_look(model: SplatfactoModel, state: Mapping[str, Any]) -> dict[str
     Returns:
         The state, complete.
     """
-    complete = dict(state)
+    complete = with_current_names(state)
     own = model.state_dict(keep_vars=True)
-    complete.setdefault("look.light", torch.zeros_like(own["look.light"]))
-    complete.setdefault("look.code_mean", own["look.code_mean"])
-    complete.setdefault("look.code_basis", own["look.code_basis"][:, :0])
+    complete.setdefault("appearance.light", torch.zeros_like(own["appearance.light"]))
+    complete.setdefault("appearance.code_mean", own["appearance.code_mean"])
+    complete.setdefault("appearance.code_basis", own["appearance.code_basis"][:, :0])
     for name in ("expression_means", "expression_colors"):
         saved = complete.get(f"gauss_params.{name}")
         if saved is None and name in model.gauss_params:

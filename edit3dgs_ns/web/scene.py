@@ -40,7 +40,7 @@ class WebGaussians:
     colors: Float[np.ndarray, "gaussians bases 3"]
     """Coefficients of spherical harmonics, 1, 4, 9 or 16 of them."""
     mean_offsets: Float[np.ndarray, "gaussians rank 3"]
-    """Change of the means for each unit of the code (see `splats.look`); a rank of 0 for none."""
+    """Change of the means for each unit of the code (see `splats.appearance`); a rank of 0 for none."""
     color_offsets: Float[np.ndarray, "gaussians rank 3"]
     """The same of the colours of degree 0."""
 

@@ -12,7 +12,7 @@ import torch
 from edit3dgs_ns.editing.editor import EditResult
 from tests.edit_runs import GreenEditor, PulledPlug, checkpoint_of, history_of, store_of, train
 
-LIGHT = "_model.look.light"
+LIGHT = "_model.appearance.light"
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ def enriched(run: TrainedRun) -> TrainedRun:
     model.gauss_params["features_rest"].data = normal(count, 15, 3)
     model.gauss_params["expression_means"] = nn.Parameter(normal(count, 2, 3))
     model.gauss_params["expression_colors"] = nn.Parameter(normal(count, 2, 3))
-    model.look.code_basis = normal(len(model.look.code_mean), 2)
-    model.look.light.data = normal(8, 3)
-    model.look.set_rest(model.head.rest_frames())
+    model.appearance.code_basis = normal(len(model.appearance.code_mean), 2)
+    model.appearance.light.data = normal(8, 3)
+    model.appearance.set_rest(model.head.rest_frames())
     return run
 
 

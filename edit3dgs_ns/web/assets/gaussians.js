@@ -2,7 +2,7 @@
 // its triangle and the three corners of that triangle as they are now, and gives the Gaussian in the world.
 //
 // The formulas are those of edit3dgs_ns/splats: binding.py (triangle frames, from triangle to world), cpu_sh.py (colours),
-// relighting.py (light on turning faces) and look.py (offsets that follow the expression).
+// relighting.py (light on turning faces) and appearance.py (offsets that follow the expression).
 "use strict";
 
 // Drawn in centimetres: Spark sorts by depth + 100 in float32, which in metres would mix up what is closer than 8 micrometres.

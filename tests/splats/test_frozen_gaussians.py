@@ -1,4 +1,4 @@
-"""Gaussians that are held stay where they are, bit for bit, and the others do not notice."""
+"""Gaussians that are frozen stay where they are, bit for bit, and the others move as without them."""
 
 import copy
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.splats.held import faces_near, hold_rows
+from edit3dgs_ns.splats.frozen_gaussians import faces_near, freeze_gaussians
 
-HELD = torch.tensor([True, False, True, False, False])
+FROZEN = torch.tensor([True, False, True, False, False])
 
 
 def _trained(steps: int):
@@ -30,39 +30,41 @@ def _train(parameters, optimizers, steps: int) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 5])
-def test_held_rows_do_not_move_and_the_others_move_as_ever(before):
+def test_frozen_rows_do_not_move_and_the_others_move_as_ever(before):
     parameters, optimizers = _trained(before)
     start = {name: p.detach().clone() for name, p in parameters.items()}
     free = copy.deepcopy((parameters, optimizers))
     for name, optimizer in free[1].items():  # a copied optimizer still points at the copied parameter
         assert optimizer.param_groups[0]["params"][0] is free[0][name]
-    hold_rows(parameters, optimizers, HELD)
+    freeze_gaussians(parameters, optimizers, FROZEN)
     _train(parameters, optimizers, 7)
     _train(*free, 7)
     for name, p in parameters.items():
-        assert torch.equal(p[HELD], start[name][HELD])
-        assert torch.equal(p[~HELD], free[0][name][~HELD]) and not torch.equal(p[~HELD], start[name][~HELD])
+        assert torch.equal(p[FROZEN], start[name][FROZEN])
+        assert torch.equal(p[~FROZEN], free[0][name][~FROZEN]) and not torch.equal(
+            p[~FROZEN], start[name][~FROZEN]
+        )
         state = optimizers[name].state[p]
         for moment in ("exp_avg", "exp_avg_sq"):
-            assert not state[moment][HELD].any() and state[moment][~HELD].all()
+            assert not state[moment][FROZEN].any() and state[moment][~FROZEN].all()
 
 
-def test_zeroed_gradients_alone_would_not_hold_them():
-    """Why Adam has to forget: what it remembers carries a row on."""
+def test_zeroed_gradients_alone_would_not_freeze_them():
+    """Why Adam.s moments are cleared: they would move a row on."""
     parameters, optimizers = _trained(5)
     start = parameters["means"].detach().clone()
-    parameters["means"].register_hook(lambda gradient: gradient.masked_fill(HELD[:, None], 0))
+    parameters["means"].register_hook(lambda gradient: gradient.masked_fill(FROZEN[:, None], 0))
     _train(parameters, optimizers, 1)
-    assert not torch.equal(parameters["means"][HELD], start[HELD])
+    assert not torch.equal(parameters["means"][FROZEN], start[FROZEN])
 
 
-def test_they_can_be_let_go():
+def test_they_can_be_unfrozen():
     parameters, optimizers = _trained(0)
-    for handle in hold_rows(parameters, optimizers, HELD):
+    for handle in freeze_gaussians(parameters, optimizers, FROZEN):
         handle.remove()
     start = parameters["means"].detach().clone()
     _train(parameters, optimizers, 1)
-    assert not torch.equal(parameters["means"][HELD], start[HELD])
+    assert not torch.equal(parameters["means"][FROZEN], start[FROZEN])
 
 
 def test_the_border_of_a_region_in_metres():

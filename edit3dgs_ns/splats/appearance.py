@@ -1,4 +1,4 @@
-"""What of an avatar's look depends on the moment, beyond its Gaussians being carried along by their triangles."""
+"""Appearance that depends on the pose: relighting, and offsets of means and colours that follow the expression."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from edit3dgs_ns.splats.motion_code import motion_code, motion_features
 from edit3dgs_ns.splats.relighting import NUM_TERMS, apply_gain, light_gain
 
 
-class MovingLook(nn.Module):
-    """Relighting of turning faces, and the code that expression-dependent offsets are linear in.
+class PoseDependentAppearance(nn.Module):
+    """Relights the colours of turning faces, and adds offsets that are linear in the expression's code.
 
     Args:
         rest: the triangle frames of the head at rest.
@@ -41,11 +41,11 @@ class MovingLook(nn.Module):
 
     @property
     def rank(self) -> int:
-        """How many numbers the expression-dependent offsets are linear in."""
+        """Length of the expression's code; 0 without offsets."""
         return self.code_basis.shape[1]
 
     def set_rest(self, rest: TriangleFrames) -> None:
-        """To be called when the head's shape or the light were replaced."""
+        """Sets the rest pose after the head's shape or the light were replaced."""
         self.rest_normals = rest.rotation[..., 1]
         self.relights = self.relights or bool((self.light != 0).any())
 
@@ -59,12 +59,12 @@ class MovingLook(nn.Module):
         mean_offsets: Float[Tensor, "gaussians rank 3"] | None = None,
         color_offsets: Float[Tensor, "gaussians rank 3"] | None = None,
     ) -> tuple[Float[Tensor, "gaussians 3"], Float[Tensor, "gaussians bases 3"]]:
-        """Triangle-local means and SH coefficients at one moment.
+        """Triangle-local means and SH coefficients in one pose.
 
         Args:
             means: triangle-local, without offsets.
             colors: SH coefficients, at rest; overwritten where nothing is trained.
-            pose: one frame.
+            pose: of one timestep.
             frames: the triangle frames of that pose.
             binding: the face of each Gaussian.
             mean_offsets: of the triangle-local means, per unit of the code.

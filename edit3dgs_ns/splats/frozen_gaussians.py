@@ -1,4 +1,4 @@
-"""Gaussians that stay as they are while others are trained, bit for bit."""
+"""Freezes some Gaussians, bit for bit, while the others are trained."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 
-def hold_rows(
+def freeze_gaussians(
     parameters: Mapping[str, torch.nn.Parameter],
     optimizers: Mapping[str, torch.optim.Optimizer],
-    held: Bool[Tensor, " gaussians"],
+    frozen: Bool[Tensor, " gaussians"],
 ) -> list[RemovableHandle]:
-    """From now on, training leaves these rows of all parameters exactly as they are.
+    """Freezes rows of all parameters: training leaves them exactly as they are.
 
-    They get no gradient, and what Adam remembers of them is forgotten: both of its moments stay 0, and with them its step.
-    Without the second a row would glide on for many steps after its last gradient.
+    Their gradients are set to 0, and so are both of Adam's moments, which would move a row for many steps after its last gradient.
 
     Args:
         parameters: one row per Gaussian. They have to stay the same objects of the same length: no densification.
         optimizers: of the same names.
-        held: which rows.
+        frozen: the rows.
 
     Returns:
-        Handles whose `remove` lets the rows go again.
+        Handles whose `remove` unfreezes the rows.
     """
-    rows = held.nonzero()[:, 0]
+    rows = frozen.nonzero()[:, 0]
     for name, parameter in parameters.items():
         for value in optimizers[name].state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -38,7 +37,7 @@ def hold_rows(
     return [parameter.register_hook(_without(rows)) for parameter in parameters.values()]
 
 
-def _without(rows: Int[Tensor, " held"]):  # type: ignore[no-untyped-def]
+def _without(rows: Int[Tensor, " frozen"]):  # type: ignore[no-untyped-def]
     def hook(gradient: Tensor) -> Tensor:
         return gradient.index_fill(0, rows, 0)
 
@@ -51,12 +50,12 @@ def faces_near(
     region: Bool[np.ndarray, " faces"],
     border: float,
 ) -> Bool[np.ndarray, " faces"]:
-    """The faces of a region and those around it.
+    """Mask of the faces of a region and of those around it.
 
     Args:
         vertices: of the head at rest, metres.
         faces: corners.
-        region: which faces.
+        region: its faces.
         border: a face is around it if its middle is at most this far from the middle of one of its faces, metres.
     """
     if not region.any():
