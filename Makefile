@@ -1,12 +1,13 @@
 # make setup   .venv with everything, from nothing; does nothing when it is up to date
-# make demo    edits a head from a sentence on this machine and shows the result in outputs/demo/
+# make demo    edits a head with a prompt on this machine and shows the result in outputs/demo/
 # make test    the tests. With ONLY='-m "not slow"' or ONLY=tests/flame a part of them
 # make lint    ruff and mypy
+# make docs    the documentation as a site, in site/; fails where a link leads nowhere
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
-# make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and pictures (40 minutes; goes
-#         on where it was stopped). With ONLY=length: whether an edit of a capture four times as long costs more
-# make results  measures every figure and draws every picture of the README (hours from nothing; goes on where it was stopped), and
-#         fails where the README says something else
+# make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and images (40 minutes; resumes
+#         where it was stopped). With ONLY=length: whether an edit of a capture four times as long costs more
+# make results  measures every figure and draws every image of the README and docs/ (hours from nothing; resumes where it was
+#         stopped), and fails where they say something else
 #
 # Another Python: make setup PYTHON=python3.11
 
@@ -20,7 +21,7 @@ MASKS := sam2 addict yapf pycocotools
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint bench ablation results clean-demo
+.PHONY: setup demo test lint docs bench ablation results clean-demo
 
 setup: $(STAMP)
 
@@ -29,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) is %d.%d. Install one of them and name it: make setup PYTHON=python3.11" % v[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,docs]"
 	@# Masks from words: built against the torch that is there by now; why no dependencies: pyproject.toml.
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation $(MASKS)
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --no-deps groundingdino-py
@@ -48,6 +49,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The variable silences an advertisement of the theme's authors.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup
 	$(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY))

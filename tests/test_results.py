@@ -1,4 +1,4 @@
-"""`make results`: what it says of a README that is right, wrong, or silent."""
+"""`make results`: what it says of pages that are right, wrong, or silent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from tools import results
 from tools.results_parts import pictures
-from tools.results_parts.claims import Claim, Figure, check, without_claim
+from tools.results_parts.claims import Claim, Figure, check, read_pages, without_claim
 from tools.results_parts.parts import PARTS, Part, Place, run_part
 from tools.results_parts.readme import CLAIMS, NOT_MEASURED, at
 
@@ -23,8 +23,8 @@ CLAIM = Claim(
 CONTENT = {"a.json": {"count": 87033, "psnr": 29.41}}
 
 
-def verdicts(readme: str, claim: Claim = CLAIM, content: dict = CONTENT) -> list[str]:
-    return [figure.verdict for figure in check(readme, [claim], content)]
+def verdicts(page: str, claim: Claim = CLAIM, content: dict = CONTENT) -> list[str]:
+    return [figure.verdict for figure in check({"a.md": page}, [claim], content)]
 
 
 def test_a_figure_holds_within_tolerance_and_rounding():
@@ -43,7 +43,7 @@ def test_a_bound_holds_on_its_side():
 
 def test_what_is_not_measured_or_not_written_is_said():
     assert verdicts("the avatar has 1 Gaussians and 2 dB", content={}) == ["not measured"] * 2
-    assert verdicts("nothing") == ["not in the README"] * 2
+    assert verdicts("nothing") == ["not written"] * 2
     assert (
         verdicts("the avatar has 1 Gaussians and 2 dB", content={"a.json": {"psnr": None}})
         == ["not measured"] * 2
@@ -57,19 +57,32 @@ def test_a_claim_that_fits_twice_or_names_other_figures_is_refused():
         verdicts("", Claim("{a} dB", {"b": Figure("a.json", at("psnr"))}))
 
 
+def test_a_claim_is_checked_on_every_page_that_has_it():
+    pages = {"README.md": "", "a.md": "the avatar has 87,033 Gaussians and 29.4 dB", "b.md": "29.4 dB"}
+    pages["c.md"] = "the avatar has 87,033 Gaussians and 39.4 dB"
+    found = [(figure.page, figure.name, figure.verdict) for figure in check(pages, [CLAIM], CONTENT)]
+    assert found == [
+        ("a.md", "count", "holds"),
+        ("a.md", "psnr", "holds"),
+        ("c.md", "count", "holds"),
+        ("c.md", "psnr", "differs"),
+    ]
+
+
 def test_figures_that_nobody_measures_are_found():
-    readme = "the avatar has 5 Gaussians and 29.1 dB, or 30.2 dB.\n```\n7 dB\n```\nIt needs 9 GB. | 12 |\n"
-    found = without_claim(readme, [CLAIM], ["It needs 9 GB"])
+    page = "the avatar has 5 Gaussians and 29.1 dB, or 30.2 dB.\n```\n7 dB\n```\nIt needs 9 GB. | 12 |\n"
+    found = without_claim(page, [CLAIM], ["It needs 9 GB"])
     assert len(found) == 2 and "30.2 dB" in found[0] and "12 |" in found[1]
 
 
-def test_every_figure_of_the_readme_is_measured_and_every_claim_is_in_it():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert without_claim(readme, CLAIMS, NOT_MEASURED) == []
-    assert [
-        figure.text for figure in check(readme, CLAIMS, {}) if figure.verdict == "not in the README"
-    ] == []
-    assert [text for text in NOT_MEASURED if " ".join(text.split()) not in " ".join(readme.split())] == []
+def test_every_written_figure_is_measured_and_every_claim_is_written():
+    pages = read_pages(ROOT)
+    assert {name: without_claim(page, CLAIMS, NOT_MEASURED) for name, page in pages.items()} == {
+        name: [] for name in pages
+    }
+    assert [figure.text for figure in check(pages, CLAIMS, {}) if figure.verdict == "not written"] == []
+    whole = " ".join(" ".join(pages.values()).split())
+    assert [text for text in NOT_MEASURED if " ".join(text.split()) not in whole] == []
 
 
 def test_pictures_are_compared_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

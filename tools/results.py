@@ -1,11 +1,11 @@
-"""`make results`: measures every figure and draws every picture of the README, and says where the README differs from that.
+"""`make results`: measures every figure and draws every image of the README and docs/, and says where they differ from that.
 
     python -m tools.results                         # measures what is missing, then compares: hours from nothing
     python -m tools.results --only demo editor      # only these parts, then compares
     python -m tools.results --check                 # only compares, with what is there
-    python -m tools.results --check --update        # and puts the pictures that were drawn into docs/
+    python -m tools.results --check --update        # and puts the images that were drawn into docs/images/
 
-It can be stopped (Ctrl-C, kill) and goes on where it was. Ends with 1 where a figure or a picture of the README is not what was
+It can be stopped (Ctrl-C, kill) and goes on where it was. Ends with 1 where a figure or an image is not what was
 measured, or was not measured, with 2 where a part failed. Everything lands in outputs/; run it on an otherwise idle machine, since
 some figures are times.
 """
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tools.results_parts.claims import Checked, check
+from tools.results_parts.claims import Checked, check, read_pages
 from tools.results_parts.parts import PARTS, Place, run_part
 from tools.results_parts.pictures import PICTURES, compare, update
 from tools.results_parts.readme import CLAIMS
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is missing, compare. Returns 0 where the README says what was measured."""
+    """Measure what is missing, compare. Returns 0 where the documentation says what was measured."""
     options = _parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
     place = Place(ROOT, options.out.resolve())
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (FileNotFoundError, FileExistsError, subprocess.CalledProcessError) as error:
         console.print(f"[red]Stopped[/red] at the part {part.name}: {escape(str(error))}", soft_wrap=True)
         return 2
-    checked = check((ROOT / "README.md").read_text(encoding="utf-8"), CLAIMS, _contents(place))
+    checked = check(read_pages(ROOT), CLAIMS, _contents(place))
     if options.update:
         update(place)
     pictures = compare(place)
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     wrong = sum(figure.verdict != "holds" for figure in checked)
     wrong += sum(verdict != "as drawn" for verdict in pictures.values())
     console.print(
-        f"{len(checked)} figures and {len(PICTURES)} pictures of the README; {wrong} of them differ or were not measured.",
+        f"{len(checked)} figures and {len(PICTURES)} images of the documentation; {wrong} of them differ or were not measured.",
         highlight=False,
     )
     return 1 if wrong else 0
@@ -66,7 +66,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     names = [part.name for part in PARTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure only these parts")
     parser.add_argument("--check", action="store_true", help="measure nothing")
-    parser.add_argument("--update", action="store_true", help="put the pictures that were drawn into docs/")
+    parser.add_argument(
+        "--update", action="store_true", help="put the images that were drawn into docs/images/"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "outputs", help="where everything lands")
     return parser.parse_args(arguments)
 
@@ -84,11 +86,11 @@ def _content(path: Path) -> Any:
 
 
 def _table(checked: list[Checked]) -> Table:
-    table = Table("README", "figure", "written", "measured", "", title="Figures", title_justify="left")
+    table = Table("page", "text", "figure", "written", "measured", "", title="Figures", title_justify="left")
     for figure in checked:
         measured = "" if figure.measured is None else f"{figure.measured:.5g}"
         verdict = figure.verdict if figure.verdict == "holds" else f"[red]{figure.verdict}[/red]"
-        table.add_row(escape(figure.text[:60]), figure.name, figure.written, measured, verdict)
+        table.add_row(figure.page, escape(figure.text[:60]), figure.name, figure.written, measured, verdict)
     return table
 
 

@@ -1,7 +1,7 @@
-"""What a claim of the README is, and how it is held against what was measured.
+"""What a claim of the documentation is, and how it is compared with what was measured.
 
-A claim is a piece of the README's text with names in braces in place of its figures. So the text stays in one place, the README;
-whoever changes a sentence with a figure there is told to change it here too.
+A claim is a piece of the text of the README or of a page of docs/, with names in braces in place of its figures. The text itself
+stays on its page; whoever changes a sentence with a figure there is told to change the claim too.
 """
 
 from __future__ import annotations
@@ -9,26 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 NUMBER = r"([+\-−]?\d[\d,]*(?:\.\d+)?)"
-"""A figure as the README writes it: 87,000 or 0.0123."""
+"""A figure as the pages write it: 87,000 or 0.0123."""
 
-Verdict = Literal["holds", "differs", "not measured", "not in the README"]
+Verdict = Literal["holds", "differs", "not measured", "not written"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Where the measured value of a figure is, and how near the README has to be."""
+    """Where the measured value of a figure is, and how near the written one has to be."""
 
     file: str
     """JSON file below the folder of the results."""
     value: Callable[[Any], float]
     """Finds it in the file's content. KeyError, IndexError, TypeError: it has not been measured."""
     kind: Literal["about", "at least", "at most"] = "about"
-    """Whether the README gives the value itself or a bound of it."""
+    """Whether the value itself is written or a bound of it."""
     tolerance: float = 0.0
-    """Of a value: how far the README may be off, beyond its rounding."""
+    """Of a value: how far the written one may be off, beyond its rounding."""
     share: float = 0.0
     """The same as a share of what is written, for times."""
 
@@ -43,7 +44,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Claim:
-    """A piece of the README with figures."""
+    """A piece of text with figures, on one page or several."""
 
     text: str
     """With `{name}` for each of them. White space counts as one blank, so that lines may be wrapped anywhere."""
@@ -51,7 +52,7 @@ class Claim:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Finds it in the README; a group for every figure, in order."""
+        """Finds it on a page; a group for every figure, in order."""
         parts = re.split(r"\{(\w+)\}", self.text)
         escaped = [NUMBER if place % 2 else _spaced(part) for place, part in enumerate(parts)]
         return re.compile("".join(escaped))
@@ -64,8 +65,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Checked:
-    """One figure of the README."""
+    """One figure on one page."""
 
+    page: str
+    """Its name; empty where no page has the claim."""
     text: str
     name: str
     verdict: Verdict
@@ -73,49 +76,62 @@ class Checked:
     measured: float | None = None
 
 
-def check(readme: str, claims: Sequence[Claim], content: Mapping[str, Any]) -> list[Checked]:
-    """Hold every figure of the claims against what was measured.
+def read_pages(root: Path) -> dict[str, str]:
+    """Texts of the README and of the pages of docs/, by their paths below `root`."""
+    paths = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def check(pages: Mapping[str, str], claims: Sequence[Claim], content: Mapping[str, Any]) -> list[Checked]:
+    """Compares every figure of the claims, on every page that has it, with what was measured.
 
     Args:
-        readme: its whole text.
-        claims: what is in it.
+        pages: their texts, by name.
+        claims: each is on one page at least.
         content: of the JSON files, by name; a file that is not there is not in it.
 
     Raises:
-        ValueError: a claim names other figures than it has, or fits two places of the README.
+        ValueError: a claim names other figures than it has, or fits two places of a page.
     """
     found = []
     for claim in claims:
         if sorted(claim.names) != sorted(claim.figures):
             raise ValueError(f"figures {sorted(claim.figures)} do not fit the names in {claim.text!r}")
-        places = list(claim.pattern.finditer(readme))
-        if len(places) > 1:
-            raise ValueError(f"the README says {claim.text!r} in {len(places)} places: take a longer piece")
-        for number, name in enumerate(claim.names):
-            figure = claim.figures[name]
-            measured = _measured(figure, content)
-            if not places:
-                found.append(Checked(claim.text, name, "not in the README", measured=measured))
-                continue
-            written = places[0].group(number + 1)
-            found.append(Checked(claim.text, name, _verdict(figure, written, measured), written, measured))
+        measured = {name: _measured(claim.figures[name], content) for name in claim.names}
+        places = {name: place for name, text in pages.items() if (place := _only_place(claim, name, text))}
+        for page, place in places.items():
+            for written, (name, value) in zip(place.groups(), measured.items(), strict=True):
+                verdict = _verdict(claim.figures[name], written, value)
+                found.append(Checked(page, claim.text, name, verdict, written, value))
+        if not places:
+            found += [
+                Checked("", claim.text, name, "not written", measured=value)
+                for name, value in measured.items()
+            ]
     return found
 
 
-def without_claim(readme: str, claims: Sequence[Claim], others: Sequence[str]) -> list[str]:
+def _only_place(claim: Claim, page: str, text: str) -> re.Match[str] | None:
+    places = list(claim.pattern.finditer(text))
+    if len(places) > 1:
+        raise ValueError(f"{page} says {claim.text!r} in {len(places)} places: take a longer piece")
+    return places[0] if places else None
+
+
+def without_claim(page: str, claims: Sequence[Claim], others: Sequence[str]) -> list[str]:
     """Figures with a unit that no claim holds: they would never be measured again.
 
     Args:
-        readme: its whole text.
+        page: its whole text.
         claims: what is measured.
-        others: pieces of the README whose figures are no measurements (what to install, what a format has).
+        others: pieces of text whose figures are no measurements (what to install, what a format has).
     """
-    text = re.sub(r"(?ms)^```.*?^```", lambda code: " " * len(code.group()), readme)
-    held = [place.span() for claim in claims for place in claim.pattern.finditer(readme)]
-    held += [place.span() for other in others for place in re.finditer(_spaced(other), readme)]
+    text = re.sub(r"(?ms)^```.*?^```", lambda code: " " * len(code.group()), page)
+    held = [place.span() for claim in claims for place in claim.pattern.finditer(page)]
+    held += [place.span() for other in others for place in re.finditer(_spaced(other), page)]
     unit = r"\s*(?:dB|%|[GMk]B|ms\b|seconds?\b|minutes?\b|frames a second|times\b|\|)"
     return [
-        _around(readme, place)
+        _around(page, place)
         for place in re.finditer(rf"(?<![\w.`]){NUMBER}(?={unit})", text)
         if not any(start <= place.start() < end for start, end in held)
     ]

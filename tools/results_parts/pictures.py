@@ -1,4 +1,4 @@
-"""The pictures of the README, and those that were drawn now."""
+"""The images of the README and docs/, and those that were drawn now."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image
 from .parts import Place
 
 PICTURES: Mapping[str, str] = {
-    "docs/before_after.png": "demo/before_after.png",
-    "docs/true_edit.png": "evaluation/true_edit.png",
-    "docs/edits.png": "evaluation_edits/before_after.png",
-    "docs/agree.png": "ablation/summary_face_paint_1.png",
-    "docs/viewer.png": "viewer.png",
-    "docs/viewer_edit.png": "viewer_edit.png",
+    "docs/images/before_after.png": "demo/before_after.png",
+    "docs/images/true_edit.png": "evaluation/true_edit.png",
+    "docs/images/edits.png": "evaluation_edits/before_after.png",
+    "docs/images/agree.png": "ablation/summary_face_paint_1.png",
+    "docs/images/viewer.png": "viewer.png",
+    "docs/images/viewer_edit.png": "viewer_edit.png",
 }
-"""Picture of the README: where below the folder of the results it is drawn."""
+"""Image of the documentation: where below the folder of the results it is drawn."""
 MOST = 6.0
 """Mean difference (of 255) up to which two pictures show the same: another machine's rounding, another system's fonts."""
 
@@ -29,7 +29,7 @@ def compare(place: Place) -> dict[str, str]:
 
 
 def update(place: Place) -> None:
-    """Replace the README's pictures by those that were drawn."""
+    """Replaces the documentation's images by those that were drawn."""
     for name, drawn in PICTURES.items():
         if (place.out / drawn).is_file():
             shutil.copyfile(place.out / drawn, place.root / name)

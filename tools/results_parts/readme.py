@@ -1,7 +1,7 @@
-"""The figures of the README, and where each of them is measured.
+"""The figures of the README and of docs/, and where each of them is measured.
 
 Tolerances are what another machine may change: trainings on another number of threads end elsewhere by a few hundredths of a dB,
-times by much more. They say how far the README may be off, not how well a figure was measured.
+times by much more. They say how far a written figure may be off, not how well it was measured.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ CLAIMS: tuple[Claim, ...] = (
         },
     ),
     Claim(
-        "its edits are {mean} dB (PSNR) closer to the true edited picture than the unedited picture is, averaged over the first "
+        "its edits are {mean} dB (PSNR) closer to the true edited image than the unedited image is, averaged over the first "
         "six edits; from {least} dB for red lips, where little is to change, to {most} dB for \"older\".",
         {
             "mean": Figure(EDITOR, _gain(KNOWN), tolerance=DECIBEL),
@@ -208,7 +208,7 @@ CLAIMS: tuple[Claim, ...] = (
         },
     ),
     Claim(
-        "it chooses the right one for {right} % of 640 pictures of 64 people",
+        "it chooses the right one for {right} % of 640 images of 64 people",
         {"right": Figure(CLIP, lambda content: 100 * content["accuracy"], tolerance=1)},
     ),
     _edit("CLIP-S (demo CLIP)", "clip_s", 0.02, "{value}"),
@@ -277,7 +277,7 @@ CLAIMS: tuple[Claim, ...] = (
         {"minutes": Figure(ABLATION, _ablation_minutes, share=OF_A_TIME)},
     ),
     Claim(
-        "halves the error there, {without} to {kept}, in the two sentences that leave them alone",
+        "halves the error there, {without} to {kept}, in the two prompts that leave them alone",
         {
             "without": Figure(ABLATION, partial(_expression_error, False), tolerance=0.01),
             "kept": Figure(ABLATION, partial(_expression_error, True), tolerance=0.01),
@@ -323,10 +323,16 @@ CLAIMS: tuple[Claim, ...] = (
 NOT_MEASURED: tuple[str, ...] = (
     "about 9 GB of disk",
     "weights of 17 MB",
+    "an InstructPix2Pix of 17 MB",
     "a CLIP of 6 MB",
-    "about 5 GB for the weights",
+    "| 6 MB, trained by us",
+    "about 5 GB",
     "`--pipeline.datamanager.cache-gb` (1 GB)",
     "needs 22.5 GB of memory",
-    "| | torch 2.14.1, CUDA 13.0 | torch 2.6.0, CUDA 12.4 |",
+    "| FLAME 2023 |",
+    "FLAME 2020 |",
+    "SIGGRAPH 2023",
+    "3DV 2025",
+    "amounts 0 to 1",
 )
-"""Pieces of the README with figures that are no results of ours."""
+"""Pieces of text with figures that are no results of ours."""

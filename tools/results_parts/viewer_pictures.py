@@ -1,4 +1,4 @@
-"""Pictures of `ns-viewer` with an edited run, for the README: half before, half after the edit; and a preview of another one.
+"""Images of `ns-viewer` with an edited run, for the documentation: half before, half after the edit; and a preview of another one.
 
     python -m tools.results_parts.viewer_pictures RUN FOLDER        # FOLDER/viewer.png, FOLDER/viewer_edit.png
 
