@@ -113,7 +113,7 @@ class EditOptions(AvatarPipelineConfig):
     """How far the renders of the first round are noised before they are edited, as a fraction of the
     diffusion schedule."""
     noise_last: float = 0.3
-    """The same for the last round."""
+    """The same for the last round. A run that is resumed with more rounds goes on falling from the level it had reached."""
     new_noise: bool = False
     """Draw new noise in every round."""
     masks: Literal["rig", "grounded-sam"] = "rig"

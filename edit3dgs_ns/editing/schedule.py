@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edit3dgs_ns.editing.coverage import farthest_first
+from edit3dgs_ns.editing.noise_levels import falling_noise, resumed_noise
 from edit3dgs_ns.errors import UserError
 
 Order = Literal["random", "sequential", "farthest-first"]
@@ -112,11 +113,13 @@ class EditSchedule:
         )
         self.timesteps_per_edit = min(timesteps_per_edit, timesteps or len(self._views), len(self._views))
         self.noise_first, self.noise_last = noise_first, noise_last
+        self._noise = falling_noise(noise_first, noise_last, rounds)
         self.seed, self.new_noise = seed, new_noise
         self.round = 0
         self.ended_after: int | None = None
         """So many rounds were enough; None while nobody has said so."""
         self._chosen = self._choose(expressions)
+        self._turns: list[list[int]] = []
 
     @property
     def due_rounds(self) -> int:
@@ -147,7 +150,6 @@ class EditSchedule:
         """What round `number` (0, 1, ...) edits."""
         if not 0 <= number < self.rounds:
             raise IndexError(f"Round {number}: expected 0 to {self.rounds - 1}.")
-        share = number / max(self.rounds - 1, 1)
         timestep_of = {}
         for slot in range(number * self.timesteps_per_edit, (number + 1) * self.timesteps_per_edit):
             timestep, visit = self._timestep(slot)
@@ -157,7 +159,7 @@ class EditSchedule:
             round=number,
             views=views,
             timesteps=tuple(timestep_of[view] for view in views),
-            noise=self.noise_first + share * (self.noise_last - self.noise_first),
+            noise=self._noise[number],
             seed=self.seed + (number if self.new_noise else 0),
         )
 
@@ -176,11 +178,14 @@ class EditSchedule:
             "rounds": self.rounds,
             "round": self.round,
             "ended_after": self.ended_after,
+            "noise_levels": list(self._noise),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another schedule with the same options stopped; more rounds than it had are fine, unless
-        their number decides which timesteps are edited.
+        """Go on where another schedule with the same options stopped.
+
+        Its number of rounds may be another, unless that decides which timesteps are edited. The rounds that are done keep the
+        noise they had, and the others go on falling from there (see `resumed_noise`).
 
         Raises:
             ValueError: the options differ, so that its rounds were other rounds.
@@ -192,6 +197,13 @@ class EditSchedule:
                     f"{getattr(self, name)!r}. Use the same value, or start a new run."
                 )
         self.round, self.ended_after = int(state["round"]), state.get("ended_after")
+        former = int(state.get("rounds", self.rounds))
+        # Checkpoints of older versions do not list the levels.
+        levels = state.get("noise_levels") or falling_noise(self.noise_first, self.noise_last, former)
+        if self.rounds == former:
+            self._noise = list(levels)
+        else:
+            self._noise = resumed_noise(levels, self.round, self.rounds, self.noise_last)
 
     def _choose(self, expressions: Float[np.ndarray, "timesteps coordinates"] | None) -> list[int]:
         """The timesteps that are edited, in the order of a turn (`random` shuffles them for each)."""
@@ -217,10 +229,23 @@ class EditSchedule:
     def _timestep(self, slot: int) -> tuple[int, int]:
         """The timestep that is edited as the run's `slot`-th, and how many times it had its turn before."""
         turn, place = divmod(slot, len(self._chosen))
-        timesteps = list(self._chosen)
-        if self.order == "random":
+        return self._turn(turn)[place], turn
+
+    def _turn(self, number: int) -> list[int]:
+        """The order of the timesteps in a turn."""
+        if self.order != "random":
+            return self._chosen
+        while len(self._turns) <= number:
+            turn = len(self._turns)
+            timesteps = list(self._chosen)
             random.Random(f"{self.seed}/turn/{turn}").shuffle(timesteps)
-        return timesteps[place], turn
+            # A batch that the last turn has begun is completed by timesteps that it does not hold yet.
+            begun = turn * len(timesteps) % self.timesteps_per_edit
+            held = set(self._turns[-1][-begun:]) if begun else set()
+            missing = self.timesteps_per_edit - begun if begun else 0
+            head = [timestep for timestep in timesteps if timestep not in held][:missing]
+            self._turns.append(head + [timestep for timestep in timesteps if timestep not in head])
+        return self._turns[number]
 
     def _pick_views(self, timestep: int, visit: int) -> tuple[int, ...]:
         """Consecutive pieces of one shuffled ring: every view has its turn before any comes again."""

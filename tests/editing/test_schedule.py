@@ -72,7 +72,33 @@ def test_a_batch_may_span_timesteps(timesteps, together, cameras, count, order):
     first = [t for batch in batches for t in dict.fromkeys(batch.timesteps)]
     if timesteps % min(together, timesteps) == 0:
         assert sorted(first[:timesteps]) == list(range(timesteps))
-        assert all(len(set(batch.timesteps)) == min(together, timesteps) for batch in batches)
+    # None comes twice in a batch, also where it spans two turns: each of its timesteps has all its cameras.
+    for batch in batches:
+        assert Counter(batch.timesteps) == dict.fromkeys(batch.timesteps, min(count, cameras))
+        assert len(set(batch.timesteps)) == min(together, timesteps)
+
+
+@given(timesteps=st.integers(2, 9), together=st.integers(1, 6), order=ORDERS, seed=st.integers(0, 99))
+def test_timesteps_are_dealt_evenly_in_batches_that_span_turns(timesteps, together, order, seed):
+    """After every whole turn each timestep has come equally often."""
+    rounds = 4 * timesteps
+    schedule = EditSchedule(
+        {t: [t] for t in range(timesteps)},
+        rounds=rounds,
+        views_per_edit=1,
+        timesteps_per_edit=together,
+        order=order,
+        expressions=_expressions(timesteps),
+        seed=seed,
+    )
+    counts: Counter[int] = Counter()
+    for number in range(rounds):
+        batch = schedule.batch(number).timesteps
+        assert len(set(batch)) == len(batch) == min(together, timesteps)
+        counts.update(batch)
+        # A batch may begin the next turn: then some have come once more.
+        often = [counts[t] for t in range(timesteps)]
+        assert max(often) - min(often) <= 1
 
 
 def test_noise_falls_from_first_to_last():
@@ -81,6 +107,60 @@ def test_noise_falls_from_first_to_last():
     assert noise[0] == pytest.approx(0.98) and noise[-1] == pytest.approx(0.3)
     assert noise == sorted(noise, reverse=True)
     assert _schedule(rounds=1).batch(0).noise == pytest.approx(0.98)
+
+
+@given(
+    first=st.floats(0.3, 1), last=st.floats(0.01, 0.3), resumptions=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60)), min_size=1, max_size=4),
+)  # fmt: skip
+def test_noise_never_rises_however_often_a_run_goes_on_with_other_rounds(first, last, resumptions):
+    """Each resumption: so many rounds in all, of which some more are done before the run is stopped again."""
+
+    def make(rounds):
+        return EditSchedule(
+            {0: range(4)}, rounds=rounds, views_per_edit=1, noise_first=first, noise_last=last
+        )
+
+    state, noise = None, []
+    for rounds, more in resumptions:
+        schedule = make(rounds)
+        if state is not None:
+            schedule.load_state_dict(json.loads(json.dumps(state)))
+        kept = min(len(noise), rounds)
+        assert [schedule.batch(number).noise for number in range(kept)] == noise[:kept]
+        for _ in range(more):
+            if schedule.finished:
+                break
+            noise.append(schedule.current.noise)
+            schedule.advance()
+        state = schedule.state_dict()
+        rest = [schedule.batch(number).noise for number in range(schedule.round, rounds)]
+        assert noise + rest == sorted(noise + rest, reverse=True)
+        if rounds > 1 and rest:
+            assert rest[-1] == pytest.approx(last)
+        # What remains falls evenly: no jump down either.
+        falls = -np.diff([*noise[-1:], *rest])
+        np.testing.assert_allclose(falls, falls.mean() if len(falls) else 0, atol=1e-9)
+
+
+def test_noise_of_a_finished_run_that_gets_more_rounds_stays_at_the_last_level():
+    short, long = _schedule(rounds=20), _schedule(rounds=40)
+    for _ in range(20):
+        short.advance()
+    long.load_state_dict(short.state_dict())
+    assert [long.batch(r).noise for r in range(20)] == [short.batch(r).noise for r in range(20)]
+    assert [long.batch(r).noise for r in range(20, 40)] == pytest.approx([0.3] * 20, abs=1e-12)
+
+
+def test_a_checkpoint_that_says_nothing_of_noise_levels_is_gone_on_with():
+    short, long = _schedule(rounds=20), _schedule(rounds=40)
+    for _ in range(10):
+        short.advance()
+    state = {name: value for name, value in short.state_dict().items() if name != "noise_levels"}
+    long.load_state_dict(state)
+    reached = 0.98 + 9 / 19 * (0.3 - 0.98)
+    assert long.batch(9).noise == pytest.approx(reached)
+    assert long.batch(39).noise == pytest.approx(0.3)
+    assert long.batch(10).noise == pytest.approx(reached - (reached - 0.3) / 30)
 
 
 def test_resumes_where_it_stopped():
