@@ -192,6 +192,21 @@ class Editor(Protocol):
         ...
 
 
+def check_finite(image: Float[np.ndarray, "height width 3"], view_id: int) -> None:
+    """Refuse an edited view that holds NaN or infinity: as a stored or trained image it would be black.
+
+    Raises:
+        ValueError: it does; the message names the view and what to do.
+    """
+    bad = image.size - int(np.isfinite(image).sum())
+    if bad:
+        raise UserError(
+            f"The edit of view {view_id} came out with {bad} of {image.size} values that are not finite, and is not stored. "
+            "Half precision can overflow: try --pipeline.editor.dtype float32 (or bfloat16). If that gives the same, the "
+            "model's weights are damaged."
+        )
+
+
 def _check_images(name: str, images: np.ndarray) -> None:
     if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
         shape = getattr(images, "shape", type(images).__name__)

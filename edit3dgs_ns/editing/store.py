@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from edit3dgs_ns.editing.editor import check_finite
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_durably
 
@@ -104,9 +105,14 @@ class EditStore:
         Args:
             image: in [0, 1]; stored with 8 bits.
             record: JSON values to keep with it.
+
+        Raises:
+            ValueError: the image has the wrong shape, or the image or the record holds a number that is not finite. Nothing is
+                stored then.
         """
         if image.ndim != 3 or image.shape[-1] != 3:
             raise UserError(f"Edit {key.stem}: expected an image (height, width, 3), found {image.shape}.")
+        check_finite(image, key.view)
         buffer = io.BytesIO()
         Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG")
         data = buffer.getvalue()
@@ -116,8 +122,12 @@ class EditStore:
             "view": key.view,
             "sha256": hashlib.sha256(data).hexdigest(),
         }
+        try:
+            text = _to_json(entry)
+        except ValueError as error:  # JSON has no NaN
+            raise UserError(f"Edit {key.stem}: its record cannot be stored: {error}.") from error
         write_durably(self._path(key, "png"), data)
-        write_durably(self._path(key, "json"), _to_json(entry))
+        write_durably(self._path(key, "json"), text)
         self._records[key] = entry
 
     def get(self, key: EditKey) -> UInt8[np.ndarray, "height width 3"]:
@@ -213,7 +223,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def _read_object(path: Path) -> dict[str, Any]:

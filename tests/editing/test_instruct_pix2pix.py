@@ -6,6 +6,7 @@ import torch
 
 from edit3dgs_ns.editing.diffusion.guidance import guidance_weights
 from edit3dgs_ns.editing.diffusion.loading import DEMO_FOLDER, load_editor
+from edit3dgs_ns.errors import UserError
 
 
 def _diffusers_result(folder, request, guidance_scale, image_guidance_scale, seed):
@@ -209,3 +210,21 @@ def test_views_are_handed_over_when_they_are_final(tiny_editor_folder, make_requ
     result = editor.edit(make_request(views=3, steps=4), lambda done, total: steps.append(done), finished)
     assert [kept[view][0] for view in range(3)] == [8, 8, 8]
     np.testing.assert_array_equal(np.stack([kept[view][1] for view in range(3)]), result.images)
+
+
+def test_a_view_that_is_not_finite_is_named_and_never_handed_out(tiny_editor_folder, make_request):
+    editor = load_editor(tiny_editor_folder, views_per_forward=1)
+    decode, calls, given = editor.vae.decode, [], []
+
+    def overflow(latents, **options):
+        calls.append(len(latents))
+        (images,) = decode(latents, **options)
+        return (images / 0 if len(calls) == 3 else images,)
+
+    editor.vae.decode = overflow
+    with pytest.raises(UserError, match=r"edit of view 30 .* not finite"):
+        editor.edit(
+            make_request(views=4, view_ids=(10, 20, 30, 40), steps=1),
+            finished=lambda view, image: given.append((view, bool(np.isfinite(image).all()))),
+        )
+    assert given == [(0, True), (1, True)]

@@ -110,8 +110,10 @@ def test_noise_falls_from_first_to_last():
 
 
 @given(
-    first=st.floats(0.3, 1), last=st.floats(0.01, 0.3), resumptions=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60)), min_size=1, max_size=4),
-)  # fmt: skip
+    first=st.floats(0.3, 1),
+    last=st.floats(0.01, 0.3),
+    resumptions=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60)), min_size=1, max_size=4),
+)
 def test_noise_never_rises_however_often_a_run_goes_on_with_other_rounds(first, last, resumptions):
     """Each resumption: so many rounds in all, of which some more are done before the run is stopped again."""
 

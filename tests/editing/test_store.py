@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edit3dgs_ns.editing.store import EditKey, EditStore, settings_hash
+from edit3dgs_ns.errors import UserError
 
 SETTINGS = {"prompt": "make him look older", "model": "demo", "seed": 0}
 
@@ -28,6 +29,20 @@ def test_put_and_get(tmp_path):
     assert reopened.record(EditKey(0, 7))["noise"] == 0.98
     with pytest.raises(KeyError):
         reopened.get(EditKey(9, 9))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_never_stored(tmp_path, value):
+    store = EditStore(tmp_path, SETTINGS)
+    image = _image()
+    image[3, 4, 1] = value
+    with pytest.raises(UserError, match=r"view 7\D.* 1 of 576 values .*dtype float32"):
+        store.put(EditKey(2, 7), image)
+    with pytest.raises(UserError, match="00002_00007"):
+        store.put(EditKey(2, 7), _image(), {"correction": value})
+    assert len(store) == 0 and EditKey(2, 7) not in store
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert len(EditStore(tmp_path, SETTINGS)) == 0
 
 
 def test_latest_edit_of_each_view(tmp_path):

@@ -54,7 +54,7 @@ class ImageCodec:
     def decode(
         self, latents: Float[Tensor, "views channels h w"], frame: Frame, finished: Finished | None = None
     ) -> Float[np.ndarray, "views height width 3"]:
-        """Images in [0, 1] of scaled latents, of the size they had before the frame.
+        """Images in [0, 1] of scaled latents, of the size they had before the frame; NaN where the decoder overflows.
 
         Args:
             latents: as they come from the diffusion.
@@ -65,7 +65,11 @@ class ImageCodec:
 
         def decode(views: Sequence[int]) -> None:
             scaled = latents[list(views)].to(self._vae.dtype) / self.scale
-            canvas = (self._vae.decode(scaled, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
+            decoded = self._vae.decode(scaled, return_dict=False)[0].float()
+            canvas = (decoded / 2 + 0.5).clamp(0, 1)
+            canvas[~decoded.isfinite()] = (
+                torch.nan
+            )  # an infinity would be clamped to black or white in silence
             images[list(views)] = frame.leave(canvas).permute(0, 2, 3, 1).cpu().numpy()
             if finished is not None:
                 for view in views:
