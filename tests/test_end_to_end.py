@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from edit3dgs_ns.commands import main as cli
-from edit3dgs_ns.commands.demo import run_demo
-from edit3dgs_ns.commands.demo_settings import DemoSettings
+from edit3dgs_ns.demo.job import run_demo
+from edit3dgs_ns.demo.settings import DemoSettings
 from edit3dgs_ns.synthetic.settings import CaptureSettings
 from tests.tiny_clip import save_tiny_clip
 from tests.tiny_editor import save_tiny_editor

@@ -111,7 +111,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
         ValueError: there is no such edit, or the editing model was never taught it.
         FileNotFoundError: the editing model is not there.
     """
-    from edit3dgs_ns.commands.demo_settings import CHECKPOINTS
+    from edit3dgs_ns.demo.settings import CHECKPOINTS
     from edit3dgs_ns.editing.diffusion.loading import check_model, editor_version
     from tools.ablation_parts.training import make_base
     from tools.ablation_parts.truth import sentence
@@ -148,8 +148,8 @@ def _check_instructions(options: argparse.Namespace) -> None:
 
 def demo_of(options: argparse.Namespace) -> Any:
     """The demo whose avatar is edited: with the capture that is there, else with that of `make demo`."""
-    from edit3dgs_ns.commands.demo import Demo
-    from edit3dgs_ns.commands.demo_settings import DemoSettings
+    from edit3dgs_ns.demo.job import Demo
+    from edit3dgs_ns.demo.settings import DemoSettings
     from edit3dgs_ns.synthetic.settings import SETTINGS_FILE, read_settings
 
     settings = DemoSettings.tiny() if options.tiny else DemoSettings()

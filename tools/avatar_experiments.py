@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def trained(variant: Variant, capture: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train a variant, or go on with it, and measure it."""
-    from edit3dgs_ns.commands.demo import newest_step, run_ns_train
-    from edit3dgs_ns.commands.demo_settings import CHECKPOINTS, RUN, run_dir
+    from edit3dgs_ns.demo.job import newest_step, run_ns_train
+    from edit3dgs_ns.demo.settings import CHECKPOINTS, RUN, run_dir
 
     folder = options.out / variant.name
     run = run_dir(folder, METHOD)

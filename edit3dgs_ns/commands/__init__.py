@@ -1,1 +1,1 @@
-"""The `edit3dgs` command, one file per subcommand: options, checks and printing."""
+"""The `edit3dgs` command line: one file per command, with its options, cheap checks and what it prints; `main` finds them."""

@@ -1,259 +1,45 @@
-"""`make demo`: capture a head, train its avatar, edit it from a sentence, and show before and after.
-
-The four steps are those a user does by hand: `edit3dgs capture`, `ns-train rigged-splatfacto-fast`,
-`ns-train edit3dgs`, and renders. Everything lands in one folder:
-
-    capture/  base/  edit/                                    what the steps make
-    before_after.png  reenactment.mp4  report.json            what there is to see
-"""
+"""The command `edit3dgs demo`: from nothing to an edited head."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+import tyro
 
-from edit3dgs_ns.commands.demo_settings import (
-    BASE_METHOD,
-    CHECKPOINTS,
-    RUN,
-    DemoFiles,
-    DemoSettings,
-    run_dir,
-)
-from edit3dgs_ns.commands.steps import Step, StepRunner
-from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.editing.diffusion.loading import check_model, editor_version
-from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.errors import UserError
 
 
-class TrainingFailed(Exception):
-    """`ns-train` ended with an error, which it has printed itself."""
+@dataclass(kw_only=True)
+class DemoCommand:
+    """Capture a head, train its avatar, edit it with a prompt, and show the result.
 
-
-def run_demo(settings: DemoSettings, out: Path) -> int:
-    """Do all steps that are not done yet, and say where the results are.
-
-    Returns:
-        Exit code: 0, or 1 when a training failed.
-
-    Raises:
-        ValueError: there is no prompt.
-        FileNotFoundError: the editing model is not there.
-        FileExistsError: `out` holds something that the demo did not make.
+    Finished steps are kept: a second run reuses what is there, a broken-off run goes on.
     """
-    if not settings.prompt.strip():
-        raise UserError("--prompt is empty. Say what to change, for example: --prompt 'Make him look older'")
-    check_model(settings.editor)  # before ten minutes of training that would be for nothing
-    demo = Demo(settings, Path(os.path.abspath(out)))
-    try:
-        demo.run()
-    except TrainingFailed as error:
-        CONSOLE.print(f"[red]Stopped:[/red] {escape(str(error))}")
-        return 1
-    demo.print_result()
-    return 0
 
+    out: tyro.conf.Positional[Path] = Path("outputs/demo")
+    """Folder for everything that the demo makes."""
+    prompt: str = "Make him look older"
+    """The edit. The embedded demo editor knows a few; the documentation lists them."""
+    seed: int = 12
+    """Which person the capture shows."""
+    tiny: bool = False
+    """A run of a minute with tiny images and hardly any training: it shows that everything works together, and nothing
+    else."""
 
-class Demo:
-    """One run of the demo in its folder."""
-
-    def __init__(self, settings: DemoSettings, out: Path):
-        self.settings, self.files = settings, DemoFiles(out)
-
-    def run(self) -> None:
-        """All steps, in order."""
-        runner = StepRunner(self.files.out)
-        seconds = {step.name: runner.run(step) for step in self._making_steps()}
-        runner.run(self._render_step(seconds))
-
-    def make_base(self) -> None:
-        """The capture and its avatar alone."""
-        runner = StepRunner(self.files.out)
-        for step in self._making_steps()[:2]:
-            runner.run(step)
-
-    # -- the steps -----------------------------------------------------------------------------------------
-
-    def _making_steps(self) -> list[Step]:
-        s = self.settings
-        capture = {"version": importlib.metadata.version("edit3dgs-ns"), "capture": asdict(s.capture)}
-        base = {
-            **capture,
-            "method": BASE_METHOD,
-            "base_steps": s.base_steps,
-            "train_flags": s.train_flags,
-        }
-        edit = {
-            **base,
-            "prompt": s.prompt,
-            "editor": s.editor,
-            "editor_version": editor_version(s.editor),
-            "edit": asdict(s.edit),
-            "edit_flags": s.edit_flags,
-        }
-        return [
-            Step(
-                "capture",
-                "1/4 Capture a head from many cameras",
-                capture,
-                (self.files.capture,),
-                self._capture,
-            ),
-            Step("base", "2/4 Train its avatar", base, (self.files.base,), self._train_base),
-            Step("edit", f"3/4 Edit the avatar: “{s.prompt}”", edit, (self.files.edit,), self._train_edit),
-        ]
-
-    def _render_step(self, seconds: Mapping[str, float]) -> Step:
-        settings = {**self._making_steps()[-1].settings, "render": asdict(self.settings.render)}
-        outputs = (self.files.sheet, self.files.video, self.files.report)
-
-        def action(resume: bool) -> None:
-            self._render(seconds)
-
-        return Step("render", "4/4 Render before and after", settings, outputs, action)
-
-    def _capture(self, resume: bool) -> None:
-        from edit3dgs_ns.synthetic.writer import write_capture
-
-        # A broken-off capture goes on by itself: images that are there are kept.
-        write_capture(self.files.capture, **asdict(self.settings.capture))
-
-    def _train_base(self, resume: bool) -> None:
-        steps = self.settings.base_steps
-        checkpoints = run_dir(self.files.base, BASE_METHOD) / CHECKPOINTS
-        # ns-train counts from the step that it resumes at.
-        done = newest_step(checkpoints)
-        left = steps if done is None else steps - (done + 1)
-        flags = ("--max-num-iterations", str(left), *self.settings.train_flags)
-        self._ns_train(BASE_METHOD, self.files.base, steps, flags)
-
-    def _train_edit(self, resume: bool) -> None:
-        flags = self.settings.flags_of_edit(run_dir(self.files.base, BASE_METHOD))
-        self._ns_train("edit3dgs", self.files.edit, self.settings.edit.steps, flags)
-
-    def _ns_train(self, method: str, folder: Path, steps: int, flags: tuple[str, ...]) -> None:
-        """Train up to `steps`, going on from the newest checkpoint in `folder` if there is one.
-
-        Raises:
-            TrainingFailed: ns-train ended with an error.
-        """
-        checkpoints = run_dir(folder, method) / CHECKPOINTS
-        done = newest_step(checkpoints)
-        if done is not None and done + 1 >= steps:
-            return
-        resume = () if done is None else ("--load-dir", str(checkpoints))
-        command = training_command(method, folder, self.files.capture, (*resume, *flags))
-        CONSOLE.print(f"[dim]{escape(' '.join(_quoted(word) for word in command))}[/dim]", soft_wrap=True)
-        code = run_ns_train(command[1:])
-        if code != 0:
-            raise TrainingFailed(
-                f"ns-train {method} ended with code {code}; what it says is above. The same command goes on."
+    def execute(self) -> int:
+        """Does the steps that are not done yet."""
+        if not self.prompt.strip():
+            raise UserError(
+                "--prompt is empty. Say what to change, for example: --prompt 'Make him look older'"
             )
+        if self.out.exists() and not self.out.is_dir():
+            raise UserError(f"{self.out} is a file. Name a folder for what the demo makes.")
+        from edit3dgs_ns.demo.settings import DemoSettings
 
-    def _render(self, seconds: Mapping[str, float]) -> None:
-        start = time.monotonic()
-        warnings.filterwarnings("ignore", category=FutureWarning)  # as in run_ns_train
-        from edit3dgs_ns.commands.demo_result import write_result
+        settings = DemoSettings.tiny() if self.tiny else DemoSettings()
+        settings = settings.with_options(prompt=self.prompt, seed=self.seed)
+        settings.capture.validate()
+        from edit3dgs_ns.demo.job import run_demo
 
-        write_result(self.settings, self.files, seconds, start)
-
-    # -- the end -------------------------------------------------------------------------------------------
-
-    def print_result(self) -> None:
-        """The figures and where everything is."""
-        report = json.loads(self.files.report.read_text(encoding="utf-8"))
-        CONSOLE.print()
-        CONSOLE.print(_summary(report))
-        for path, what in (
-            (self.files.sheet, "before and after, several views and expressions: look at this first"),
-            (self.files.video, "the edited head (right) in a sequence it was not trained on"),
-            (self.files.report, "the figures"),
-        ):
-            CONSOLE.print(f"  [bold]{escape(_shortest(path))}[/bold]  {what}", soft_wrap=True)
-        config = run_dir(self.files.edit, "edit3dgs") / "config.yml"
-        CONSOLE.print(
-            f"Turn it around yourself: ns-viewer --load-config {escape(_shortest(config))}", soft_wrap=True
-        )
-
-
-def _summary(report: dict[str, Any]) -> Table:
-    base, edit, seconds = report["base"], report["edit"], report["seconds"]
-    table = Table(title=f"“{edit['prompt']}”", title_justify="left", show_header=False)
-    for task, name in (("novel_view", "held-out camera"), ("self_reenactment", "unseen sequence")):
-        figures = base[task]
-        table.add_row(f"avatar, {name}", f"PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.3f}")
-    table.add_row("edited images", f"{edit['edited_images']} in {edit['rounds']} rounds")
-    table.add_row("mean change on the head", f"{edit['change_on_head']:.3f} (of 1)")
-    table.add_row("mean change of the background", f"{edit['change_on_background']:.4f}")
-    table.add_row("minutes", ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items()))
-    return table
-
-
-def training_command(method: str, folder: Path, capture: Path, flags: Sequence[str]) -> list[str]:
-    """The words of `ns-train` that train on a capture and put the run where `run_dir` finds it."""
-    return [
-        "ns-train", method,
-        "--output-dir", str(folder.parent), "--experiment-name", folder.name, "--timestamp", RUN,
-        "--vis", "tensorboard", *flags,
-        "nersemble-data", "--data", str(capture),
-    ]  # fmt: skip
-
-
-def newest_step(checkpoints: Path) -> int | None:
-    """Step of the newest whole checkpoint, or None; a torn one (ns-train was killed in writing) is removed.
-
-    A checkpoint is a zip file, whose directory is written last: a torn one does not open as a zip.
-    """
-    steps = []
-    for path in checkpoints.glob("step-*.ckpt"):
-        if zipfile.is_zipfile(path):
-            steps.append(int(path.stem.removeprefix("step-")))
-        else:
-            path.unlink()
-    return max(steps, default=None)
-
-
-def run_ns_train(arguments: list[str]) -> int:
-    """Run ns-train, with its output passing through, and return its exit code."""
-    # Nerfstudio's pinned release warns of what newer torch versions will drop: nothing a user can act on.
-    environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **os.environ}
-    return subprocess.run([find_ns_train(), *arguments], env=environment, check=False).returncode
-
-
-def find_ns_train() -> str:
-    """The ns-train of this Python's environment.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    beside = Path(sys.executable).with_name("ns-train")
-    found = str(beside) if beside.is_file() else shutil.which("ns-train")
-    if found is None:
-        raise MissingFileError(
-            f"ns-train is neither beside {sys.executable} nor on the PATH. Run: make setup"
-        )
-    return found
-
-
-def _shortest(path: Path) -> str:
-    """The path as seen from where the user is, when that is inside."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"' if " " in word else word
+        return run_demo(settings, self.out)

@@ -8,6 +8,7 @@ from functools import partial
 from rich.markup import escape
 from rich.table import Table
 
+from edit3dgs_ns.console import CONSOLE, fits, say, say_wrapped
 from edit3dgs_ns.evaluation.published import PUBLISHED
 from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, Report, RunReport, mean, shown
 
@@ -32,17 +33,44 @@ def columns(report: Report) -> list[str]:
     return [*names, "mean"] if len(names) > 1 else names
 
 
-def rich_table(report: Report, title: str = "") -> Table:
+def print_report(report: Report) -> None:
+    """Prints the table of a report; where the terminal is too narrow for all runs side by side, one below the other."""
+    table = rich_table(report)
+    if fits(table):
+        CONSOLE.print(table)
+        return
+    for number, name in enumerate(columns(report)):
+        say(name, "bold")
+        CONSOLE.print(_one_column(report, number))
+    for line in _footer(report):
+        say_wrapped("", line)
+
+
+def rich_table(report: Report) -> Table:
     """The table for a terminal; the published figures and the notes are its footer."""
-    table = Table(title=title, title_justify="left", caption_justify="left", caption=_footer(report))
+    caption = "\n".join(escape(line) for line in _footer(report))
+    table = Table(caption_justify="left", caption=caption)
     table.add_column("")
     for name in columns(report):
         table.add_column(escape(name), justify="right")
+    _add_rows(table, report, slice(None))
+    return table
+
+
+def _one_column(report: Report, number: int) -> Table:
+    """The table of one run alone, without its name."""
+    table = Table(show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    _add_rows(table, report, slice(number, number + 1))
+    return table
+
+
+def _add_rows(table: Table, report: Report, shown_columns: slice) -> None:
     for heading, rows in sections(report):
         table.add_row(f"[bold]{escape(heading)}[/bold]")
         for number, (name, cells) in enumerate(rows):
-            table.add_row(f"  {escape(name)}", *cells, end_section=number == len(rows) - 1)
-    return table
+            table.add_row(f"  {escape(name)}", *cells[shown_columns], end_section=number == len(rows) - 1)
 
 
 def markdown_table(report: Report) -> str:
@@ -69,9 +97,8 @@ def published_lines(report: Report) -> list[str]:
     ]
 
 
-def _footer(report: Report) -> str:
-    lines = (*report.notes[:1], *published_lines(report), *report.notes[1:])
-    return "\n".join(escape(line) for line in lines)
+def _footer(report: Report) -> list[str]:
+    return [*report.notes[:1], *published_lines(report), *report.notes[1:]]
 
 
 def _section(

@@ -12,14 +12,14 @@ from jaxtyping import Float, UInt8
 from rich.progress import Progress
 
 from edit3dgs_ns.capture.driver import Driver, DriverPictures, Part, read_driver
-from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.errors import MissingFileError, UserError
-from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
+from edit3dgs_ns.console import working
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
 from edit3dgs_ns.rendering.trajectories import Trajectory, choose_trajectory, path_fps
 from edit3dgs_ns.rendering.videos import render_video
 from edit3dgs_ns.runs.backgrounds import read_background
 from edit3dgs_ns.runs.derive import derived_folder, write_derived_run
+from edit3dgs_ns.runs.run_files import video_path
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.runs.trained_run import TrainedRun
 
@@ -59,6 +59,19 @@ class ReenactmentSettings:
     """Drawn with the avatar."""
     beside: Path | None = None
     """config.yml of another avatar, which does the same between the driver and the avatar: the one before the edit, for example."""
+    overwrite: bool = False
+    """Replace a video and a run that are there."""
+
+
+@dataclass(frozen=True)
+class Reenactment:
+    """What was written."""
+
+    config: Path
+    """config.yml of the run that plays the motion."""
+    video: Path
+    notes: tuple[str, ...]
+    """What was mapped to what, for the user."""
 
 
 @dataclass(frozen=True)
@@ -77,34 +90,36 @@ class PicturesAt:
 def reenact(
     load_config: Path,
     motion: Path,
-    output: Path,
-    settings: ReenactmentSettings | None = None,
-    run_name: str | None = None,
-) -> tuple[Path, tuple[str, ...]]:
+    output: Path | None,
+    settings: ReenactmentSettings,
+    run_name: str | None,
+    progress: Progress,
+) -> Reenactment:
     """Writes the run that plays a motion, and a video of it.
 
     Args:
         load_config: of the avatar.
         motion: whatever `read_driver` reads.
-        output: the mp4.
-        settings: None for the defaults.
+        output: the mp4; None for one in the avatar's run.
+        settings: what is shown, and how.
         run_name: end of the new run's name; None: the motion's.
-
-    Returns:
-        The new run's config.yml, and what was mapped to what, for the user.
+        progress: shows how far it is.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged or does not fit; before anything is rendered or written.
-        FileExistsError: a folder of the new run's name was not made by this command.
+        FileExistsError: the video or the run is there already.
     """
-    settings = settings or ReenactmentSettings()
-    _check_paths(load_config, motion, output, settings)
+    if settings.cameras not in PLACES:
+        path_fps(Path(settings.cameras))
     backdrop = read_background(settings.scene)
-    run = TrainedRun(load_config)
-    said = run.stand_before(backdrop)
+    with working(progress, f"Opening {load_config.parent}"):
+        run = TrainedRun(load_config)
+    scene_notes = run.stand_before(backdrop)
     driver = read_driver(motion, run.head, settings.part)
     part = "" if settings.part == "all" else f"_{settings.part}"
-    folder = derived_folder(load_config, driver.name + part if run_name is None else run_name)
+    name = driver.name + part if run_name is None else run_name
+    folder = derived_folder(load_config, name, settings.overwrite)
+    video = video_path(load_config, f"reenact-{name}", output, settings.overwrite)
     played, notes = retarget(
         driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, settings.retarget
     )
@@ -112,7 +127,7 @@ def reenact(
     pictures = driver.pictures if settings.show_driver else None
     if pictures is not None:
         pictures[0]  # one that cannot be read is noticed before anything is rendered
-    notes = (*driver.recorded.notes, *notes, *said)
+    notes = (*driver.recorded.notes, *notes, *scene_notes)
     record: dict[str, Any] = {"motion": str(driver.recorded.source), "frames": len(played), "notes": notes}
     others = [] if settings.beside is None else [_other(settings.beside, driver, settings.retarget)]
     for other in others:
@@ -121,18 +136,16 @@ def reenact(
     run.play(played)
     names = [_title(path) for path in (settings.beside, load_config) if path is not None]
     titles = ([] if pictures is None else ["driver"]) + (names if len(names) > 1 else ["avatar"])
-    with Progress(console=CONSOLE) as progress:
-        render_video(
-            output,
-            [*others, run],
-            trajectory,
-            fps=fps,
-            titles=titles if len(titles) > 1 else (),
-            driver=None if pictures is None else PicturesAt(pictures, trajectory.times),
-            progress=progress,
-            description=f"Rendering {len(trajectory)} frames",
-        )
-    return config, notes
+    render_video(
+        video,
+        [*others, run],
+        trajectory,
+        fps=fps,
+        titles=titles if len(titles) > 1 else (),
+        driver=None if pictures is None else PicturesAt(pictures, trajectory.times),
+        progress=progress,
+    )
+    return Reenactment(config, video, notes)
 
 
 def _other(load_config: Path, driver: Driver, options: RetargetOptions) -> TrainedRun:
@@ -162,31 +175,8 @@ def plan(run: TrainedRun, driver: Driver, settings: ReenactmentSettings) -> tupl
         return choose_trajectory(run, settings.cameras, times).scaled(settings.scale), fps
     if pace.speed != 1.0 or pace.motion_fps is not None:
         raise UserError(
-            f"--cameras {settings.cameras}: a camera path says itself which moment each of its cameras sees. Leave out --speed and "
+            f"--cameras {settings.cameras}: a camera path says itself which time each of its cameras sees. Leave out --speed and "
             "--motion-fps."
         )
     trajectory = choose_trajectory(run, settings.cameras, np.zeros(0)).scaled(settings.scale)
     return trajectory, pace.fps or path_fps(Path(settings.cameras)) or USUAL_FPS
-
-
-def _check_paths(load_config: Path, motion: Path, output: Path, settings: ReenactmentSettings) -> None:
-    """What can be said without loading anything."""
-    if not Path(motion).expanduser().exists():
-        raise MissingFileError(f"--motion {motion}: no such file or folder. {KNOWN_FORMATS}")
-    for option, config in (("--load-config", load_config), ("--beside", settings.beside)):
-        if config is not None and not config.is_file():
-            raise MissingFileError(
-                f"{option} {config}: no such file. Expected the config.yml of an avatar's run."
-            )
-    if settings.cameras not in PLACES:
-        path_fps(Path(settings.cameras))
-    for option, value in (("--fps", settings.pace.fps), ("--motion-fps", settings.pace.motion_fps)):
-        if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"{option} {value}: expected a positive number.")
-    check_video_path(output)
-
-
-def check_video_path(output: Path) -> None:
-    """Raises a ValueError for a video that is no mp4."""
-    if output.suffix.lower() != ".mp4" or output.is_dir():
-        raise UserError(f"--output {output}: expected the name of an mp4 file, such as reenactment.mp4.")

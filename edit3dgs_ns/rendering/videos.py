@@ -40,7 +40,7 @@ def render_video(
     titles: Sequence[str] = (),
     driver: Pictures | None = None,
     progress: Progress,
-    description: str = "Filming",
+    description: str = "Rendering",
 ) -> None:
     """Writes a video, of which there is all or nothing.
 
@@ -56,6 +56,7 @@ def render_video(
     """
     if not len(trajectory):
         raise UserError(f"{path}: a video without frames.")
+    size = video_size(trajectory, fps)
     strip: list[UInt8[np.ndarray, "height width 3"]] = []
 
     def draw(item: tuple[int, list[Float[np.ndarray, "views height width 3"]]]) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -68,6 +69,14 @@ def render_video(
         return np.concatenate([*strip, side_by_side(panels, len(panels[0]))], axis=0)
 
     with VideoWriter(path, fps) as video, OverlappedWriter(video, draw) as frames:
-        for number in progress.track(range(len(trajectory)), description=description):
+        for number in progress.track(range(len(trajectory)), description=f"{description} {size}"):
             cameras = trajectory.at(number)
             frames.add((number, [run.colours(cameras) for run in runs]))
+
+
+def video_size(trajectory: Trajectory, fps: float) -> str:
+    """Returns how long a video is, in words: `710 frames of 256 x 256 (28.4 s at 25 fps)`."""
+    frames = len(trajectory)
+    width, height = int(trajectory.cameras.width.flatten()[0]), int(trajectory.cameras.height.flatten()[0])
+    views = f"{trajectory.views} views of " if trajectory.views > 1 else ""
+    return f"{frames} frames of {views}{width} x {height} ({frames / fps:.1f} s at {fps:g} fps)"

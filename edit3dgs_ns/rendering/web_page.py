@@ -14,7 +14,7 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from edit3dgs_ns.capture.driver import Driver, Part, read_driver
-from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.console import working
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.files import write_atomically
@@ -61,6 +61,7 @@ def export_page(
     degrees: float | None = None,
     title: str | None = None,
     overwrite: bool = False,
+    progress: Progress,
 ) -> WebPage:
     """Writes one page with everything in it: avatar, motion, viewer. It opens from a disk and asks nothing of any network.
 
@@ -77,6 +78,7 @@ def export_page(
         degrees: how far the page can be turned, 360 is around; None: as far as the capture's cameras stand, and a little beyond.
         title: over the page; None: the experiment's name.
         overwrite: replace a page that is there.
+        progress: shows how far it is.
 
     Raises:
         FileNotFoundError, ValueError: something is missing, damaged or does not fit; before anything is written.
@@ -85,19 +87,18 @@ def export_page(
     path = page_path(output)
     _check_path(path, overwrite)
     _check_options(motion, motion_part, fps, stride, degrees)
-    run = TrainedRun(load_config)
+    with working(progress, f"Opening {load_config.parent}"):
+        run = TrainedRun(load_config)
     recorded_fps: float | None = None
     notes: tuple[str, ...] = ()
     if motion is not None:
         driver = read_driver(motion, run.head, motion_part)
         recorded_fps, notes = driver.recorded.fps, _play(run, driver)
     rate = (fps or recorded_fps or _USUAL_FPS) / stride
-    with Progress(console=CONSOLE, transient=True) as progress:
-        scene = web_scene(run, rate, stride, degrees, progress)
-        task = progress.add_task("Packing", total=None)
+    scene = web_scene(run, rate, stride, degrees, progress)
+    with working(progress, "Packing the page"):
         page = render_page(scene.centred().packed(), *_words(load_config, title)).encode()
         write_atomically(path, page)
-        progress.remove_task(task)
     return WebPage(path, len(page), len(scene.vertices), len(scene.gaussians.binding), notes)
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.progress import Progress
 
-from edit3dgs_ns.console import CONSOLE
-from edit3dgs_ns.evaluation.clip_files import find_clip
-from edit3dgs_ns.run_evaluation.runs import find_edited_runs
+from edit3dgs_ns.console import progress_bars, warn, working
+from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
 from edit3dgs_ns.run_evaluation.subjects import (
     EvaluationOptions,
     Subject,
     check_captions,
-    check_numbers,
+    check_request,
     open_networks,
     open_subjects,
     output_folder,
@@ -31,8 +30,12 @@ if TYPE_CHECKING:
     from edit3dgs_ns.runs.trained_run import TrainedRun
 
 
-def evaluate(options: EvaluationOptions) -> tuple[Report, Path]:
+def evaluate(options: EvaluationOptions, progress: Progress | None = None) -> tuple[Report, Path]:
     """Compare edited avatars with those that they came from.
+
+    Args:
+        options: what is asked for.
+        progress: shows how far it is; None for one of its own.
 
     Returns:
         The report, and its report.md.
@@ -40,18 +43,25 @@ def evaluate(options: EvaluationOptions) -> tuple[Report, Path]:
     Raises:
         ValueError, FileNotFoundError: anything that can be known before the first image is rendered.
     """
+    check_request(options)
+    with nullcontext(progress) if progress is not None else progress_bars() as bars:
+        return _evaluate(options, bars)
+
+
+def _evaluate(options: EvaluationOptions, progress: Progress) -> tuple[Report, Path]:
     captions = check_captions(options.source_caption, options.target_captions, len(options.runs))
-    check_numbers(options)
-    find_clip(options.clip)
     infos = find_edited_runs(options.runs, options.base)
-    clip, identity = open_networks(options)
+    folder = output_folder(options.output, options.runs)
+    with working(progress, f"Loading CLIP {options.clip}"):
+        clip, identity = open_networks(options)
     unclear = unknown_words(captions, clip)
     for note in unclear:
-        CONSOLE.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
-    folder = output_folder(options.output, infos)
-    subjects, notes = open_subjects(options, infos, captions, clip)
-    report = _measure(options, subjects, clip, identity, folder, [*unclear, *notes])
-    return report, _write(report, subjects, folder)
+        warn(note)
+    with working(progress, "Opening the runs"):
+        subjects, notes = open_subjects(options, infos, captions, clip)
+    report = _measure(options, subjects, clip, identity, folder, [*unclear, *notes], progress)
+    with working(progress, "Writing the report"):
+        return report, _write(report, subjects, folder)
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -64,6 +74,7 @@ def _measure(
     identity: IdentityEmbedding | None,
     folder: Path,
     notes: list[str],
+    progress: Progress,
 ) -> Report:
     from edit3dgs_ns.evaluation.published import setup_difference
     from edit3dgs_ns.evaluation.report_data import Report
@@ -72,16 +83,15 @@ def _measure(
     runs: list[RunReport] = []
     quality: dict[int, dict[str, dict[str, float]]] = {}
     fingerprint = clip.fingerprint
-    with Progress(console=CONSOLE) as progress:
-        for subject in subjects:
-            name = subject.info.name.replace("/", "_")
-            frames = folder / "frames" / name if options.frames else None
-            cache = folder / "embeddings" / f"{name}_{fingerprint}.npz"
-            runs.append(_measure_run(subject, clip, identity, cache, frames, progress))
-            if id(subject.base) not in quality:
-                tick = ticking(progress, f"{subject.info.name}: the avatar before", None)
-                quality[id(subject.base)] = quality_of(subject.base, options.max_frames, tick)
-            runs[-1].base_quality = quality[id(subject.base)]
+    for subject in subjects:
+        name = subject.info.name.replace("/", "_")
+        frames = folder / "frames" / name if options.frames else None
+        cache = folder / "embeddings" / f"{name}_{fingerprint}.npz"
+        runs.append(_measure_run(subject, clip, identity, cache, frames, progress))
+        if id(subject.base) not in quality:
+            tick = ticking(progress, f"{subject.info.name}: the avatar before", None)
+            quality[id(subject.base)] = quality_of(subject.base, options.max_frames, tick)
+        runs[-1].base_quality = quality[id(subject.base)]
     synthetic = is_synthetic(subjects[0].edited)
     said = [f"CLIP: {clip.name}. {clip.note}".strip(), setup_difference(clip.name, synthetic), *notes]
     if options.max_frames:
@@ -160,6 +170,27 @@ def quality_of(
         for key, split in (("novel_view", "val"), ("self_reenactment", "test"))
     }
     return {key: quality for key, quality in found.items() if quality}
+
+
+def quality_rows(
+    configs: Sequence[Path], max_frames: int, progress: Progress
+) -> tuple[list[str], list[list[str]]]:
+    """Returns the names of runs, and a table of their quality against their captures: a label, then a cell for each run."""
+    from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, shown
+    from edit3dgs_ns.runs.trained_run import TrainedRun
+
+    names = run_names([config.parent for config in configs])
+    found = []
+    for name, config in zip(names, configs, strict=True):
+        tick = ticking(progress, f"{name}: measuring", None)
+        found.append(quality_of(TrainedRun.of_capture(config), max_frames, tick))
+    rows = []
+    for key, title in SETTINGS.items():
+        for metric in ("psnr", "ssim", "lpips"):
+            cells = [shown(METRICS[metric], Figure(quality.get(key, {}).get(metric))) for quality in found]
+            if any(cell != "–" for cell in cells):
+                rows.append([f"{title}: {METRICS[metric].title}", *cells])
+    return names, rows
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ OPTION = "--load-config"
 HISTORY_FILE = "edit_history.json"
 """As `rounds` writes it; named here because importing that module takes seconds."""
 _RUN = "the config.yml of a run of `ns-train edit3dgs`"
-_BASE = "the avatar before the edit: a run of `ns-train rigged-splatfacto`"
+BASE = "the avatar before the edit: a run of `ns-train rigged-splatfacto`"
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,17 @@ def find_edited_runs(configs: Sequence[Path], base: Path | None = None) -> list[
 
 
 def _edited_run(name: str, config: Path, base: Path | None) -> EditedRun:
-    given = None if base is None else find_checkpoint(base, "--base", _BASE)
+    given = None if base is None else find_checkpoint(base, "--base", BASE)
     if (config.parent / "history" / "history.json").is_file():
         return _from_versions(name, config, given)
     rounds = _rounds(config)
     return EditedRun(name, config, given or _avatar_of(config), rounds)
+
+
+def check_edited(config: Path) -> None:
+    """Raises a ValueError for a run that has edited nothing."""
+    if not (config.parent / "history" / "history.json").is_file():
+        _rounds(config)
 
 
 def _from_versions(name: str, config: Path, base: Path | None) -> EditedRun:
@@ -121,7 +127,7 @@ class OpenRuns:
         config = run.base.parent.parent / "config.yml"
         if not config.is_file():
             raise MissingFileError(
-                f"{config} is missing: it says how to load {run.base}. Give --base RUN, {_BASE}."
+                f"{config} is missing: it says how to load {run.base}. Give --base RUN, {BASE}."
             )
         return self._get(config, run.base)
 
@@ -131,7 +137,7 @@ class OpenRuns:
         key = checkpoint or config
         if key not in self._open:
             run = TrainedRun.of_capture(config)
-            if checkpoint is not None and checkpoint != find_checkpoint(config, "--base", _BASE):
+            if checkpoint is not None and checkpoint != find_checkpoint(config, "--base", BASE):
                 run.pipeline.model.load_state_dict(model_state(read_checkpoint(checkpoint, "--base")))
             run.pipeline.model.requires_grad_(False)
             self._open[key] = run
@@ -193,10 +199,10 @@ def _avatar_of(config: Path) -> Path:
     if avatar is None:
         raise UserError(
             f"{OPTION} {config}: this run has trained its avatar itself and kept only the edited one. Give --base RUN, "
-            f"{_BASE}, on the same capture."
+            f"{BASE}, on the same capture."
         )
     try:
-        return find_checkpoint(Path(avatar), "--pipeline.avatar", _BASE)
+        return find_checkpoint(Path(avatar), "--pipeline.avatar", BASE)
     except FileNotFoundError as error:
         raise MissingFileError(
             f"{config}: the avatar that was edited is not where it was. {error} Say where it is now: --base RUN"

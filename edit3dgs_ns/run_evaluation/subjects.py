@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
-from edit3dgs_ns.run_evaluation.runs import EditedRun, OpenRuns
+from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP, find_clip
+from edit3dgs_ns.run_evaluation.runs import BASE, EditedRun, OpenRuns, check_edited, config_file
+from edit3dgs_ns.runs.run_files import free_output
+from edit3dgs_ns.training.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:
     from edit3dgs_ns.evaluation.clip import Clip
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from edit3dgs_ns.run_evaluation.truth import TrueEdit
     from edit3dgs_ns.runs.trained_run import TrainedRun
 
-FOLDER = "evaluation"
+FOLDER, REPORT_FILE = "evaluation", "report.md"
 """In a run's folder, unless another place is given: the report, and the embeddings that it was made from."""
 
 
@@ -42,6 +44,7 @@ class EvaluationOptions:
     all_cameras: bool = False
     expression_frames: int = 6
     true_edit: str | None = None
+    overwrite: bool = False
 
 
 @dataclass
@@ -105,13 +108,26 @@ def check_numbers(options: EvaluationOptions) -> None:
             raise UserError(f"{option} {value}: expected {least} or more, or 0.")
 
 
-def output_folder(output: Path | None, infos: Sequence[EditedRun]) -> Path:
+def check_request(options: EvaluationOptions) -> None:
+    """Raises a ValueError, FileNotFoundError or FileExistsError for what can be known to be wrong without loading a run."""
+    check_captions(options.source_caption, options.target_captions, len(options.runs))
+    check_numbers(options)
+    find_clip(options.clip)
+    if options.base is not None:
+        find_checkpoint(options.base, "--base", BASE)
+    for config in options.runs:
+        check_edited(config_file(config))
+    report = output_folder(options.output, options.runs) / REPORT_FILE
+    free_output(report, options.overwrite)
+
+
+def output_folder(output: Path | None, runs: Sequence[Path]) -> Path:
     """Where the report goes: what is asked for, or the run's own folder; of several runs, outputs/evaluation."""
     if output is not None:
         if output.exists() and not output.is_dir():
             raise UserError(f"--output {output} is a file; expected a folder, or a name that is free.")
         return output
-    return infos[0].folder / FOLDER if len(infos) == 1 else Path("outputs") / FOLDER
+    return config_file(runs[0]).parent / FOLDER if len(runs) == 1 else Path("outputs") / FOLDER
 
 
 def open_networks(options: EvaluationOptions) -> tuple[Clip, IdentityEmbedding | None]:

@@ -35,12 +35,17 @@ _COPIED = ("dataparser_transforms.json", "edit_history.json")
 _RUN = "the config.yml of a run of `ns-train rigged-splatfacto` or `ns-train edit3dgs`"
 
 
-def derived_folder(load_config: Path, name: str) -> Path:
+def derived_folder(load_config: Path, name: str, overwrite: bool = False) -> Path:
     """Where the run that plays `name` goes: beside the avatar's own.
+
+    Args:
+        load_config: the avatar's config.yml.
+        name: end of the folder's name.
+        overwrite: whether a run that was made here may be replaced; nothing else ever is.
 
     Raises:
         ValueError: `name` is no part of a folder's name.
-        FileExistsError: something is there that was not made by this command.
+        FileExistsError: something is there that may not be replaced.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise UserError(f"--run-name {name!r}: expected a part of a folder's name, without '/'.")
@@ -48,6 +53,10 @@ def derived_folder(load_config: Path, name: str) -> Path:
     folder = run.with_name(f"{run.name}-{name}")
     if folder.exists() and not (folder / MARKER).is_file():
         raise ExistingFileError(f"{folder} is there already, but is no reenactment. Give another --run-name.")
+    if folder.exists() and not overwrite:
+        raise ExistingFileError(
+            f"The run {folder} is there already. Give another --run-name, or --overwrite."
+        )
     return folder
 
 

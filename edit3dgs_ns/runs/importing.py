@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 import yaml
+from rich.progress import Progress
 
 from edit3dgs_ns.capture.from_avatar import ViewSettings, write_avatar_capture
-from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.console import say
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
@@ -44,6 +45,7 @@ def import_avatar(
     output_dir: Path = Path("outputs"),
     name: str | None = None,
     views: ViewSettings | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Makes a run of an avatar.
 
@@ -54,6 +56,7 @@ def import_avatar(
         output_dir: where runs are.
         name: of the experiment; None: the avatar's folder.
         views: which views are rendered without `data`.
+        progress: shows how far rendering is.
 
     Returns:
         The run's config.yml.
@@ -69,13 +72,13 @@ def import_avatar(
     config = _make_config(avatar, assets, output_dir, name)
     run = config.get_base_dir()
     counts = f"{len(avatar.gaussians):,} Gaussians on {len(assets.faces):,} faces of {assets.source.name}"
-    CONSOLE.print(f"{counts}, {len(avatar.motion):,} timesteps", highlight=False)
+    say(f"{counts}, {len(avatar.motion):,} timesteps")
     with _finished_or_gone(run) as unfinished:
         imported = unfinished / IMPORTED
         imported.mkdir()
         shutil.copyfile(avatar.folder / NPZ_NAME, imported / NPZ_NAME)
         if data is None:
-            _render_views(imported, avatar, assets, views)
+            _render_views(imported, avatar, assets, views, progress)
         pipeline = _set_up(config, imported if data is None else data)
         _put_into(pipeline.model, avatar, check_data=data is not None)
         _save_checkpoint(unfinished, pipeline)
@@ -141,8 +144,13 @@ def _finished_or_gone(run: Path) -> Iterator[Path]:
         yield unfinished
 
 
-def _render_views(folder: Path, avatar: AvatarFiles, assets: FlameAssets, views: ViewSettings) -> None:
-    from rich.progress import track
+def _render_views(
+    folder: Path, avatar: AvatarFiles, assets: FlameAssets, views: ViewSettings, progress: Progress | None
+) -> None:
+    def tracked(steps: Iterator[int], total: int) -> Iterator[int]:
+        if progress is None:
+            return steps
+        return iter(progress.track(steps, total, description="Rendering views"))
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     head = TrackedHead(FlameModel.from_assets(assets), avatar.motion).to(device)
@@ -154,7 +162,7 @@ def _render_views(folder: Path, avatar: AvatarFiles, assets: FlameAssets, views:
         views,
         motion_file=NPZ_NAME,
         head_name=assets.name,
-        progress=lambda steps, total: iter(track(steps, "Rendering views", total=total, console=CONSOLE)),
+        progress=tracked,
     )
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edit3dgs_ns.capture.cameras import Camera, arc_cameras, arc_indices
-from edit3dgs_ns.errors import MissingFileError, UserError
-from edit3dgs_ns.synthetic.canonical import canonical_head
+from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 
 SETTINGS_FILE = "capture.json"
 TARGET = (0.0, -0.012, -0.028)
@@ -68,6 +67,8 @@ class CaptureSettings:
 
 def settings_text(settings: CaptureSettings, flame_model_path: Path | None) -> str:
     """capture.json's content."""
+    from edit3dgs_ns.synthetic.canonical import canonical_head
+
     source = canonical_head(flame_model_path).assets.source
     record = {
         "settings": asdict(settings),
@@ -100,3 +101,18 @@ def read_settings(capture: Path) -> CaptureSettings:
         ) from error
     settings.validate()
     return settings
+
+
+def check_capture_folder(out: Path, settings: CaptureSettings, overwrite: bool) -> None:
+    """Raises a FileExistsError for a folder that a capture of these settings cannot be written to; loads no head model."""
+    if out.exists() and not out.is_dir():
+        raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
+    if (out / SETTINGS_FILE).is_file():
+        if not overwrite and read_settings(out) != settings:
+            raise ExistingFileError(
+                f"{out} holds a capture of other settings. Name another folder, or add --overwrite to replace it."
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise ExistingFileError(
+            f"{out} is not empty and holds no capture of ours ({SETTINGS_FILE} is missing). Name a new folder."
+        )

@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,16 @@ from edit3dgs_ns.synthetic.identity import Identity
 from edit3dgs_ns.synthetic.motion import SEQUENCES
 from edit3dgs_ns.synthetic.replay import Replay, folder_name
 from edit3dgs_ns.synthetic.scene import Frame
-from edit3dgs_ns.synthetic.settings import SETTINGS_FILE, CaptureSettings, read_settings, settings_text
+from edit3dgs_ns.synthetic.settings import (
+    SETTINGS_FILE,
+    CaptureSettings,
+    check_capture_folder,
+    read_settings,
+    settings_text,
+)
 
+CaptureProgress = Callable[[int, int], None]
+"""Is told how many images are rendered, and how many there are to render."""
 KINDS = ("images", "fg_masks", "labels")
 SMALL_JOB = 64 * 128 * 128
 """Pixels of a whole capture below which starting worker processes takes longer than rendering."""
@@ -64,7 +73,7 @@ def write_capture(
     samples: int = 6,
     workers: int | None = None,
     overwrite: bool = False,
-    progress: bool = True,
+    progress: CaptureProgress | None = None,
 ) -> Path:
     """Write a capture of the open head.
 
@@ -77,7 +86,7 @@ def write_capture(
         samples: rays through each pixel.
         workers: processes; default one per core.
         overwrite: replace a capture of other settings that is there.
-        progress: show a progress bar.
+        progress: is told how many images are rendered, and how many there are to render.
 
     Returns:
         The folder of the combined set.
@@ -100,7 +109,8 @@ def write_capture(
     ]
     numbers = list(settings.rig())
     missing = [task for task in tasks if any(not path.is_file() for path in _files(task, numbers))]
-    _render_all(settings, missing, workers or os.cpu_count() or 1, progress)
+    if missing:
+        _render_all(settings, missing, workers or os.cpu_count() or 1, progress)
     return _write_index(out, settings)
 
 
@@ -108,10 +118,9 @@ def _prepare_folder(out: Path, settings: CaptureSettings, overwrite: bool) -> No
     """Claim the folder: empty, or ours with the same settings (goes on), or ours with others (replaced on
     request).
     """
+    check_capture_folder(out, settings, overwrite)
     text = settings_text(settings, None)
     record = out / SETTINGS_FILE
-    if out.exists() and not out.is_dir():
-        raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
     if record.is_file() and record.read_text() == text:
         return
     if record.is_file():
@@ -121,11 +130,6 @@ def _prepare_folder(out: Path, settings: CaptureSettings, overwrite: bool) -> No
                 "Name another folder, or add --overwrite to replace it."
             )
         _remove_capture(out)
-    elif out.is_dir() and any(out.iterdir()):
-        raise ExistingFileError(
-            f"{out} is not empty and holds no capture of ours ({SETTINGS_FILE} is missing). "
-            "Name a new folder."
-        )
     write_atomically(record, text.encode())
 
 
@@ -187,43 +191,33 @@ def _render_timestep(replay: Replay, task: _Task) -> int:
     return rendered
 
 
-def _render_all(settings: CaptureSettings, tasks: list[_Task], workers: int, progress: bool) -> None:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _render_all(
+    settings: CaptureSettings, tasks: list[_Task], workers: int, progress: CaptureProgress | None
+) -> None:
+    total = len(tasks) * settings.cameras
+    small = total * settings.width * settings.height < SMALL_JOB
+    in_this_process = small or min(workers, len(tasks)) == 1
+    finished = _in_this_process(settings, tasks) if in_this_process else _in_workers(settings, tasks, workers)
+    tell = progress or (lambda done, total: None)
+    tell(0, total)
+    for number, _ in enumerate(finished, start=1):
+        tell(number * settings.cameras, total)
 
-    if not tasks:
-        return
-    small = len(tasks) * settings.cameras * settings.width * settings.height < SMALL_JOB
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not progress) as bar:
-        job = bar.add_task("Ray tracing", total=len(tasks) * settings.cameras)
-        if small or min(workers, len(tasks)) == 1:
-            replay = Replay(settings)
-            for task in tasks:
-                _render_timestep(replay, task)
-                bar.advance(job, settings.cameras)
-            return
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (settings,))
-        try:
-            for future in as_completed([pool.submit(_render_in_worker, task) for task in tasks]):
-                future.result()
-                bar.advance(job, settings.cameras)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+def _in_this_process(settings: CaptureSettings, tasks: list[_Task]) -> Iterator[int]:
+    replay = Replay(settings)
+    for task in tasks:
+        yield _render_timestep(replay, task)
+
+
+def _in_workers(settings: CaptureSettings, tasks: list[_Task], workers: int) -> Iterator[int]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (settings,))
+    try:
+        for future in as_completed([pool.submit(_render_in_worker, task) for task in tasks]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _flame_param_bytes(identity: Identity, frame: Frame) -> bytes:

@@ -23,5 +23,5 @@ def replay() -> Replay:
 def tiny_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole capture on disk, as small as can be."""
     out = tmp_path_factory.mktemp("capture") / "data"
-    write_capture(out, **TINY, workers=1, progress=False)
+    write_capture(out, **TINY, workers=1)
     return out

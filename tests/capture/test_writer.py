@@ -162,7 +162,7 @@ def test_pictures_fit_their_masks_and_labels(tiny_capture: Path) -> None:
 
 def test_the_same_command_writes_the_same_bytes(tiny_capture: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    write_capture(again, **TINY, workers=1, progress=False)
+    write_capture(again, **TINY, workers=1)
     assert _bytes(again) == _bytes(tiny_capture)
 
 
@@ -171,7 +171,7 @@ def test_worker_processes_write_the_same_bytes(tiny_capture: Path, tmp_path: Pat
 
     monkeypatch.setattr(writer, "SMALL_JOB", 0)
     again = tmp_path / "again"
-    write_capture(again, **TINY, workers=2, progress=False)
+    write_capture(again, **TINY, workers=2)
     assert _bytes(again) == _bytes(tiny_capture)
 
 
@@ -182,7 +182,7 @@ def test_a_broken_off_capture_goes_on_and_keeps_what_is_there(tiny_capture: Path
     kept = copy / "003_EMO-1" / "images" / "00000_08.png"
     lost.unlink()
     kept.write_bytes(b"kept")
-    write_capture(copy, **TINY, workers=1, progress=False)
+    write_capture(copy, **TINY, workers=1)
     assert lost.read_bytes() == (tiny_capture / "003_EMO-1" / "images" / "00001_08.png").read_bytes()
     assert kept.read_bytes() == b"kept"
 
@@ -192,8 +192,8 @@ def test_other_settings_need_overwrite(tiny_capture: Path, tmp_path: Path) -> No
     shutil.copytree(tiny_capture, copy)
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="--overwrite"):
-        write_capture(copy, **{**TINY, "frames": 1}, workers=1, progress=False)
-    write_capture(copy, **{**TINY, "frames": 1}, workers=1, progress=False, overwrite=True)
+        write_capture(copy, **{**TINY, "frames": 1}, workers=1)
+    write_capture(copy, **{**TINY, "frames": 1}, workers=1, overwrite=True)
     assert not (copy / "003_EMO-1" / "images" / "00001_08.png").exists()
     assert (copy / "notes.txt").read_text() == "mine"
     assert read_settings(copy).frames == 1
@@ -203,7 +203,7 @@ def test_a_foreign_folder_is_never_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(FileExistsError, match="not empty"):
-            write_capture(tmp_path, **TINY, overwrite=overwrite, progress=False)
+            write_capture(tmp_path, **TINY, overwrite=overwrite)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -222,7 +222,7 @@ def test_a_foreign_folder_is_never_touched(tmp_path: Path) -> None:
 def test_bad_options_fail_before_anything_is_written(tmp_path: Path, option: str, value: int) -> None:
     out = tmp_path / "data"
     with pytest.raises(ValueError, match=option):
-        write_capture(out, **{**TINY, option: value}, progress=False)
+        write_capture(out, **{**TINY, option: value})
     assert not out.exists()
 
 

@@ -137,7 +137,7 @@ def test_the_avatars_own_motion_in_a_scene(
         ((), "--timestep or --time, or --background"),
         (("--timestep", 1, "--time", 0.5), "give one of them"),
         (("--timestep", 99), "has the timesteps 0 to"),
-        (("--time", 1.5), "expected a place on the motion"),
+        (("--time", 1.5), "expected a normalised time"),
     ],
 )
 def test_moments_that_are_not_there(

@@ -48,7 +48,6 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames=2,
         samples=1,
         workers=1,
-        progress=False,
     )
 
 

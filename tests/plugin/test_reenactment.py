@@ -145,10 +145,12 @@ def test_the_same_name_is_replaced_only_where_we_made_it(
     again = ("reenact", "--load-config", config, "--motion", recording, "--output", tmp_path / "v.mp4")
     assert edit3dgs(*again, "--run-name", "twice") == 0
     folder = config.parent.with_name(f"{config.parent.name}-twice")
-    assert edit3dgs(*again, "--run-name", "twice", "--smooth", 1) == 0
+    assert edit3dgs(*again, "--run-name", "twice", "--smooth", 1) == cli.USER_ERROR_EXIT_CODE
+    assert "smooth" in (text := (folder / MARKER).read_text()) and json.loads(text)["smooth"] == 0
+    assert edit3dgs(*again, "--run-name", "twice", "--smooth", 1, "--overwrite") == 0
     assert json.loads((folder / MARKER).read_text())["smooth"] == 1
     (folder / MARKER).unlink()
-    assert edit3dgs(*again, "--run-name", "twice") == cli.USER_ERROR_EXIT_CODE
+    assert edit3dgs(*again, "--run-name", "twice", "--overwrite") == cli.USER_ERROR_EXIT_CODE
     assert (folder / "config.yml").is_file()
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
 

@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from edit3dgs_ns.commands.demo import Demo
-from edit3dgs_ns.commands.demo_settings import BASE_METHOD, run_dir
-from edit3dgs_ns.commands.steps import Step, StepRunner
+from edit3dgs_ns.demo.job import Demo
+from edit3dgs_ns.demo.job_steps import Step, StepRunner
+from edit3dgs_ns.demo.settings import BASE_METHOD, run_dir
 from edit3dgs_ns.editing.diffusion.loading import editor_version
 
 from .training import METHOD, avatar_figures, editing_cost, make_base, train

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.commands.demo import Demo, find_ns_train, newest_step
-from edit3dgs_ns.commands.demo_settings import BASE_METHOD, CHECKPOINTS, RUN, run_dir
+from edit3dgs_ns.demo.job import Demo, find_ns_train, newest_step
+from edit3dgs_ns.demo.settings import BASE_METHOD, CHECKPOINTS, RUN, run_dir
 
 from .truth import Picture, TrueHead, picture_of
 

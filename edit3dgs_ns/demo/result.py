@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.progress import Progress
 
-from edit3dgs_ns.commands.demo_settings import BASE_METHOD, DemoFiles, DemoSettings, run_dir
-from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.demo.settings import BASE_METHOD, DemoFiles, DemoSettings, run_dir
 from edit3dgs_ns.edit_training.rounds import HISTORY_FILE
 from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
@@ -29,7 +28,7 @@ SHEET_CELL = 320
 
 
 def write_result(
-    settings: DemoSettings, files: DemoFiles, seconds: Mapping[str, float], start: float
+    settings: DemoSettings, files: DemoFiles, seconds: Mapping[str, float], start: float, progress: Progress
 ) -> None:
     """Render before and after and write the demo's three files.
 
@@ -38,13 +37,13 @@ def write_result(
         files: of the demo; both trainings are there.
         seconds: what the earlier steps took, for the report.
         start: when this step began, on time.monotonic()'s clock.
+        progress: shows how far it is.
     """
     base = TrainedRun(run_dir(files.base, BASE_METHOD) / "config.yml")
     edited = TrainedRun(run_dir(files.edit, "edit3dgs") / "config.yml")
-    with Progress(console=CONSOLE) as progress:
-        figures = _figures(base, edited, settings.render.images_per_task, progress)
-        _write_sheet(settings, files.sheet, base, edited, progress)
-        _write_video(settings, files.video, base, edited, progress)
+    figures = _figures(base, edited, settings.render.images_per_task, progress)
+    _write_sheet(settings, files.sheet, base, edited, progress)
+    _write_video(settings, files.video, base, edited, progress)
     history = json.loads((run_dir(files.edit, "edit3dgs") / HISTORY_FILE).read_text(encoding="utf-8"))
     report = {
         "base": figures["base"],
@@ -121,7 +120,7 @@ def _write_video(
         fps=render.fps,
         titles=("before", f"“{settings.prompt}”"),
         progress=progress,
-        description="Filming the unseen sequence",
+        description="Rendering the unseen sequence",
     )
 
 

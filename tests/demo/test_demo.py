@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edit3dgs_ns.commands import demo as demo_module
-from edit3dgs_ns.commands.demo import find_ns_train, newest_step, run_demo
-from edit3dgs_ns.commands.demo_settings import BASE_METHOD, DemoSettings, EditSettings
+from edit3dgs_ns.demo import job as demo_module
+from edit3dgs_ns.demo.job import find_ns_train, newest_step, run_demo
+from edit3dgs_ns.demo.settings import BASE_METHOD, DemoSettings, EditSettings
 
 REPORT = {
     "base": {task: {"psnr": 30.0, "ssim": 0.9} for task in ("novel_view", "self_reenactment")},
@@ -82,7 +82,7 @@ def test_a_second_run_does_nothing(trainings: Trainings) -> None:
     assert trainings.take() == []
 
 
-def test_another_sentence_keeps_capture_and_avatar(trainings: Trainings) -> None:
+def test_another_prompt_keeps_capture_and_avatar(trainings: Trainings) -> None:
     run_demo(DemoSettings(), trainings.out)
     trainings.take()
     run_demo(DemoSettings(prompt="Turn her into a bronze statue"), trainings.out)
@@ -101,7 +101,7 @@ def test_a_failed_training_ends_with_code_1_and_is_taken_up_again(
 ) -> None:
     trainings.fails = "edit3dgs"
     assert run_demo(DemoSettings(), trainings.out) == 1
-    assert "ns-train edit3dgs ended with code 1" in capfd.readouterr().out
+    assert "ns-train edit3dgs ended with code 1" in capfd.readouterr().err
     assert trainings.take() == ALL[:3]
     trainings.fails = ""
     assert run_demo(DemoSettings(), trainings.out) == 0
@@ -134,7 +134,7 @@ def test_the_trainings_are_asked_for_what_the_settings_say(trainings: Trainings)
     assert command[-3:] == ["nersemble-data", "--data", str(trainings.out / "capture")]
 
 
-def test_an_empty_sentence_is_refused(tmp_path: Path) -> None:
+def test_an_empty_prompt_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--prompt is empty"):
         run_demo(DemoSettings(prompt="  "), tmp_path)
 

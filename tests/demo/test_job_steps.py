@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edit3dgs_ns.commands.steps import Step, StepRunner
+from edit3dgs_ns.demo.job_steps import Step, StepRunner
 
 
 class Work:

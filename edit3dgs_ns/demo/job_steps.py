@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from edit3dgs_ns.console import CONSOLE
+from edit3dgs_ns.console import CONSOLE, duration
 from edit3dgs_ns.errors import ExistingFileError
 from edit3dgs_ns.files import write_durably
 
@@ -57,7 +57,7 @@ class StepRunner:
         same = marker is not None and marker.get("settings") == settings
         if same and marker is not None and marker["finished"] and all(path.exists() for path in step.outputs):
             CONSOLE.print(
-                f"[green]✓[/green] {escape(step.title)}: done before ({_duration(marker['seconds'])})"
+                f"[green]✓[/green] {escape(step.title)}: done before ({duration(marker['seconds'])})"
             )
             return float(marker["seconds"])
         resume = same and marker is not None and not marker["finished"]
@@ -80,7 +80,7 @@ class StepRunner:
             self._write_marker(step, settings, seconds, finished)
         absent = [str(path) for path in step.outputs if not path.exists()]
         assert not absent, f"step {step.name} has not made {absent}"
-        CONSOLE.print(f"[green]✓[/green] {escape(step.title)}: {_duration(seconds)}")
+        CONSOLE.print(f"[green]✓[/green] {escape(step.title)}: {duration(seconds)}")
         return seconds
 
     def _clear(self, step: Step, made_by_us: bool) -> None:
@@ -107,8 +107,3 @@ class StepRunner:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"settings": settings, "seconds": round(seconds, 1), "finished": finished}
         write_durably(path, json.dumps(content, indent=2).encode())
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

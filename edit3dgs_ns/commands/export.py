@@ -1,0 +1,145 @@
+"""The command `edit3dgs export`: the avatar of a run as files for other programs, or as a web page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edit3dgs_ns.commands.options import check_positive, check_there, check_time
+from edit3dgs_ns.console import progress_bars, say, warn, working
+from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.runs.run_files import EXPORTS, find_config, free_output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Format = Literal["gaussian-avatars", "ply", "html"]
+_FILES: dict[str, tuple[str, ...]] = {
+    "gaussian-avatars": ("point_cloud.ply", "flame_param.npz"),
+    "ply": ("splat.ply",),
+    "html": ("avatar.html",),
+}
+
+
+@dataclass(kw_only=True)
+class ExportCommand:
+    """Write the avatar of a run for other programs, or as a web page that plays it."""
+
+    load_config: Path
+    """The run's config.yml."""
+    output: Path | None = None
+    """Folder that the files go to; for html also the name of the page, such as avatar.html. Default: exports/ in the run's
+    folder."""
+    format: Format = "gaussian-avatars"
+    """`gaussian-avatars`: point_cloud.ply and flame_param.npz, the avatar with all of its motion, as GaussianAvatars saves
+    it; an avatar that was imported and not changed comes out bit for bit. `ply`: splat.ply, one timestep as an ordinary splat
+    that any viewer of Gaussians shows. `html`: avatar.html, one page with everything in it, which plays the avatar in a
+    browser, without a server or a network."""
+    timestep: int | None = None
+    """For ply: the timestep of the motion, counted from 0."""
+    time: float | None = None
+    """For ply: the same as a normalised time, from 0 (start of the motion) to 1 (its end)."""
+    motion: Path | None = None
+    """For html: what to play instead of the avatar's own motion; whatever `edit3dgs reenact --motion` takes. With other
+    options of `reenact` (head pose, smoothing, ...) give the run that it has made as --load-config."""
+    motion_part: Literal["all", "train", "val", "test"] = "all"
+    """For html, of a capture given by --motion: only the timesteps of this split."""
+    fps: float | None = None
+    """For html: frames per second of the motion. Default: what its file says, else 25."""
+    stride: int = 1
+    """For html: keep one frame of the motion in this number, for a smaller page; between them heads move straight."""
+    degrees: float | None = None
+    """For html: how far the page can be turned; 360 is around. Default: as far as the capture's cameras stand; behind them
+    the avatar has learnt nothing."""
+    title: str | None = None
+    """For html: stands over the page. Default: the experiment's name."""
+    overwrite: bool = False
+    """Replace files that are there."""
+
+    def execute(self) -> int:
+        """Writes the files and names them."""
+        self._refuse_options_of_other_formats()
+        check_time(self.timestep, self.time)
+        check_positive(fps=self.fps)
+        if self.stride < 1:
+            raise UserError(f"--stride {self.stride}: expected 1 (every frame), 2 (every other one), ...")
+        config = find_config(self.load_config)
+        check_there("--motion", self.motion, "Expected what `edit3dgs reenact --motion` takes.")
+        output = config.parent / EXPORTS if self.output is None else self.output.expanduser()
+        self._check_output(output)
+        with progress_bars() as progress:
+            if self.format == "html":
+                paths = [self._export_page(config, output, progress)]
+            else:
+                with working(progress, "Writing the avatar"):
+                    paths = self._export_files(config, output)
+        for path in paths:
+            say(f"Wrote {path}")
+        return 0
+
+    def _page_options(self) -> dict[str, Any]:
+        """Options for html that were given."""
+        options = {
+            "motion": self.motion,
+            "motion_part": None if self.motion_part == "all" else self.motion_part,
+            "fps": self.fps,
+            "stride": None if self.stride == 1 else self.stride,
+            "degrees": self.degrees,
+            "title": self.title,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+    def _refuse_options_of_other_formats(self) -> None:
+        of_ply = [name for name in ("timestep", "time") if getattr(self, name) is not None]
+        for format, names in (("ply", of_ply), ("html", list(self._page_options()))):
+            if names and format != self.format:
+                raise UserError(
+                    f"{_flags(names)}: only for --format {format}, but this is --format {self.format}. Leave it out, or change the "
+                    "format."
+                )
+
+    def _check_output(self, output: Path) -> None:
+        if self.format == "html" and output.suffix.lower() in (".html", ".htm"):
+            if output.is_dir():
+                raise UserError(
+                    f"--output {output} is a folder. Give the name of a page, or of another folder."
+                )
+            free_output(output, self.overwrite)
+            return
+        if output.exists() and not output.is_dir():
+            raise UserError(f"--output {output} is a file; expected a folder, or a name that is free.")
+        for name in _FILES[self.format]:
+            free_output(output / name, self.overwrite)
+
+    def _export_files(self, config: Path, output: Path) -> list[Path]:
+        from edit3dgs_ns.runs.exporting import export_pair, export_splat
+
+        if self.format == "ply":
+            return export_splat(config, output, self.timestep, self.time, self.overwrite)
+        paths, left_out = export_pair(config, output, self.overwrite)
+        for what in left_out:
+            warn(f"the files do not hold the avatar's {what}: the format has no place for it.")
+        return paths
+
+    def _export_page(self, config: Path, output: Path, progress: Progress) -> Path:
+        with working(progress, "Loading PyTorch and Nerfstudio"):
+            from edit3dgs_ns.rendering.web_page import LARGE, export_page
+
+        page = export_page(
+            config, output, overwrite=self.overwrite, progress=progress, **self._page_options()
+        )
+        for note in page.notes:
+            say(note)
+        say(f"{page.gaussians} Gaussians, {page.frames} frames, {page.size / 1e6:.1f} MB")
+        if page.size > LARGE:
+            warn(
+                f"a page of more than {LARGE / 1e6:.0f} MB is slow to send and to open. Keep fewer frames (--stride 2, or a "
+                "shorter --motion); an avatar with fewer Gaussians helps too."
+            )
+        return page.path
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
