@@ -138,7 +138,7 @@ def _compare_edits(at: Place) -> list[str]:
     """All edits of the demo's avatar in one table."""
     runs = [at.edited, *(run_dir(at.out / "edits" / name, "edit3dgs") for name in MORE_EDITS)]
     return [
-        _program("edit3dgs"), "evaluate", "--runs", *map(str, runs), "--source-caption", CAPTIONS[0],
+        _program("edit3dgs"), "evaluate", "--overwrite", "--runs", *map(str, runs), "--source-caption", CAPTIONS[0],
         "--target-caption", CAPTIONS[1], *(caption for _, caption in MORE_EDITS.values()), "--clip", "demo",
         "--expression-frames", "3", "--output", _out(at, "evaluation_edits"),
     ]  # fmt: skip
@@ -183,7 +183,7 @@ PARTS: tuple[Part, ...] = (
         "evaluate",
         "The demo's edit, measured",
         lambda at: [
-            _program("edit3dgs"), "evaluate", "--load-config", str(at.edited / "config.yml"), "--source-caption",
+            _program("edit3dgs"), "evaluate", "--overwrite", "--load-config", str(at.edited / "config.yml"), "--source-caption",
             CAPTIONS[0], "--target-caption", CAPTIONS[1], "--clip", "demo", "--motion", str(at.driver), "--output",
             _out(at, "evaluation"),
         ],
@@ -214,7 +214,7 @@ PARTS: tuple[Part, ...] = (
         "web",
         "The web page",
         lambda at: [
-            _program("edit3dgs"), "export", "--load-config", str(at.edited / "config.yml"), "--format", "html",
+            _program("edit3dgs"), "export", "--overwrite", "--load-config", str(at.edited / "config.yml"), "--format", "html",
             "--output", _out(at, "avatar.html"),
         ],
         ("avatar.html",),
