@@ -55,13 +55,13 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup
-	$(BIN)/python -m tools.bench $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tools.measure.benchmarks $(if $(ONLY),--only $(ONLY))
 
 ablation: setup
-	$(BIN)/python -m tools.ablation $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tools.measure.ablation $(if $(ONLY),--only $(ONLY))
 
 results: setup
-	$(BIN)/python -m tools.results
+	$(BIN)/python -m tools.measure.results
 
 clean-demo:
 	rm -rf outputs/demo

@@ -37,7 +37,7 @@ def find_clip(model: str | Path) -> Path | str:
     if text == DEMO and not folder.is_dir():
         raise MissingFileError(
             f"{OPTION} {DEMO}: {folder} is missing: the package was installed without its data. "
-            f"`python tools/train_demo_clip.py all` makes it; or give another CLIP, such as {DEFAULT_CLIP}."
+            f"`python -m tools.data.demo_clip all` makes it; or give another CLIP, such as {DEFAULT_CLIP}."
         )
     if text and folder.is_dir():
         check_clip_folder(folder)

@@ -29,7 +29,7 @@ def _open_head() -> Finding:
     path = Path(__file__).parents[1] / "flame" / "data" / "open_head.npz"
     if path.is_file():
         return Finding("Heads", "open head", "ok", f"embedded ({_size(path)})", required=True)
-    advice = "It comes with this package: install it again, or bake it: python tools/bake_open_head.py"
+    advice = "It comes with this package: install it again, or bake it: python -m tools.data.open_head"
     return Finding("Heads", "open head", "missing", f"no file {path}", advice, required=True)
 
 
@@ -80,7 +80,7 @@ def _embedded(name: str, where: str, missing: Callable[[Path], list[str]], requi
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return Finding("Weights", name, "ok", f"embedded ({size / 1e6:.1f} MB)", required=required)
     found = f"{folder} lacks {', '.join(absent)}"
-    tool = f"tools/train_{name.lower().replace(' ', '_')}.py"
+    tool = f"-m tools.data.{name.lower().replace(' ', '_')}"
     advice = f"It comes with this package: install it again, or train it: python {tool} all"
     return Finding("Weights", name, "missing", found, advice, required=required)
 

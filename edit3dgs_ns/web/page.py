@@ -1,6 +1,6 @@
 """The page: one HTML file with the avatar, the splat viewer and the player in it, which asks nothing of any network.
 
-The viewer is Spark on three.js (both MIT), bundled by `tools/bundle_web_viewer.py`; their licences are beside it and in each page.
+The viewer is Spark on three.js (both MIT), bundled by `tools/data/web_viewer`; their licences are beside it and in each page.
 """
 
 from __future__ import annotations

@@ -185,9 +185,9 @@ def test_sliced_attention_gives_the_same_and_never_scores_all_queries_at_once(un
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux counts it")
 def test_peak_memory_at_stable_diffusions_size_stays_far_below_views_times_tokens_squared():
     """16 views of 64 x 64 tokens and 320 channels, found along epipolar lines, which needs most."""
-    command = [sys.executable, str(ROOT / "tools" / "benchmarks" / "attention_memory.py")]
+    command = [sys.executable, "-m", "tools.measure.benchmarks.attention_memory"]
     command += ["--views", "16", "--branches", "1", "--correspondence", "epipolar"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     measured = json.loads(done.stdout)
     assert measured["views_tokens_tokens_mib"] == 16 * 4096**2 * 4 / 2**20
     assert measured["features_of_all_views_mib"] < measured["peak_mib"] < 400

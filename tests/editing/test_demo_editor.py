@@ -21,7 +21,7 @@ from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_s
 
 FOLDER = Path(__file__).parents[2] / "edit3dgs_ns" / "editing" / "demo_editor"
 HELDOUT_SEED = 1_000_000
-"""tools/demo_editor/data.py trains on scenes with smaller seeds only."""
+"""tools/data/demo_editor/data.py trains on scenes with smaller seeds only."""
 
 
 @pytest.fixture(scope="module")

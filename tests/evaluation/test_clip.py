@@ -185,7 +185,7 @@ def test_what_is_no_clip_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.raises(ValueError, match="is empty"):
         find_clip(" ")
     monkeypatch.setattr(clip_files, "DEMO_FOLDER", tmp_path / "demo")
-    with pytest.raises(FileNotFoundError, match="train_demo_clip"):
+    with pytest.raises(FileNotFoundError, match=r"tools\.data\.demo_clip all"):
         find_clip("demo")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +12,9 @@ from transformers import CLIPModel, CLIPProcessor
 
 from edit3dgs_ns.evaluation.clip import Clip
 from edit3dgs_ns.evaluation.clip_files import DEMO_FOLDER
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
-from demo_clip import data, evaluate
-from demo_clip.captions import PLAIN, Facts, looks, usual_caption
-from demo_clip.settings import Settings
+from tools.data.demo_clip import data, evaluate
+from tools.data.demo_clip.captions import PLAIN, Facts, looks, usual_caption
+from tools.data.demo_clip.settings import Settings
 
 PEOPLE = 5
 FIRST = data.HELDOUT_SEED + 5000

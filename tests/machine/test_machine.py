@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import sys
@@ -177,7 +178,7 @@ def test_weights_found_missing_and_incomplete(bare_machine: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("name", "tool", "ready"),
-    [("demo editor", "train_demo_editor.py", False), ("demo CLIP", "train_demo_clip.py", True)],
+    [("demo editor", "tools.data.demo_editor", False), ("demo CLIP", "tools.data.demo_clip", True)],
 )
 def test_embedded_weights_that_are_not_there(
     name: str, tool: str, ready: bool, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,7 +188,7 @@ def test_embedded_weights_that_are_not_there(
     findings = models.check_weights()
     absent = named(findings, name)
     assert absent.status == "missing" and tool in absent.advice and str(bare_machine) in absent.found
-    assert (ROOT / "tools" / tool).is_file()
+    assert importlib.util.find_spec(f"{tool}.__main__") is not None
     assert examination.can_run_demo([absent]) is ready
 
 

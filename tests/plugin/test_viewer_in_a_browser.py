@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from tests.edit_runs import PROMPT, train
-from tools.pages.browser import Browser, button, field, find_chromium, tab, wait_until
-from tools.pages.ns_viewer import WITHIN, Window, ns_viewer
+from tools.measure.pages.browser import Browser, button, field, find_chromium, tab, wait_until
+from tools.measure.pages.ns_viewer import WITHIN, Window, ns_viewer
 
 SIZE = (760, 500)
 """Of the browser's window: small, because it is painted without a graphics card."""

@@ -13,7 +13,7 @@ from edit3dgs_ns.web.packing import unpack
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import unpacked
 from tests.web_scenes import ball, looking_at, picture
-from tools.pages.browser import Browser, find_chromium, wait_until
+from tools.measure.pages.browser import Browser, find_chromium, wait_until
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason="no Chromium on this machine (Debian: apt install chromium)"

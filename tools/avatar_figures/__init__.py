@@ -1,1 +1,0 @@
-"""Parts of tools/avatar_experiments.py."""

@@ -1,0 +1,1 @@
+"""Makes the embedded demo CLIP: data, captions, training, evaluation, export (see __main__)."""

@@ -1,0 +1,191 @@
+"""Random training batches: scene, edit, wording, noise level, what is withheld, and who looks at whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from tools.data.demo_editor.chance import blend_hues, chosen_hue, push
+from tools.data.demo_editor.latents import Scenes
+from tools.data.demo_editor.looking import Looking
+from tools.data.demo_editor.settings import EDIT_ORDER, OPEN_ORDER
+
+DROP_TEXT, DROP_IMAGE, DROP_BOTH = 0.04, 0.03, 0.03
+"""Shares of samples without instruction, without image, without both: for classifier-free guidance."""
+STALE = 0.35
+"""Share of samples whose noised latents are not those of the true edit but of a mixture with the unedited
+picture: an avatar's render in the middle of an edit. The target stays the true edit."""
+SOFTENED = 0.3
+"""Share of samples whose image condition was blurred and made noisy, as renders of a splat avatar are."""
+EDIT_SHARES = (0.7, 0.05, 0.06, 0.07, 0.06, 0.06)
+"""Shares of the plain samples by edit, in EDIT_ORDER: wrinkles are fine detail and take most practice, one flat colour little."""
+PAIRS = (Looking(1, 1), Looking(2, 2), Looking(2, 1))
+"""Ways in which the rows of a batch look at each other; each batch draws one."""
+
+
+@dataclass
+class Batch:
+    """One training batch; see `draw`. `edit` counts the plain edits first, then the open ones."""
+
+    noisy: Tensor
+    condition: Tensor
+    timestep: Tensor
+    tokens: Tensor
+    target: Tensor
+    edit: Tensor
+    skin: Tensor
+    grey: Tensor
+    """The mean of all hues, what a model says that cannot read the choice; the target where nothing is open."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What batches are drawn with in a phase of the training.
+
+    Attributes:
+        size: samples.
+        side: of the crops, in latents; the latents' own side for whole pictures.
+        open_share: share of samples with an open edit.
+        push: see `chance.push`.
+    """
+
+    size: int
+    side: int
+    open_share: float = 0.0
+    push: float = 0.0
+
+
+def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:
+    """Token ids (wordings, length) per edit in EDIT_ORDER and OPEN_ORDER, and last those of the empty text."""
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
+
+    def ids(texts: list[str]) -> Tensor:
+        return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+    wordings = [EDITS[key].instructions for key in EDIT_ORDER]
+    wordings += [OPEN_EDITS[key].instructions for key in OPEN_ORDER]
+    return [*(ids([*texts, *(t.rstrip(".?!") + "." for t in texts)]) for texts in wordings), ids([""])]
+
+
+def crop_corners(
+    masks: Bool[np.ndarray, "batch h w"], side: int, rng: np.random.Generator
+) -> Int64[np.ndarray, "batch 2"]:
+    """Top left corners of square crops about the masks' centres, moved at random by up to a sixth of the side."""
+    size = np.array(masks.shape[1:])
+    corners = []
+    for mask in masks:
+        places = np.argwhere(mask)
+        centre = places.mean(axis=0) if len(places) else size / 2
+        if len(places):
+            # The neck is skin too: the face is the upper part.
+            top, bottom = places[:, 0].min(), places[:, 0].max() + 1
+            centre[0] = top + max(0.4 * (bottom - top), min(side, bottom - top) / 2)
+        corner = centre - side / 2 + side / 6 * rng.uniform(-1.0, 1.0, 2)
+        corners.append(np.clip(np.rint(corner), 0, size - side))
+    return np.array(corners, np.int64)
+
+
+def draw_looking(rng: np.random.Generator, open_share: float) -> Looking:
+    """How the rows of the next batch look at each other; each at itself in phases without open edits."""
+    return PAIRS[rng.choice(3, p=(0.4, 0.3, 0.3))] if open_share else PAIRS[0]
+
+
+def draw(
+    scenes: Scenes,
+    tokens: list[Tensor],
+    alphas: Tensor,
+    rng: np.random.Generator,
+    options: Draw,
+    looking: Looking,
+) -> Batch:
+    """A random batch, group after group; the views of a group show one person and have edit, wording and level in common.
+
+    Args:
+        alphas: cumulative products of the noise schedule.
+    """
+    size, views, side = options.size // looking.views * looking.views, looking.views, options.side
+    groups = size // views
+    edit, scene = _choose(scenes, rng, options.open_share, groups, views)
+    softened = np.where(rng.random(size) < SOFTENED, 7, 0)
+    corners = crop_corners(scenes.skin[scene], side, rng)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+    def cut(maps: np.ndarray, row: int) -> np.ndarray:
+        y, x = corners[row]
+        return maps[..., y : y + side, x : x + side]
+
+    def pick(which: np.ndarray) -> Tensor:
+        return torch.from_numpy(
+            np.stack([cut(scenes.plain[scene[i], which[i]], i) for i in range(size)]).astype(np.float32)
+        )
+
+    original, condition = pick(np.zeros(size, int)), pick(softened)
+    noise = torch.randn(original.shape, generator=generator)
+    push(noise, options.push, generator)
+    target, grey = _targets(scenes, pick, cut, edit, scene, noise, looking)
+    stale = torch.from_numpy((rng.random(size) * (rng.random(size) < STALE)).astype(np.float32))
+    start = torch.lerp(target, original, stale[:, None, None, None])
+    # Even a trace of the edited picture in the noise gives the edit away: the instruction is read at the very top
+    # only, and there the sampler's first step decides.
+    lowest = np.select([(level := rng.random(groups)) < 0.4, level < 0.7], [985, 650], 0)
+    timestep = rng.integers(lowest, 1000).repeat(views)
+    alpha = alphas[torch.from_numpy(timestep)][:, None, None, None]
+    wording = [tokens[e][rng.integers(len(tokens[e]))] for e in edit[::views]]
+    chosen, fate = [wording[i // views] for i in range(size)], rng.random(groups).repeat(views)
+    for i in range(size):
+        if fate[i] < DROP_TEXT + DROP_BOTH:
+            chosen[i] = tokens[-1][0]
+        if DROP_TEXT <= fate[i] < DROP_TEXT + DROP_BOTH + DROP_IMAGE:
+            condition[i] = 0.0
+    return Batch(
+        alpha.sqrt() * start + (1 - alpha).sqrt() * noise,
+        condition,
+        torch.from_numpy(timestep),
+        torch.stack(chosen),
+        target,
+        torch.from_numpy(edit),
+        torch.from_numpy(np.stack([cut(scenes.skin[scene[i]], i) for i in range(size)])),
+        grey,
+    )
+
+
+def _choose(
+    scenes: Scenes, rng: np.random.Generator, open_share: float, groups: int, views: int
+) -> tuple[Int64[np.ndarray, " size"], Int64[np.ndarray, " size"]]:
+    """Edit and scene of every sample. Scenes 2k and 2k + 1 show one person."""
+    is_open = rng.random(groups) < open_share
+    plain = rng.choice(len(EDIT_ORDER), groups, p=EDIT_SHARES)
+    edit = np.where(is_open, len(EDIT_ORDER) + rng.integers(len(OPEN_ORDER), size=groups), plain)
+    limit = np.where(is_open, len(scenes.opened), len(scenes.plain)) // views
+    first = rng.integers(np.maximum(limit, 1)) * views
+    return edit.repeat(views), (first[:, None] + np.arange(views)).reshape(-1)
+
+
+def _targets(
+    scenes: Scenes,
+    pick: Callable[[np.ndarray], Tensor],
+    cut: Callable[[np.ndarray, int], np.ndarray],
+    edit: Int64[np.ndarray, " size"],
+    scene: Int64[np.ndarray, " size"],
+    noise: Float[Tensor, "size channels h w"],
+    looking: Looking,
+) -> tuple[Tensor, Tensor]:
+    """The true edits, and the same with every open edit in the mean of its hues."""
+    is_open = edit >= len(EDIT_ORDER)
+    target = pick(np.where(is_open, 0, edit + 1))
+    grey = target.clone()
+    for first in range(0, len(edit), looking.views):
+        if not is_open[first]:
+            continue
+        hue = chosen_hue(noise[first : first + looking.sources])
+        for row in range(first, first + looking.views):
+            looks = cut(scenes.opened[scene[row], edit[row] - len(EDIT_ORDER)], row)
+            hues = torch.from_numpy(looks.astype(np.float32))
+            target[row], grey[row] = blend_hues(hues, hue), hues.mean(dim=0)
+    return target, grey

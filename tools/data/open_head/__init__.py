@@ -1,0 +1,1 @@
+"""Bakes the embedded open head from MakeHuman's CC0 data."""

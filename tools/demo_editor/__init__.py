@@ -1,1 +1,0 @@
-"""Makes the embedded demo editor: data, VAE, UNet, evaluation, export (see tools/train_demo_editor.py)."""

@@ -1,0 +1,1 @@
+"""Trains variants of the demo's avatar and measures them on held-out images."""

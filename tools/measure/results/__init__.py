@@ -1,0 +1,1 @@
+"""`make results`: what the README claims, and whether it is what was measured."""

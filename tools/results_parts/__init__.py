@@ -1,1 +1,0 @@
-"""Parts of `make results`: what the README claims, and whether it is what was measured."""
