@@ -33,7 +33,7 @@ from edit3dgs_ns.demo.settings import (
     DemoSettings,
     run_dir,
 )
-from edit3dgs_ns.editing.diffusion.loading import check_model, editor_version
+from edit3dgs_ns.editing.diffusion.model_folder import check_model, editor_version
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 

@@ -68,7 +68,7 @@ def check_fit(config: EditOptions) -> None:
 
 def check_editor(config: EditorConfig) -> None:
     """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
-    from edit3dgs_ns.editing.diffusion.loading import check_model
+    from edit3dgs_ns.editing.diffusion.model_folder import check_model
 
     check_model(config.model)
     if not (0 <= config.keep_strength <= 1 and 0 <= config.keep_from <= config.keep_until <= 1):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from edit3dgs_ns.editing.diffusion.guidance import guidance_weights
-from edit3dgs_ns.editing.diffusion.loading import DEMO_FOLDER, load_editor
+from edit3dgs_ns.editing.diffusion.loading import load_editor
+from edit3dgs_ns.editing.diffusion.model_folder import DEMO_FOLDER
 from edit3dgs_ns.errors import UserError
 
 

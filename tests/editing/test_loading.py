@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
-from edit3dgs_ns.editing.diffusion import loading
-from edit3dgs_ns.editing.diffusion.loading import find_model, load_editor
+from edit3dgs_ns.editing.diffusion import loading, model_folder
+from edit3dgs_ns.editing.diffusion.loading import load_editor
+from edit3dgs_ns.editing.diffusion.model_folder import SUPPORTED_CLASS, check_model, find_model
+from edit3dgs_ns.errors import UserError
 
 
 def test_folder_settings_become_the_defaults(make_tiny_editor):
@@ -64,6 +68,93 @@ def test_a_missing_part_is_named(tiny_editor_folder, tmp_path, gone):
     assert "demo" in str(error.value) and "--pipeline.editor.model" in str(error.value)
 
 
+OTHER_CLASSES = (
+    "StableDiffusionXLInstructPix2PixPipeline",
+    "FluxKontextPipeline",
+    "Flux2KleinPipeline",
+    "QwenImageEditPipeline",
+    "StableDiffusionPipeline",
+)
+
+
+@pytest.fixture
+def no_weights_are_read(monkeypatch):
+    """Fails where a model is read or downloaded."""
+
+    def fail(*_, **__):
+        pytest.fail("weights were read")
+
+    monkeypatch.setattr(loading, "_read_parts", fail)
+
+
+@pytest.mark.parametrize("name", OTHER_CLASSES)
+@pytest.mark.parametrize("check", [check_model, load_editor])
+@pytest.mark.usefixtures("no_weights_are_read")
+def test_a_folder_of_another_class_is_refused_by_its_name(tmp_path, name, check):
+    """Before anything is said of parts: what FLUX lacks, for one, is no damage."""
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(UserError, match=rf"class {name}\.") as error:
+        check(tmp_path)
+    for part in (
+        str(tmp_path),
+        SUPPORTED_CLASS,
+        "timbrooks/instruct-pix2pix",
+        "--pipeline.editor.model demo",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("name", [*OTHER_CLASSES, SUPPORTED_CLASS])
+def test_the_class_names_are_those_of_diffusers(name):
+    import diffusers
+
+    assert hasattr(diffusers, name)
+
+
+@pytest.mark.usefixtures("no_weights_are_read")
+def test_an_index_without_a_class_is_refused(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffusers", "UNet2DConditionModel"]}))
+    with pytest.raises(UserError, match="names no class"):
+        load_editor(tmp_path)
+
+
+@pytest.mark.parametrize("check", [check_model, load_editor])
+@pytest.mark.usefixtures("no_weights_are_read")
+def test_a_hub_model_of_another_class_is_refused_before_its_weights_are_fetched(tmp_path, monkeypatch, check):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--black-forest-labs--FLUX.1-Kontext-dev"
+    snapshot = repository / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text(json.dumps({"_class_name": "FluxKontextPipeline"}))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+    with pytest.raises(UserError, match=r"FLUX\.1-Kontext-dev: .* class FluxKontextPipeline"):
+        check("black-forest-labs/FLUX.1-Kontext-dev")
+
+
+@pytest.mark.usefixtures("no_weights_are_read")
+def test_a_unet_without_channels_for_the_image_is_refused_before_weights_are_read(
+    tiny_editor_folder, tmp_path
+):
+    folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 4}))
+    with pytest.raises(UserError, match=r"takes 4 channels, expected 8"):
+        load_editor(folder)
+
+
+def test_a_folder_is_checked_without_pytorch():
+    """A wrong option is answered at once."""
+    code = (
+        "import sys; from edit3dgs_ns.editing.diffusion.model_folder import check_model; check_model('demo'); "
+        "sys.exit(bool({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_pickled_weights_are_not_read(tiny_editor_folder, tmp_path):
     import torch
     from safetensors.torch import load_file
@@ -89,8 +180,9 @@ def test_damaged_weights_say_which_model(tiny_editor_folder, tmp_path):
     folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises((ValueError, FileNotFoundError), match="model"):
+    with pytest.raises(UserError, match="cannot be loaded") as error:
         load_editor(folder)
+    assert str(folder) in str(error.value)
 
 
 def test_a_plain_diffusion_model_is_no_editor(tiny_editor_folder, make_request):
@@ -124,7 +216,7 @@ def test_neither_folder_nor_hub_id(text):
 
 
 def test_demo_is_the_embedded_folder(tiny_editor_folder, monkeypatch):
-    monkeypatch.setattr(loading, "DEMO_FOLDER", tiny_editor_folder)
+    monkeypatch.setattr(model_folder, "DEMO_FOLDER", tiny_editor_folder)
     assert find_model("demo") == tiny_editor_folder
     assert load_editor("demo").settings["model"] == "demo"
 

@@ -1,35 +1,33 @@
-"""Finding an editor's weights, and saying clearly what to do when they are not there."""
+"""Loads an editor from the hub or a folder onto a device; says what to do where the weights are not there."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
-from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
+from edit3dgs_ns.editing.diffusion.model_folder import (
+    INDEX_FILE,
+    OPTION,
+    OTHERWISE,
+    check_index,
+    check_model,
+    defaults_of,
+    read_json,
+)
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     import torch
 
-DEMO = "demo"
-DEMO_FOLDER = Path(__file__).parents[1] / "demo_editor"
-DEFAULTS_FILE = "edit3dgs.json"
-OPTION = "--pipeline.editor.model"
-
 Scheduler = Literal["ddim", "shipped"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Offload = Literal["none", "model", "layers"]
 
-_PARTS = ("unet", "vae", "text_encoder")
 _ORDER_OF_USE = ("text_encoder", "unet", "vae")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_OTHERWISE = f"Or use the small embedded editor, which knows a few instructions: {OPTION} demo"
 
 
 def load_editor(
@@ -70,6 +68,8 @@ def load_editor(
     device = torch.device(device)
     check_device(device, offload)
     source = check_model(model)
+    if isinstance(source, str):
+        _check_hub_index(source)
     parts = _read_parts(source, _precision(dtype, device))
     if attention_slicing:
         parts["unet"].set_attention_slice("max")
@@ -81,7 +81,7 @@ def load_editor(
         parts["tokenizer"],
         _pick_scheduler(parts["scheduler"], scheduler),
         name=str(model),
-        defaults=_defaults(source, resolution),
+        defaults=defaults_of(source, resolution),
         sharing=sharing,
         views_per_forward=views_per_forward,
         device=device,
@@ -104,68 +104,15 @@ def check_device(device: torch.device, offload: Offload) -> None:
         )
 
 
-def check_model(model: str | Path) -> Path | str:
-    """`find_model`, and a folder is complete and holds no code of its own. Reads no weights and uses no network."""
-    source = find_model(model)
-    if isinstance(source, Path):
-        _check_folder(source)
-    return source
+def _check_hub_index(hub_id: str) -> None:
+    """Refuse a model of another class before its weights, often tens of gigabytes, are downloaded."""
+    from huggingface_hub import hf_hub_download
 
-
-def find_model(model: str | Path) -> Path | str:
-    """The folder that `model` means, or else the hub id that it is.
-
-    Raises:
-        FileNotFoundError: it looks like a folder, and there is none.
-        ValueError: it looks like nothing.
-    """
-    text = str(model).strip()
-    if text == DEMO:
-        return DEMO_FOLDER
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if isinstance(model, str) and _HUB_ID.fullmatch(text) and not text.startswith("."):
-        return text
-    if not text:
-        raise UserError(
-            f"{OPTION} is empty. Give a hub id such as timbrooks/instruct-pix2pix or a folder. {_OTHERWISE}"
-        )
-    raise MissingFileError(
-        f"{OPTION} {text}: there is no such folder, and it is no hub id (owner/name). Give a folder in diffusers' "
-        f"format or a hub id such as timbrooks/instruct-pix2pix. {_OTHERWISE}"
-    )
-
-
-def _check_folder(folder: Path) -> None:
-    """Name what is missing in a model folder, and refuse classes from outside diffusers and transformers."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        hint = (
-            "The package was installed without its data"
-            if folder == DEMO_FOLDER
-            else "Expected a folder in diffusers' format"
-        )
-        raise MissingFileError(
-            f"{OPTION} {folder}: model_index.json is missing. {hint}. {'' if folder == DEMO_FOLDER else _OTHERWISE}".strip()
-        )
-    missing = [f"{part}/" for part in (*_PARTS, "tokenizer", "scheduler") if not (folder / part).is_dir()]
-    missing += [
-        f"{part}/*.safetensors"
-        for part in _PARTS
-        if (folder / part).is_dir() and not any((folder / part).glob("*.safetensors"))
-    ]
-    if missing:
-        raise MissingFileError(
-            f"{OPTION} {folder}: {', '.join(missing)} missing. Expected the folders unet, vae, text_encoder (with "
-            f"safetensors), tokenizer and scheduler, as diffusers' save_pretrained writes them. {_OTHERWISE}"
-        )
-    for part, entry in _read_json(index).items():
-        library = entry[0] if isinstance(entry, list) and entry else None
-        if library not in (None, "diffusers", "transformers", "stable_diffusion"):
-            raise UserError(
-                f"{index}: the part {part!r} wants code from {library!r}; only diffusers and transformers are accepted."
-            )
+    try:
+        path = hf_hub_download(hub_id, INDEX_FILE)
+    except (OSError, ValueError) as error:
+        raise _explained(hub_id, error) from error
+    check_index(read_json(Path(path)), hub_id)
 
 
 def _read_parts(source: Path | str, precision: torch.dtype) -> dict[str, Any]:
@@ -190,7 +137,7 @@ def _read_parts(source: Path | str, precision: torch.dtype) -> dict[str, Any]:
             local_files_only=isinstance(source, Path),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _explain(source, error) from error
+        raise _explained(source, error) from error
     finally:
         diffusers_logging.set_verbosity(verbosity)
         if bar:
@@ -227,11 +174,12 @@ def _place(parts: dict[str, Any], device: torch.device, offload: Offload) -> Cal
     return free_memory
 
 
-def _explain(source: Path | str, error: Exception) -> Exception:
+def _explained(source: Path | str, error: Exception) -> UserError:
+    """The error to raise where a model cannot be loaded: which one, why, and what to do."""
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else 'no details'}"
     if isinstance(source, Path):
-        return ValueError(
-            f"{OPTION} {source} cannot be loaded as an InstructPix2Pix in diffusers' format ({reason}). {_OTHERWISE}"
+        return UserError(
+            f"{OPTION} {source} cannot be loaded as an InstructPix2Pix in diffusers' format ({reason}). {OTHERWISE}"
         )
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -239,10 +187,10 @@ def _explain(source: Path | str, error: Exception) -> Exception:
     why = (
         "HF_HUB_OFFLINE is set" if offline else "the download failed: no network, no such model, or no access"
     )
-    return FileNotFoundError(
+    return MissingFileError(
         f"{OPTION} {source}: the weights are not in the cache {HF_HUB_CACHE}, and {why} ({reason}).\n"
         f"Download them once where there is a network (hf download {source}), or give the folder of a copy: "
-        f"{OPTION} /path/to/folder.\n{_OTHERWISE}"
+        f"{OPTION} /path/to/folder.\n{OTHERWISE}"
     )
 
 
@@ -256,59 +204,6 @@ def _pick_scheduler(shipped: Any, wanted: Scheduler) -> Any:
     # alpha 1.
     latent = {key: False for key in ("clip_sample", "set_alpha_to_one") if key not in shipped.config}
     return DDIMScheduler.from_config(shipped.config, **latent)
-
-
-def editor_version(model: str | Path) -> str:
-    """What the `edit3dgs.json` of a folder says of its weights' version; empty where it says nothing.
-
-    Raises:
-        ValueError, FileNotFoundError: as `check_model`.
-    """
-    source = find_model(model)
-    path = source / DEFAULTS_FILE if isinstance(source, Path) else None
-    return str(_read_json(path).get("version", "")) if path is not None and path.is_file() else ""
-
-
-def taught_edits(model: str | Path) -> tuple[str, ...]:
-    """The edits that the `edit3dgs.json` of a folder lists; none where the model takes any sentence.
-
-    Raises:
-        ValueError, FileNotFoundError: as `check_model`.
-    """
-    return tuple(_defaults(find_model(model), None).instructions)
-
-
-def _defaults(source: Path | str, resolution: int | None) -> EditorDefaults:
-    """What `edit3dgs.json` in the folder says, over the usual values of InstructPix2Pix."""
-    path = source / DEFAULTS_FILE if isinstance(source, Path) else None
-    given = _read_json(path) if path is not None and path.is_file() else {}
-    usual = EditorDefaults()
-    try:
-        return EditorDefaults(
-            guidance_scale=float(given.get("guidance_scale", usual.guidance_scale)),
-            image_guidance_scale=float(given.get("image_guidance_scale", usual.image_guidance_scale)),
-            steps=int(given.get("steps", usual.steps)),
-            resolution=resolution or (int(given["resolution"]) if given.get("resolution") else None),
-            instructions={
-                str(edit): tuple(map(str, wordings))
-                for edit, wordings in given.get("instructions", {}).items()
-            },
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}: {error}. Expected numbers for guidance_scale, image_guidance_scale, steps and resolution, and "
-            "instructions as {edit: [wordings]}."
-        ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
-    return content
 
 
 def _precision(dtype: Dtype, device: torch.device) -> torch.dtype:

@@ -112,7 +112,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
         FileNotFoundError: the editing model is not there.
     """
     from edit3dgs_ns.demo.settings import CHECKPOINTS
-    from edit3dgs_ns.editing.diffusion.loading import check_model, editor_version
+    from edit3dgs_ns.editing.diffusion.model_folder import check_model, editor_version
     from tools.measure.ablation.training import make_base
     from tools.measure.ablation.truth import sentence
 
@@ -136,7 +136,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
 
 def _check_instructions(options: argparse.Namespace) -> None:
     """Raise a ValueError where a small model that lists what it was taught does not list the edits."""
-    from edit3dgs_ns.editing.diffusion.loading import taught_edits
+    from edit3dgs_ns.editing.diffusion.model_folder import taught_edits
 
     taught = taught_edits(options.editor)
     if unknown := sorted(set(options.edits) - set(taught or options.edits)):

@@ -16,7 +16,7 @@ from rich.table import Table
 from edit3dgs_ns.demo.job import Demo
 from edit3dgs_ns.demo.job_steps import Step, StepRunner
 from edit3dgs_ns.demo.settings import BASE_METHOD, run_dir
-from edit3dgs_ns.editing.diffusion.loading import editor_version
+from edit3dgs_ns.editing.diffusion.model_folder import editor_version
 from tools.measure.ablation.training import METHOD, avatar_figures, editing_cost, make_base, train
 from tools.measure.ablation.truth import TrueHead, sentence
 

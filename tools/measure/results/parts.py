@@ -13,7 +13,7 @@ from pathlib import Path
 from edit3dgs_ns.demo.job import newest_step, training_command
 from edit3dgs_ns.demo.job_steps import Step, StepRunner
 from edit3dgs_ns.demo.settings import BASE_METHOD, CHECKPOINTS, DemoSettings, run_dir
-from edit3dgs_ns.editing.diffusion.loading import editor_version
+from edit3dgs_ns.editing.diffusion.model_folder import editor_version
 from edit3dgs_ns.evaluation.clip_files import DEMO_FOLDER
 
 

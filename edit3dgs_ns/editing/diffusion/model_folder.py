@@ -1,0 +1,203 @@
+"""What an editor's folder holds, checked before any weights are loaded: its class, its parts, its own defaults.
+
+Needs neither PyTorch nor diffusers: a wrong option is answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
+from edit3dgs_ns.errors import MissingFileError, UserError
+
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parents[1] / "demo_editor"
+DEFAULTS_FILE = "edit3dgs.json"
+INDEX_FILE = "model_index.json"
+OPTION = "--pipeline.editor.model"
+SUPPORTED_CLASS = "StableDiffusionInstructPix2PixPipeline"
+OTHERWISE = f"Or use the small embedded editor, which knows a few instructions: {OPTION} demo"
+
+_WEIGHTS = ("unet", "vae", "text_encoder")
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def check_model(model: str | Path) -> Path | str:
+    """Returns the folder or hub id that `model` means, after checking all that can be known without weights or network.
+
+    A folder has to be complete, of the supported class, and without code of its own; of a hub id the class is checked if the
+    cache knows it.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not; the message says what was found and what to do.
+    """
+    source = find_model(model)
+    if isinstance(source, Path):
+        _check_folder(source)
+    else:
+        index = _cached_index(source)
+        if index is not None:
+            check_index(read_json(index), source)
+    return source
+
+
+def find_model(model: str | Path) -> Path | str:
+    """The folder that `model` means, or else the hub id that it is.
+
+    Raises:
+        FileNotFoundError: it looks like a folder, and there is none.
+        ValueError: it looks like nothing.
+    """
+    text = str(model).strip()
+    if text == DEMO:
+        return DEMO_FOLDER
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if isinstance(model, str) and _HUB_ID.fullmatch(text) and not text.startswith("."):
+        return text
+    if not text:
+        raise UserError(
+            f"{OPTION} is empty. Give a hub id such as timbrooks/instruct-pix2pix or a folder. {OTHERWISE}"
+        )
+    raise MissingFileError(
+        f"{OPTION} {text}: there is no such folder, and it is no hub id (owner/name). Give a folder in diffusers' "
+        f"format or a hub id such as timbrooks/instruct-pix2pix. {OTHERWISE}"
+    )
+
+
+def check_index(index: Mapping[str, Any], model: str | Path) -> None:
+    """Refuse a `model_index.json` of another pipeline than InstructPix2Pix, and classes from outside diffusers and transformers.
+
+    Args:
+        index: its content.
+        model: the folder or hub id, for the message.
+
+    Raises:
+        ValueError: the message names the class or the part.
+    """
+    found = index.get("_class_name")
+    if found != SUPPORTED_CLASS:
+        said = f"names the class {found}" if found else "names no class (_class_name)"
+        raise UserError(
+            f"{OPTION} {model}: its {INDEX_FILE} {said}. Only {SUPPORTED_CLASS} is supported: InstructPix2Pix on Stable "
+            f"Diffusion 1, such as timbrooks/instruct-pix2pix. Give one of that class. {OTHERWISE}"
+        )
+    for part, entry in index.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if library not in (None, *_LIBRARIES):
+            raise UserError(
+                f"{OPTION} {model}: in its {INDEX_FILE} the part {part!r} wants code from {library!r}; only diffusers and "
+                "transformers are accepted."
+            )
+
+
+def _cached_index(hub_id: str) -> Path | None:
+    """The `model_index.json` of a hub id in Hugging Face's cache; None if it was never downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(hub_id, INDEX_FILE)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder without index, of another class, or with parts missing."""
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        if folder == DEMO_FOLDER:
+            raise MissingFileError(
+                f"{OPTION} {DEMO}: {index} is missing: the package was installed without its data. Install it again."
+            )
+        raise MissingFileError(
+            f"{OPTION} {folder}: {INDEX_FILE} is missing. Expected a folder in diffusers' format. {OTHERWISE}"
+        )
+    check_index(read_json(index), folder)
+    missing = [f"{part}/" for part in (*_WEIGHTS, "tokenizer", "scheduler") if not (folder / part).is_dir()]
+    missing += [
+        f"{part}/*.safetensors"
+        for part in _WEIGHTS
+        if (folder / part).is_dir() and not any((folder / part).glob("*.safetensors"))
+    ]
+    if missing:
+        raise MissingFileError(
+            f"{OPTION} {folder}: {', '.join(missing)} missing. Expected the folders unet, vae, text_encoder (with "
+            f"safetensors), tokenizer and scheduler, as diffusers' save_pretrained writes them. {OTHERWISE}"
+        )
+    _check_channels(folder)
+
+
+def _check_channels(folder: Path) -> None:
+    """Refuse a UNet without input channels for the image to edit, whatever class the index names."""
+    unet, vae = (
+        read_json(path) if path.is_file() else {}
+        for path in (folder / part / "config.json" for part in ("unet", "vae"))
+    )
+    channels, latent = unet.get("in_channels"), vae.get("latent_channels")
+    if isinstance(channels, int) and isinstance(latent, int) and channels != 2 * latent:
+        raise UserError(
+            f"{OPTION} {folder}: this is no InstructPix2Pix: its UNet takes {channels} channels, expected {2 * latent} (the "
+            f"latent and the image to edit, {latent} each). {OTHERWISE}"
+        )
+
+
+def editor_version(model: str | Path) -> str:
+    """What the `edit3dgs.json` of a folder says of its weights' version; empty where it says nothing.
+
+    Raises:
+        ValueError, FileNotFoundError: as `check_model`.
+    """
+    source = find_model(model)
+    path = source / DEFAULTS_FILE if isinstance(source, Path) else None
+    return str(read_json(path).get("version", "")) if path is not None and path.is_file() else ""
+
+
+def taught_edits(model: str | Path) -> tuple[str, ...]:
+    """The edits that the `edit3dgs.json` of a folder lists; none where the model takes any sentence.
+
+    Raises:
+        ValueError, FileNotFoundError: as `check_model`.
+    """
+    return tuple(defaults_of(find_model(model), None).instructions)
+
+
+def defaults_of(source: Path | str, resolution: int | None) -> EditorDefaults:
+    """What `edit3dgs.json` in the folder says, over the usual values of InstructPix2Pix."""
+    path = source / DEFAULTS_FILE if isinstance(source, Path) else None
+    given = read_json(path) if path is not None and path.is_file() else {}
+    usual = EditorDefaults()
+    try:
+        return EditorDefaults(
+            guidance_scale=float(given.get("guidance_scale", usual.guidance_scale)),
+            image_guidance_scale=float(given.get("image_guidance_scale", usual.image_guidance_scale)),
+            steps=int(given.get("steps", usual.steps)),
+            resolution=resolution or (int(given["resolution"]) if given.get("resolution") else None),
+            instructions={
+                str(edit): tuple(map(str, wordings))
+                for edit, wordings in given.get("instructions", {}).items()
+            },
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: {error}. Expected numbers for guidance_scale, image_guidance_scale, steps and resolution, and "
+            "instructions as {edit: [wordings]}."
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+    return content
