@@ -12,8 +12,8 @@ from PIL import Image
 from tools.measure.results import __main__ as results
 from tools.measure.results import pictures
 from tools.measure.results.claims import Claim, Figure, check, read_pages, without_claim
+from tools.measure.results.figures import CLAIMS, NOT_MEASURED, at
 from tools.measure.results.parts import PARTS, Part, Place, run_part
-from tools.measure.results.readme import CLAIMS, NOT_MEASURED, at
 
 ROOT = Path(__file__).parents[3]
 CLAIM = Claim(

@@ -1,1 +1,1 @@
-"""`make results`: what the README claims, and whether it is what was measured."""
+"""`make results`: what the documentation claims, compared with what was measured."""

@@ -24,9 +24,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tools.measure.results.claims import Checked, check, read_pages
+from tools.measure.results.figures import CLAIMS
 from tools.measure.results.parts import PARTS, Place, run_part
 from tools.measure.results.pictures import PICTURES, compare, update
-from tools.measure.results.readme import CLAIMS
 
 ROOT = Path(__file__).resolve().parents[3]
 
