@@ -49,7 +49,8 @@ def fits(table: RenderableType) -> bool:
     """Whether the terminal is wide enough for a table whose words are not broken."""
     from rich.measure import Measurement
 
-    return Measurement.get(CONSOLE, CONSOLE.options, table).minimum <= CONSOLE.width
+    unlimited = CONSOLE.options.update_width(100_000)  # a measurement is never wider than its console
+    return Measurement.get(CONSOLE, unlimited, table).minimum <= CONSOLE.width
 
 
 def print_table(

@@ -90,8 +90,9 @@ def _print_json(content: dict[str, Any]) -> None:
 
 def print_findings(findings: Sequence[Finding], ready: bool) -> None:
     """Prints what was found on this machine, by area; below what is not fine, what to do."""
-    width = max(len(finding.name) for finding in findings)
-    for area, group in groupby(findings, key=lambda finding: finding.area):
+    for area, found in groupby(findings, key=lambda finding: finding.area):
+        group = list(found)
+        width = max(len(finding.name) for finding in group)
         say(area, "bold")
         for finding in group:
             mark = "MISSING" if finding.required and finding.status == "missing" else finding.status

@@ -49,6 +49,9 @@ def main() -> None:
     """Entry point of the console script."""
     # `kill` ends us like Ctrl-C does, so that a training that we started does not go on alone.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from edit3dgs_ns.commands.quiet import hide_library_warnings
+
+    hide_library_warnings()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -113,8 +116,9 @@ def help_text() -> str:
     lines += ["", "commands:"]
     for name in COMMANDS:
         summary = (inspect.getdoc(command_class(name)) or "").partition("\n")[0]
+        start, rest = f"  {name:<{indent - 2}}", " " * indent
         lines += textwrap.wrap(
-            summary, width, initial_indent=f"  {name:<{indent - 2}}", subsequent_indent=" " * indent
+            summary, width, initial_indent=start, subsequent_indent=rest, break_on_hyphens=False
         )
     return "\n".join([*lines, "", f"`{PROGRAM} COMMAND --help` lists the options of a command."])
 

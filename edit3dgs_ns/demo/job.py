@@ -237,7 +237,7 @@ def newest_step(checkpoints: Path) -> int | None:
 def run_ns_train(arguments: list[str]) -> int:
     """Run ns-train, with its output passing through, and return its exit code."""
     # Nerfstudio's pinned release warns of what newer torch versions will drop: nothing a user can act on.
-    environment = {"PYTHONWARNINGS": "ignore::FutureWarning", **os.environ}
+    environment = {"PYTHONWARNINGS": "ignore", **os.environ}
     return subprocess.run([find_ns_train(), *arguments], env=environment, check=False).returncode
 
 

@@ -31,6 +31,10 @@ def find_config(run: Path, option: str = "--load-config", what: str = AVATAR_RUN
     """
     run = Path(run).expanduser()
     config = run / "config.yml" if run.is_dir() else run
+    if run.is_dir() and not config.is_file():
+        raise MissingFileError(
+            f"{option} {run}: there is no config.yml in this folder. Expected the config.yml of {what}."
+        )
     if not config.is_file():
         raise MissingFileError(f"{option} {run}: no such file. Expected the config.yml of {what}.")
     if _PACKAGE not in config.read_bytes():

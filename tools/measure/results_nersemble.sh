@@ -99,5 +99,5 @@ done < "$edits"
 driver=()
 [ -z "$motion" ] || driver=(--motion "$motion")
 read -ra measured <<< "$evaluate"
-edit3dgs evaluate --runs "${runs[@]}" --source-caption "$source" --target-caption "${targets[@]}" \
+edit3dgs evaluate --overwrite --runs "${runs[@]}" --source-caption "$source" --target-caption "${targets[@]}" \
     --clip "$clip" "${driver[@]}" "${measured[@]}" --output "$out/evaluation"

@@ -1,0 +1,42 @@
+"""Keeps warnings that only the authors of libraries can act on off the screens of our users; our own are shown."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+from edit3dgs_ns.console import warn
+
+OURS = "edit3dgs_ns"
+"""The logger that all loggers of this package are below."""
+
+
+def hide_library_warnings() -> None:
+    """Hides warnings and log messages of libraries in this process and those that it starts, and prints our log messages.
+
+    Whoever asks Python for warnings (`python -W default`, PYTHONWARNINGS) gets them.
+    """
+    if not sys.warnoptions:
+        os.environ["PYTHONWARNINGS"] = "ignore"
+        warnings.simplefilter("ignore")
+        # Some libraries put filters of their own before ours when they are imported.
+        warnings.showwarning = _ignore
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    logging.getLogger().addHandler(logging.NullHandler())  # without any handler, Python prints to stderr
+    ours = logging.getLogger(OURS)
+    ours.addHandler(_WarningPrinter(logging.WARNING))
+    ours.propagate = False
+
+
+def _ignore(*_: object, **__: object) -> None:
+    """Takes the place of `warnings.showwarning`."""
+
+
+class _WarningPrinter(logging.Handler):
+    """Prints log messages as our commands print warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
