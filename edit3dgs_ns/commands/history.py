@@ -61,7 +61,7 @@ class HistoryCommand:
 def open_history(run: Path) -> RunHistory:
     """Returns the history of the run that a path means: its folder, its config.yml, or a folder in it."""
     from edit3dgs_ns.edit_training.versions import FOLDER, RunHistory
-    from edit3dgs_ns.training.checkpoints import CHECKPOINT_FOLDER, find_checkpoint
+    from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, find_checkpoint
 
     folder = run.expanduser()
     folder = folder.parent if folder.is_file() or folder.name in (FOLDER, CHECKPOINT_FOLDER) else folder

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt8
 
 from edit3dgs_ns.edit_training.versions import FOLDER, RunHistory
-from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from edit3dgs_ns.training.model import RiggedSplatfactoModel

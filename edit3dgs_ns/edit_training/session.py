@@ -30,7 +30,7 @@ from edit3dgs_ns.edit_training.originals import renders_of
 from edit3dgs_ns.edit_training.pipeline import EditPipeline, EditPipelineConfig
 from edit3dgs_ns.edit_training.versions import RunHistory, Version
 from edit3dgs_ns.files import written_beside
-from edit3dgs_ns.training.checkpoints import model_state, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import model_state, read_checkpoint
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from edit3dgs_ns.training.model import RiggedSplatfactoModel

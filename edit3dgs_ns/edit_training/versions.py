@@ -24,7 +24,7 @@ from typing import Any
 
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import write_durably, written_beside
-from edit3dgs_ns.training.checkpoints import CHECKPOINT_FOLDER, CHECKPOINT_NAME
+from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, CHECKPOINT_NAME
 
 FOLDER = "history"
 _FILE = "history.json"

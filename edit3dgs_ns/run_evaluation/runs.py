@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edit3dgs_ns.errors import MissingFileError, UserError
-from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 
 if TYPE_CHECKING:
     from edit3dgs_ns.flame.motion import FlameMotion

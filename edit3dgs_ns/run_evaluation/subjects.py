@@ -11,7 +11,7 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP, find_clip
 from edit3dgs_ns.run_evaluation.runs import BASE, EditedRun, OpenRuns, check_edited, config_file
 from edit3dgs_ns.runs.run_files import free_output
-from edit3dgs_ns.training.checkpoints import find_checkpoint
+from edit3dgs_ns.splats.checkpoints import find_checkpoint
 
 if TYPE_CHECKING:
     from edit3dgs_ns.evaluation.clip import Clip

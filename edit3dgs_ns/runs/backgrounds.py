@@ -15,8 +15,8 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
 from edit3dgs_ns.runs.placement import Placement, read_normalisation, read_placement
 from edit3dgs_ns.runs.scene_options import SceneOptions
+from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.similarity import Similarity
-from edit3dgs_ns.training.checkpoints import CHECKPOINT_FOLDER, find_checkpoint, model_state, read_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,15 +19,15 @@ import yaml
 from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.splats.rig import POSE_PARAMETERS
-from edit3dgs_ns.splats.world_splats import Backdrop
-from edit3dgs_ns.training.checkpoints import (
+from edit3dgs_ns.splats.checkpoints import (
     BACKDROP,
     CHECKPOINT_FOLDER,
     PLAYS,
     find_checkpoint,
     read_checkpoint,
 )
+from edit3dgs_ns.splats.rig import POSE_PARAMETERS
+from edit3dgs_ns.splats.world_splats import Backdrop
 
 MARKER = "reenactment.json"
 """Says what is played; a folder without it was not made here and is left alone."""

@@ -15,9 +15,9 @@ from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
+from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
 from edit3dgs_ns.splats.rig import POSE_PARAMETERS
-from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
 
 OPTION = "--load-config"
 SPLAT_NAME = "splat.ply"

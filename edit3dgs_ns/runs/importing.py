@@ -27,9 +27,9 @@ from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, AvatarFiles, check_avatar, read_avatar
+from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER
 from edit3dgs_ns.splats.ply import BoundGaussians
 from edit3dgs_ns.splats.rig import TrackedHead
-from edit3dgs_ns.training.checkpoints import CHECKPOINT_FOLDER
 from edit3dgs_ns.training.load_avatar import check_avatar_fits
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
-from edit3dgs_ns.training.checkpoints import find_checkpoint
+from edit3dgs_ns.splats.checkpoints import find_checkpoint
 
 AVATAR_RUN = "a run of `ns-train rigged-splatfacto`, `ns-train edit3dgs` or `edit3dgs import`"
 RENDERS, EXPORTS = "renders", "exports"

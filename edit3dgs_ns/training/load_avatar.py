@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.training.checkpoints import PLAYS, find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import PLAYS, find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 
 OPTION = "--pipeline.avatar"

@@ -11,7 +11,7 @@ from nerfstudio.models.splatfacto import num_sh_bases
 from torch import Tensor, nn
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.training.checkpoints import with_current_names
+from edit3dgs_ns.splats.checkpoints import with_current_names
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras

@@ -11,8 +11,8 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.splats.checkpoints import BACKDROP, PLAYS
 from edit3dgs_ns.splats.world_splats import Backdrop
-from edit3dgs_ns.training.checkpoints import BACKDROP, PLAYS
 from edit3dgs_ns.training.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
 from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
 

@@ -9,8 +9,8 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.decorators import check_main_thread
 
+from edit3dgs_ns.splats.checkpoints import find_checkpoint
 from edit3dgs_ns.splats.views import camera_extent
-from edit3dgs_ns.training.checkpoints import find_checkpoint
 from edit3dgs_ns.training.schedulers import scaled_rates
 
 

@@ -210,7 +210,7 @@ class Editing:
     def _find_before(self) -> str:
         """What the shown version is an edit of, for the comparison."""
         from edit3dgs_ns.edit_training.session import version_avatar
-        from edit3dgs_ns.training.checkpoints import find_checkpoint, model_state, read_checkpoint
+        from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
         from edit3dgs_ns.training.frozen_copy import frozen_avatar
 
         history = RunHistory(self._run)

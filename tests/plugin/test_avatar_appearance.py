@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
-from edit3dgs_ns.training.checkpoints import model_state
+from edit3dgs_ns.splats.checkpoints import model_state
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from tests.plugin.test_avatar_training import config_of, set_up
 from tests.tiny_capture import TinyCapture

@@ -16,9 +16,9 @@ from edit3dgs_ns.runs.backgrounds import OPTION, drawn_otherwise, read_backgroun
 from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.runs.trained_run import TrainedRun
+from edit3dgs_ns.splats.checkpoints import read_checkpoint
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
-from edit3dgs_ns.training.checkpoints import read_checkpoint
 from tests.command_line import edit3dgs, said
 from tests.office_scene import front_at, without_a_gpu
 

@@ -286,7 +286,7 @@ def test_a_checkpoint_with_code_in_it_is_not_run(make_config, tmp_path):
 
 
 def test_run_folder_config_and_checkpoint_folder_all_name_an_avatar(small_avatar):
-    from edit3dgs_ns.training.checkpoints import find_checkpoint
+    from edit3dgs_ns.splats.checkpoints import find_checkpoint
 
     places = [
         small_avatar,

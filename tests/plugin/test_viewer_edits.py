@@ -16,7 +16,7 @@ import yaml
 from edit3dgs_ns.edit_training.job import EditJob, options_of, standard_options
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.editing.shared_editor import SharedEditor
-from edit3dgs_ns.training.checkpoints import model_state
+from edit3dgs_ns.splats.checkpoints import model_state
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from tests.edit_runs import PROMPT, GreenEditor, checkpoint_of, shows_head, train
 
