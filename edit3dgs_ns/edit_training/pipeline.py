@@ -303,11 +303,13 @@ class EditPipeline(AvatarPipeline):
             return
         self._schedule.load_state_dict(state["schedule"])
         self._rounds.history.converged_after = self._schedule.ended_after
-        torch.set_rng_state(state["torch_rng"].cpu().to(torch.uint8))
         begun = self._plan.rounds_begun_before(start_step)
         for number in range(begun):
             self._rounds.run(self._schedule.batch(number), start_step)
         self._schedule.round = begun
+        torch.set_rng_state(
+            state["torch_rng"].cpu().to(torch.uint8)
+        )  # last: edits made again draw numbers too
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -322,7 +324,7 @@ class EditPipeline(AvatarPipeline):
         if not schedule.finished and self._plan.begins_round(step, schedule.round):
             # With this, a run that is killed while it edits goes on from here and not from the last
             # `steps_per_save`.
-            trainer.save_checkpoint(max(step - 1, 0))
+            trainer.save_checkpoint(step - 1)
             with viewer_may_draw(trainer, self):
                 self._rounds.run(schedule.current, step)
             schedule.advance()

@@ -30,6 +30,7 @@ from edit3dgs_ns.editing.convergence import IN_A_ROW, corrections, has_converged
 from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.editing.store import EditKey, EditStore
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 
@@ -135,7 +136,7 @@ class EditRounds:
 
         What was measured is kept with every edit, so that a resumed run decides the same.
         """
-        values = [self._correction(number) for number in range(max(rounds - IN_A_ROW, 0), rounds)]
+        values = [self._mean_of("correction", number) for number in range(max(rounds - IN_A_ROW, 0), rounds)]
         if not has_converged(values, threshold):
             return False
         self.history.converged_after = rounds
@@ -147,10 +148,10 @@ class EditRounds:
         )
         return True
 
-    def _correction(self, number: int) -> float | None:
-        """The mean over the views of a round; None where an edit says nothing of it."""
+    def _mean_of(self, what: str, number: int) -> float | None:
+        """The mean of a measure over all views of a round, from their records; None where one of them has none."""
         of_round = [self.store.record(key) for key in self.store.edits() if key.round == number]
-        found = [float(record["correction"]) for record in of_round if "correction" in record]
+        found = [float(record[what]) for record in of_round if what in record]
         return round(float(np.mean(found)), 5) if of_round and len(found) == len(of_round) else None
 
     def swap_in(self, views: Sequence[int], before_round: int) -> None:
@@ -168,7 +169,7 @@ class EditRounds:
 
     def _edit(self, batch: Batch, views: Sequence[int], step: int) -> None:
         started = time.perf_counter()
-        evaluations, change = 0, []
+        evaluations = 0
         with progress_bar() as progress:
             bar = RoundBar(progress, self._clock, batch, len(views))
             for group in self._groups_of_one_size(views):
@@ -179,7 +180,6 @@ class EditRounds:
                     keep(position, image)
                 bar.finish(len(group))
                 evaluations += result.unet_evaluations
-                change.append(np.abs(result.images - request.originals)[: len(group)].mean())
         self.history.add(
             {
                 "round": batch.round,
@@ -191,22 +191,28 @@ class EditRounds:
                 "seconds": round(time.perf_counter() - started, 2),
                 "unet_evaluations": evaluations,
                 "peak_memory_gb": round(peak_memory_gb(self.datamanager.device), 3),
-                "change": round(float(np.mean(change)), 4),
-                "correction": self._correction(batch.round),
+                "change": self._mean_of("change", batch.round),
+                "correction": self._mean_of("correction", batch.round),
             }
         )
 
     def _keeper(self, batch: Batch, request: EditRequest, step: int) -> Callable[[int, np.ndarray], None]:
-        """Puts a view into the store the first time it is given; what an anchor becomes is nobody's edit."""
+        """Puts a view into the store the first time it is given; what an anchor becomes is nobody's edit.
+
+        Raises (from the function returned):
+            UserError: the image has values that are not finite; the store never holds such an edit.
+        """
 
         def keep(position: int, image: np.ndarray) -> None:
             key = EditKey(batch.round, request.view_ids[position])
+            _require_finite(image, key)
             if key not in self.store and position not in request.anchors:
                 record = {
                     "timestep": request.timesteps[position],
                     "step": step,
                     "noise": request.noise,
                     "seed": request.seed,
+                    "change": round(float(np.abs(image - request.originals[position]).mean()), 5),
                     "correction": round(_correction(request, position, image), 5),
                 }
                 self.store.put(key, image, record)
@@ -253,6 +259,16 @@ class EditRounds:
                 image=torch.from_numpy(picture.astype(np.float32) / 255),
                 step=step,
             )
+
+
+def _require_finite(image: np.ndarray, key: EditKey) -> None:
+    bad = int((~np.isfinite(image)).any(axis=-1).sum())
+    if bad:
+        raise UserError(
+            f"Edit round {key.round + 1}: the diffusion model's image of training view {key.view} has {bad} pixels that are not "
+            "finite (NaN or infinite). It was not stored. On a device with 16 bits this is an overflow: run again with "
+            "--pipeline.editor.dtype float32 (or bfloat16)."
+        )
 
 
 def _correction(request: EditRequest, position: int, image: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.runs.class_paths import unknown_classes_named
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def _rounds(config: Path) -> dict[str, Any]:
 def _avatar_of(config: Path) -> Path:
     """The checkpoint that `--pipeline.avatar` named."""
     # As every ns-* command reads it.
-    content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    with unknown_classes_named(config):
+        content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
     avatar = getattr(getattr(content, "pipeline", None), "avatar", None)
     if avatar is None:
         raise UserError(

@@ -7,12 +7,16 @@ of that time; they open because these names lead to the same classes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from edit3dgs_ns.errors import UserError
 
 _PACKAGE = "edit3dgs_ns"
 MOVED: Mapping[str, Mapping[str, str]] = {
@@ -43,6 +47,25 @@ def accept_older_class_paths() -> None:
     """Lets config.yml of older runs be loaded. Cheap: nothing is imported before such a name is met; again is harmless."""
     if not any(isinstance(finder, _MovedFinder) for finder in sys.meta_path):
         sys.meta_path.append(_MovedFinder())
+
+
+@contextmanager
+def unknown_classes_named(config_path: Path) -> Iterator[None]:
+    """Within this, a config.yml is loaded: a class path in it that leads nowhere becomes a UserError that names it.
+
+    Args:
+        config_path: the file, for the message.
+    """
+    import yaml
+
+    try:
+        yield
+    except yaml.constructor.ConstructorError as error:
+        raise UserError(
+            f"{config_path} names a class that is not there: {error.problem}. Either it is no run of this project's methods "
+            "(`ns-train rigged-splatfacto`, `rigged-splatfacto-fast`, `edit3dgs`), or another version of edit3dgs made it: open "
+            "it with that one."
+        ) from error
 
 
 class _MovedFinder(MetaPathFinder, Loader):

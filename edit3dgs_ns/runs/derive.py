@@ -19,6 +19,7 @@ import yaml
 from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.runs.class_paths import unknown_classes_named
 from edit3dgs_ns.splats.checkpoints import (
     BACKDROP,
     CHECKPOINT_FOLDER,
@@ -108,7 +109,8 @@ def write_derived_run(
 def _config(load_config: Path, folder: Path) -> str:
     """The avatar's configuration for another folder beside its own."""
     # As every ns-* command reads it.
-    config: Any = yaml.load(load_config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    with unknown_classes_named(load_config):
+        config: Any = yaml.load(load_config.read_text(encoding="utf-8"), Loader=yaml.Loader)
     config.output_dir = Path(os.path.abspath(config.output_dir))
     config.timestamp = folder.name
     config.load_dir = config.load_step = config.load_checkpoint = None

@@ -19,6 +19,7 @@ from PIL import Image
 
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.runs.backgrounds import drawn_otherwise
+from edit3dgs_ns.runs.class_paths import unknown_classes_named
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.dataset import AvatarDataset
 
@@ -84,12 +85,14 @@ class TrainedRun:
 
         Raises:
             FileNotFoundError: there is no such file.
+            UserError: it names classes that are not there, or is no run of an avatar.
         """
         if not Path(config_path).is_file():
             raise MissingFileError(
                 f"{config_path}: no such file. Expected the config.yml of a finished ns-train run."
             )
-        _, pipeline, _, self.step = eval_setup(Path(config_path), test_mode="test")
+        with unknown_classes_named(Path(config_path)):
+            _, pipeline, _, self.step = eval_setup(Path(config_path), test_mode="test")
         if not isinstance(pipeline.datamanager, AvatarDatamanager):
             raise UserError(
                 f"{config_path} is no run of an avatar. Expected one of `ns-train rigged-splatfacto` or `ns-train edit3dgs`."

@@ -43,18 +43,23 @@ class ResumableTrainer(Trainer):
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Write beside, flush to the disk, rename; older checkpoints go only then."""
+        """Writes beside, flushes to the disk, renames; older checkpoints go only then.
+
+        Args:
+            step: the last one that is done; -1 before the first. That checkpoint's file is called step-000000000.ckpt, because
+                names have no sign; the step in it is -1, so that a run resumed from it begins with step 0.
+        """
         final = self.checkpoint_dir
         self.checkpoint_dir = self.base_dir / "checkpoint.part"
         try:
             super().save_checkpoint(step)
         finally:
             unfinished, self.checkpoint_dir = self.checkpoint_dir, final
-        name = f"step-{step:09d}.ckpt"
-        with (unfinished / name).open("rb+") as file:
+        written, name = unfinished / f"step-{step:09d}.ckpt", f"step-{max(step, 0):09d}.ckpt"
+        with written.open("rb+") as file:
             os.fsync(file.fileno())
         final.mkdir(parents=True, exist_ok=True)
-        os.replace(unfinished / name, final / name)
+        os.replace(written, final / name)
         unfinished.rmdir()
         if self.config.save_only_latest_checkpoint:
             for path in final.glob("step-*.ckpt"):

@@ -145,7 +145,50 @@ def test_without_an_avatar_one_is_trained_first(make_config):
     assert not any(parameter.requires_grad for parameter in pose.values())
 
 
-def test_a_run_that_crashed_in_mid_round_goes_on_and_edits_nothing_twice(make_config, edited, monkeypatch):
+def same_run(one: Path, other: Path) -> None:
+    """Both runs have stored the same edits and ended with the same weights and optimizers, bit for bit."""
+    stores = store_of(one), store_of(other)
+    assert stores[0].edits() == stores[1].edits()
+    for key in stores[0].edits():
+        np.testing.assert_array_equal(stores[0].get(key), stores[1].get(key), err_msg=str(key))
+    ends = checkpoint_of(one), checkpoint_of(other)
+    assert ends[0]["step"] == ends[1]["step"]
+    leaves = [dict(leaves_of({name: end[name] for name in ("pipeline", "optimizers")})) for end in ends]
+    assert leaves[0].keys() == leaves[1].keys()
+    differing = [name for name, value in leaves[0].items() if not equal(value, leaves[1][name])]
+    assert not differing
+    measured = [
+        [(b["views"], b["change"], b["correction"]) for b in history_of(run)["batches"]]
+        for run in (one, other)
+    ]
+    assert measured[0] == measured[1]
+
+
+def leaves_of(content, path=""):
+    """The values of nested dicts and lists, by where they are."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for name, value in items:
+        if isinstance(value, (dict, list, tuple)):
+            yield from leaves_of(value, f"{path}/{name}")
+        else:
+            yield f"{path}/{name}", value
+
+
+def equal(one, other) -> bool:
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize(
+    ("options", "stored"),
+    [
+        pytest.param({"correspondence": "none", "views_per_forward": 1}, 1, id="first-round"),
+        pytest.param({}, 3, id="second-round-of-views-that-depend"),
+    ],
+)
+def test_a_run_that_crashed_in_mid_round_ends_like_one_that_did_not(
+    make_config, edited, monkeypatch, options, stored
+):
+    """In its first round, before any training step, and in its second; no edit that was stored is made again."""
     from edit3dgs_ns.editing.store import EditStore
 
     put, made = EditStore.put, []
@@ -159,22 +202,18 @@ def test_a_run_that_crashed_in_mid_round_goes_on_and_edits_nothing_twice(make_co
 
         return replacement
 
-    monkeypatch.setattr(EditStore, "put", put_until(3))
-    config = make_config(views_per_forward=1)
+    undisturbed = train(make_config(**options)) if options else edited
+    monkeypatch.setattr(EditStore, "put", put_until(stored))
+    config = make_config(**options)
     with pytest.raises(PulledPlug):
         train(config)
     crashed = config.get_base_dir()
-    assert len(store_of(crashed)) == 3
+    assert len(store_of(crashed)) == stored
     monkeypatch.setattr(EditStore, "put", put_until(None))
-    resumed = train(make_config(views_per_forward=1, load_dir=crashed / "nerfstudio_models"))
+    resumed = train(make_config(**options, load_dir=crashed / "nerfstudio_models"))
     assert len(made) == len(set(made)) == 6
-    store, expected = store_of(resumed.base_dir), store_of(edited.base_dir)
-    assert store.edits() == expected.edits()
-    for key in expected.edits():
-        difference = np.abs(store.get(key).astype(int) - expected.get(key).astype(int))
-        assert difference.mean() < 1.0, f"{key} came out differently after the crash"
     assert history_of(resumed.base_dir)["rounds"] == 3 and history_of(resumed.base_dir)["finished"]
-    assert resumed.step == edited.step
+    same_run(resumed.base_dir, undisturbed.base_dir)
 
 
 def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch):
@@ -199,6 +238,69 @@ def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch
     np.testing.assert_array_equal(
         store_of(config.get_base_dir()).get(first), store_of(resumed.base_dir).get(first)
     )
+
+
+def test_a_view_that_is_not_finite_ends_the_run_and_is_never_stored(make_config, monkeypatch):
+    from edit3dgs_ns.edit_training.pipeline import EditPipeline
+
+    class Overflowing(GreenEditor):
+        def edit(self, request, progress=None, finished=None):
+            result = super().edit(request)
+            for position, image in enumerate(result.images):
+                if position == 1:
+                    image[3, 4] = np.nan
+                finished(position, image)
+            return result
+
+    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: Overflowing())
+    config = make_config()
+    with pytest.raises(
+        ValueError, match=r"view \d+ has 1 pixels that are not finite.*--pipeline.editor.dtype"
+    ):
+        train(config)
+    store = store_of(config.get_base_dir())
+    assert len(store) == 1 and len(list(store.folder.glob("*.png"))) == 1
+    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: GreenEditor())
+    resumed = train(make_config(load_dir=config.get_base_dir()))
+    shown = [store_of(resumed.base_dir).get(key) for key in store_of(resumed.base_dir).edits()]
+    assert len(shown) == 6 and all(image.max() == 255 for image in shown)
+
+
+def test_the_change_of_a_round_is_the_mean_over_its_views_whatever_their_sizes(tmp_path):
+    """Images of several sizes are edited in groups; one of three views counts a third of the round."""
+    from types import SimpleNamespace
+
+    from edit3dgs_ns.edit_training.rounds import EditRounds, History
+    from edit3dgs_ns.editing.editor import EditResult
+    from edit3dgs_ns.editing.schedule import Batch
+    from edit3dgs_ns.editing.store import EditStore
+
+    sizes, darker = {0: 8, 1: 4, 2: 4}, {0: 0.5, 1: 0.1, 2: 0.2}
+    cameras = SimpleNamespace(height=torch.tensor([8, 4, 4]), width=torch.tensor([8, 4, 4]))
+
+    def make(batch, views, anchors):
+        images = np.ones((len(views), sizes[views[0]], sizes[views[0]], 3), np.float32)
+        return SimpleNamespace(
+            images=images, originals=images, view_ids=tuple(views), anchors=(), timesteps=(0,) * len(views),
+            noise=0.5, seed=0, keep_mask=None,
+        )  # fmt: skip
+
+    def edit(request, progress, finished):
+        by = np.array([darker[view] for view in request.view_ids], np.float32)
+        return EditResult(images=request.images - by[:, None, None, None])
+
+    datamanager = SimpleNamespace(
+        train_dataset=SimpleNamespace(cameras=cameras), device="cpu", replaced_indices=list,
+        replace_image=lambda view, image: None, restrict_to=lambda views: None,
+    )  # fmt: skip
+    editor = SimpleNamespace(edit=edit, views_depend=False, settings={})
+    history = History(tmp_path / "edit_history.json", "darker", 1, 0, {})
+    rounds = EditRounds(
+        datamanager, SimpleNamespace(make=make), editor, EditStore(tmp_path / "edits", {}), history, rounds=1
+    )
+    rounds._show = lambda batch, step: None
+    rounds.run(Batch(round=0, views=(0, 1, 2), timesteps=(0, 0, 0), noise=0.5, seed=0), 0)
+    assert history.batches[0]["change"] == pytest.approx((0.5 + 0.1 + 0.2) / 3, abs=1e-4)
 
 
 def test_a_damaged_edit_is_made_again_on_resume(make_config, edited, tmp_path):
