@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any, Protocol, cast
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.quotes import check_quotes
 
 PROGRAM = "edit3dgs"
 USER_ERROR_EXIT_CODE = 2
@@ -79,7 +80,7 @@ def parse(args: Sequence[str]) -> Command:
     """Returns the options of a command line.
 
     Raises:
-        ValueError: there is no such command.
+        ValueError: there is no such command, or a text stands between typographic quotes.
         SystemExit: help was asked for, or tyro has refused the options.
     """
     import tyro
@@ -89,6 +90,7 @@ def parse(args: Sequence[str]) -> Command:
         near = get_close_matches(name, COMMANDS, 1)
         hint = f"Did you mean `{PROGRAM} {near[0]}`?" if near else f"`{PROGRAM} --help` lists them."
         raise UserError(f"{PROGRAM} has no command {name!r}. {hint}")
+    check_quotes(PROGRAM, args)
     command: Any = tyro.cli(
         command_class(name),
         prog=f"{PROGRAM} {name}",
