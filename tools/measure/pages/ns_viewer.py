@@ -1,9 +1,8 @@
-"""`ns-viewer` in a real browser: the command, and the part of its page that shows the avatar."""
+"""`ns-viewer` in a real browser: the process, and the images that its page receives."""
 
 from __future__ import annotations
 
 import base64
-import io
 import socket
 import subprocess
 import sys
@@ -11,30 +10,31 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from tools.measure.pages.browser import Browser, wait_until
+from tools.measure.pages.browser import WITHIN, decode_image, wait_until
 
-WITHIN = 300
-"""Seconds for every step: what a busy machine may take, not what is expected."""
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 _CALM_SECONDS = 1.0
-"""A picture is the last one when no other has come for so long: Nerfstudio draws small first."""
+"""An image is the last one when no other has come for this time: Nerfstudio renders small first."""
 _FULL_SIZE = 512
-"""Longer side of a picture at Nerfstudio's own greatest resolution."""
-_KEEP_PICTURES = """
-    window.pictures = [];
+"""Longer side of an image at Nerfstudio's own greatest resolution."""
+_KEEP_IMAGES = """
+    window.receivedImages = [];
     const makeUrl = URL.createObjectURL;
     URL.createObjectURL = thing => {
-        if (thing.type == 'image/jpeg') window.pictures = [...window.pictures.slice(-5), thing];
+        if (thing.type == 'image/jpeg') window.receivedImages = [...window.receivedImages.slice(-5), thing];
         return makeUrl.call(URL, thing);
     };
 """
-_LAST_PICTURE = """
+_LAST_IMAGE = """
     (async () => {
-        for (const picture of [...window.pictures].reverse()) {
-            const bytes = new Uint8Array(await picture.arrayBuffer());
+        for (const image of [...window.receivedImages].reverse()) {
+            const bytes = new Uint8Array(await image.arrayBuffer());
             // Depths come the same way, as PNG.
             if (bytes[0] != 0xFF || bytes[1] != 0xD8) continue;
             return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ''));
@@ -46,7 +46,7 @@ _LAST_PICTURE = """
 
 @contextmanager
 def ns_viewer(run: Path, log: Path) -> Iterator[str]:
-    """The address of a viewer that shows a run; what it prints is shown if something goes wrong."""
+    """Runs `ns-viewer` on a run and yields its URL; its output is printed if something goes wrong."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -72,23 +72,23 @@ def _answers(viewer: subprocess.Popen[bytes], port: int) -> bool:
 
 
 class Window:
-    """The pictures that the page gets and paints.
+    """The images that the viewer's page receives.
 
     What it has painted is no measure: the page lowers its own resolution where there is no graphics card, step by step.
 
     Args:
-        browser: that has not opened the page yet.
+        page: one that has opened nothing yet.
     """
 
-    def __init__(self, browser: Browser):
-        self._browser = browser
-        browser.call("Page.addScriptToEvaluateOnNewDocument", source=_KEEP_PICTURES)
+    def __init__(self, page: Page):
+        self._page = page
+        page.add_init_script(_KEEP_IMAGES)
 
     def becomes(self, expected: Callable[[np.ndarray], bool], what: str) -> np.ndarray:
-        """The first picture of full size that is as expected and stays; (height, width, 3), 0 to 255."""
+        """Returns the first full-size image that is as expected and stays; (height, width, 3), 0 to 255."""
         end, last = time.monotonic() + WITHIN, None
         while True:
-            now = self.picture()
+            now = self.image()
             if now is not None and max(now.shape) >= _FULL_SIZE and expected(now):
                 if last is not None and np.array_equal(now, last):
                     return now
@@ -96,17 +96,12 @@ class Window:
             else:
                 last = None
             seen = (
-                "no picture came"
-                if now is None
-                else f"the last picture had {now.shape[1]} x {now.shape[0]} pixels"
+                "none came" if now is None else f"the last image had {now.shape[1]} x {now.shape[0]} pixels"
             )
             assert time.monotonic() < end, f"not within {WITHIN} s: {what}; {seen}"
             time.sleep(_CALM_SECONDS)
 
-    def picture(self) -> np.ndarray | None:
-        """The last one; (height, width, 3), 0 to 255."""
-        data = self._browser.evaluate(_LAST_PICTURE)
-        if data is None:
-            return None
-        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
-            return np.asarray(picture.convert("RGB")).astype(int)
+    def image(self) -> np.ndarray | None:
+        """Returns the last one received; (height, width, 3), 0 to 255. None before the first."""
+        data = self._page.evaluate(_LAST_IMAGE)
+        return None if data is None else decode_image(base64.b64decode(data)).astype(int)

@@ -10,15 +10,26 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from tools.measure.pages.browser import Browser, button, choose, field, find_chromium, tab
-from tools.measure.pages.ns_viewer import WITHIN, Window, ns_viewer
+from tools.measure.pages.browser import (
+    WITHIN,
+    choose,
+    chromium,
+    field,
+    find_chromium,
+    new_page,
+    wait_for_frame,
+)
+from tools.measure.pages.ns_viewer import Window, ns_viewer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SIZE = (1280, 800)
-SENTENCE = "Turn his skin green"
+PROMPT = "Turn his skin green"
 
 
 def main(arguments: list[str]) -> int:
@@ -33,23 +44,23 @@ def main(arguments: list[str]) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         ns_viewer(run, Path(folder) / "viewer.log") as url,
-        Browser(Path(folder) / "profile", SIZE) as browser,
+        chromium() as browser,
     ):
-        window = Window(browser)
-        browser.open(url)
+        page = new_page(browser, SIZE)
+        window = Window(page)
+        page.goto(url)
         window.becomes(_shows_something, "a head")
-        browser.click(tab("Look"))
-        choose(browser, "Compare", "Split")
+        page.get_by_role("tab", name="Look", exact=True).click()
+        choose(page, "Compare", "Split")
         window.becomes(_shows_something, "a head before and after")
-        _save(browser, out / "viewer.png")
-        choose(browser, "Compare", "After")
-        browser.click(tab("Edit"))
-        browser.click(field("Sentence"))
-        browser.type(SENTENCE)
-        browser.click(button("Preview on this view"))
-        browser.wait_for("document.body.innerText.includes('The preview is done')", WITHIN)
+        _save(page, out / "viewer.png")
+        choose(page, "Compare", "After")
+        page.get_by_role("tab", name="Edit", exact=True).click()
+        field(page, "Sentence").fill(PROMPT)
+        page.get_by_role("button", name="Preview on this view", exact=True).click()
+        page.get_by_text("The preview is done").wait_for(timeout=WITHIN * 1000)
         window.becomes(_shows_something, "the avatar")
-        _save(browser, out / "viewer_edit.png")
+        _save(page, out / "viewer_edit.png")
     return 0
 
 
@@ -57,9 +68,9 @@ def _shows_something(picture: np.ndarray) -> bool:
     return bool((picture < 180).any())
 
 
-def _save(browser: Browser, path: Path) -> None:
-    browser.wait_for_frame()
-    Image.fromarray(browser.screenshot()).save(path)
+def _save(page: Page, path: Path) -> None:
+    wait_for_frame(page)
+    page.screenshot(path=path)
 
 
 if __name__ == "__main__":
