@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edit3dgs_ns.capture.check_report import Area, CaptureReport, Problem, Progress, in_parallel
-from edit3dgs_ns.capture.image_files import ImageKind, decoded_problem, quick_problem
+from edit3dgs_ns.capture.image_damage import ImageKind, decoded_problem, quick_problem
 from edit3dgs_ns.capture.transforms import FrameEntry
 
 _READERS = 16

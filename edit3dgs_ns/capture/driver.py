@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from edit3dgs_ns.capture.compositing import composite_over_white, needs_compositing
+from edit3dgs_ns.capture.images import read_image, read_mask
 from edit3dgs_ns.capture.transforms import (
     SPLITS,
     FrameEntry,
@@ -47,9 +47,9 @@ class DriverPictures:
         Raises:
             ValueError: it is damaged, or its mask is of another size.
         """
-        colour, coverage = _colour_and_coverage(self.images[frame])
+        colour, coverage = read_image(self.images[frame])
         if coverage is None and self.masks is not None:
-            coverage = _coverage(self.masks[frame])
+            coverage = read_mask(self.masks[frame])
         if coverage is None:
             return colour
         if coverage.shape != colour.shape[:2]:
@@ -174,32 +174,9 @@ def _pictures(
         return None
     masks = tuple(e.mask for e in entries if e.mask is not None and e.mask.is_file())
     needed = len(masks) == len(entries) and needs_compositing(
-        _colour_and_coverage(entries[0].image)[0], _coverage(masks[0])
+        read_image(entries[0].image)[0], read_mask(masks[0])
     )
     return DriverPictures(tuple(e.image for e in entries), masks if needed else None)
-
-
-def _colour_and_coverage(
-    path: Path,
-) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"] | None]:
-    """A picture, and its alpha channel if it has one."""
-    picture = _opened(path)
-    transparent = "A" in picture.getbands() or "transparency" in picture.info
-    pixels = np.asarray(picture.convert("RGBA" if transparent else "RGB"))
-    return pixels[:, :, :3], pixels[:, :, 3] if transparent else None
-
-
-def _coverage(path: Path) -> UInt8[np.ndarray, "height width"]:
-    return np.asarray(_opened(path).convert("L"))
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise UserError(f"{path} cannot be read as an image ({error}).") from error
 
 
 def _front(cameras: Mapping[int, Mapping[int, FrameEntry]]) -> int:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from edit3dgs_ns.capture.images import read_header
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 SPLITS = ("train", "val", "test")
@@ -226,17 +227,10 @@ def _image_size(keys: dict[str, Any], image: Path) -> tuple[int, int]:
         if width < 1 or height < 1:
             raise UserError(f"has the size {width} x {height}; expected positive pixels.")
         return width, height
-    from PIL import Image
-
-    if not image.is_file():
-        raise UserError(f"has neither 'w' and 'h' nor its image {image}.")
     try:
-        with Image.open(image) as picture:
-            return picture.size
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise UserError(
-            f"has neither 'w' and 'h' nor an image that can be read: {image} ({error})."
-        ) from error
+        return read_header(image).size
+    except UserError as error:
+        raise UserError(f"has neither 'w' and 'h' nor an image to take them from: {error}") from error
 
 
 def _focal_lengths(keys: dict[str, Any], width: int, height: int) -> tuple[float, float]:

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.eval_utils import eval_setup
-from PIL import Image
 
+from edit3dgs_ns.capture.images import read_mask
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.runs.backgrounds import drawn_otherwise
 from edit3dgs_ns.runs.class_paths import unknown_classes_named
@@ -70,8 +70,8 @@ class Split:
         """
         if self.masks is None:
             raise UserError(f"{self.dataset.image_filenames[index]}: the capture names no foreground masks.")
-        with Image.open(self.masks[index]) as picture:
-            return np.asarray(picture.convert("L"), dtype=np.float32) / 255
+        mask = read_mask(self.masks[index], self.dataset.sizes[index], self.dataset.scale_factor)
+        return mask.astype(np.float32) / 255
 
 
 class TrainedRun:

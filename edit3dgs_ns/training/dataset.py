@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from PIL import Image
 
 from edit3dgs_ns.capture.compositing import composite_over_white, needs_compositing
-from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.capture.images import read_image, read_mask
+from edit3dgs_ns.errors import UserError
 
 Composite = Literal["auto", "always", "never"]
 
@@ -71,64 +71,28 @@ class AvatarDataset(InputDataset):
             FileNotFoundError: the image or its mask is missing.
             ValueError: the file is damaged, or its size is not what the capture's transforms say.
         """
-        image = self._read(self.image_filenames[image_idx], image_idx)
-        if image.ndim == 2:
-            image = np.repeat(image[:, :, None], 3, axis=2)
-        if image.shape[2] in (2, 4):
-            colour = np.repeat(image[:, :, :1], 3, axis=2) if image.shape[2] == 2 else image[:, :, :3]
-            return composite_over_white(colour, image[:, :, -1])
+        colour, alpha = self._read(image_idx)
+        if alpha is not None:
+            return composite_over_white(colour, alpha)
         if self._masks is None or self.composite == "never":
-            return image
+            return colour
         if self.composite == "auto" and not self._backgrounds_show():
-            return image
-        return composite_over_white(image, self._mask(image_idx))
+            return colour
+        return composite_over_white(colour, self._mask(image_idx))
 
     def _backgrounds_show(self) -> bool:
         """Whether images without an alpha channel have to be put on white. The capture's first image decides, in
         whichever order they are read."""
         with self._deciding:
             if self._needs_mask is None:
-                image = self._read(self.image_filenames[0], 0)
-                self._needs_mask = needs_compositing(image, self._mask(0))
+                self._needs_mask = needs_compositing(self._read(0)[0], self._mask(0))
             return self._needs_mask
 
     def _mask(self, index: int) -> UInt8[np.ndarray, "height width"]:
         assert self._masks is not None
-        mask = self._read(self._masks[index], index)
-        return mask if mask.ndim == 2 else mask[:, :, -1]
+        return read_mask(self._masks[index], self.sizes[index], self.scale_factor)
 
-    def _read(self, path: Path, index: int) -> UInt8[np.ndarray, "height width *channels"]:
-        return _read_picture(path, self.sizes[index], self.scale_factor)
-
-
-def _read_picture(
-    path: Path, size: tuple[int, int], scale: float
-) -> UInt8[np.ndarray, "height width *channels"]:
-    """The pixels of a picture as uint8, resized if the data manager scales its images.
-
-    Args:
-        size: expected width and height after scaling.
-    """
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} is missing.") from None
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise UserError(
-            f"{path} cannot be read as an image ({error}). It may be truncated: export it again. "
-            "`edit3dgs doctor --data DIR` finds all such files of a capture."
-        ) from error
-    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        picture = picture.convert(
-            "RGBA" if "transparency" in picture.info else "L" if picture.mode == "1" else "RGB"
-        )
-    if scale != 1.0:
-        picture = picture.resize(
-            (int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BILINEAR
-        )
-    if picture.size != size:
-        raise UserError(
-            f"{path} is {picture.width} x {picture.height} pixels; the capture's transforms say {size[0]} x {size[1]}."
-        )
-    return np.array(picture)
+    def _read(
+        self, index: int
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"] | None]:
+        return read_image(self.image_filenames[index], self.sizes[index], self.scale_factor)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from edit3dgs_ns.capture.images import read_image
 from edit3dgs_ns.edit_training.job import EditJob, options_of, standard_options
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.viewer.edit_panel import EditPanel
@@ -285,8 +285,7 @@ class Editing:
         path = newest_picture(folder, self._pictured)
         if path is not None:
             self._pictured = path.stat().st_mtime
-            with Image.open(path) as file:
-                image = np.asarray(file.convert("RGB"))
+            image, _ = read_image(path)
             self._panel.show_picture(image, "The latest round: before (above) and after.")
 
     def _redraw_sometimes(self) -> None:

@@ -66,12 +66,6 @@ def test_a_whole_capture_has_no_problems(whole: TinyCapture, thorough: bool) -> 
     assert seen == {"Images": total, "Masks": total, "Head parameters": report.timesteps}
 
 
-def test_our_own_capture_has_no_problems(tiny_capture: Path) -> None:
-    (union,) = tiny_capture.glob("UNION*")
-    report = check_capture(union, thorough=True)
-    assert said(report.problems) == []
-
-
 def test_every_problem_is_listed_not_only_the_first(capture: Path) -> None:
     folder = capture / SEQUENCES[0]
     (folder / "images" / "00000_00.png").unlink()

@@ -201,7 +201,7 @@ def test_bad_images_name_themselves(tiny_capture: TinyCapture, tmp_path: Path, d
     path = data.train_dataset.image_filenames[2]
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:200])
-        expected = f"{path.name} cannot be read"
+        expected = f"{path.name} cannot be decoded"
     else:
         Image.new("RGB", (30, 20)).save(path)
         expected = f"{path.name} is 30 x 20 pixels; the capture's transforms say 48 x 48"

@@ -13,15 +13,14 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-import numpy as np
+from edit3dgs_ns.capture.images import ImageProblem, read_header, read_image, read_mask, wrong_size
+from edit3dgs_ns.errors import MissingFileError
 
 ImageKind = Literal["image", "mask"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IEND = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_GREY = 0
-"""PNG's colour type."""
 
 
 def quick_problem(path: Path, size: tuple[int, int]) -> str | None:
@@ -36,7 +35,7 @@ def quick_problem(path: Path, size: tuple[int, int]) -> str | None:
             if not head:
                 return "is empty"
             if head.startswith(_PNG):
-                return _png_problem(file, head, size)
+                return _png_problem(file, path, head, size)
             if head.startswith(_JPEG):
                 return _jpeg_problem(file, path, size)
             if not any(head):
@@ -50,41 +49,30 @@ def quick_problem(path: Path, size: tuple[int, int]) -> str | None:
 
 def decoded_problem(path: Path, size: tuple[int, int], kind: ImageKind) -> str | None:
     """What is wrong with an image file, after decoding all of it; None if nothing is."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
-            picture.load()
-    except FileNotFoundError:
-        return "is missing"
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        return f"cannot be decoded ({error})"
-    if picture.size != size:
-        return _wrong_size(picture.size, size)
-    if kind == "mask":
-        brightest = int(np.asarray(picture.convert("L")).max())
-        if brightest == 0:
+        if kind == "image":
+            read_image(path, size)
+        elif not read_mask(path, size).any():
             return "is all background: no pixel shows the head"
-        if brightest < 128:
-            return f"has values up to {brightest}; expected 255 where the head is"
+    except MissingFileError:
+        return "is missing"
+    except ImageProblem as problem:
+        return problem.what
     return None
 
 
-def _png_problem(file: BinaryIO, head: bytes, size: tuple[int, int]) -> str | None:
+def _png_problem(file: BinaryIO, path: Path, head: bytes, size: tuple[int, int]) -> str | None:
     if len(head) < 33:
         return f"is truncated: {len(head)} bytes"
-    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
+    width, height = struct.unpack(">II", head[16:24])
     if head[12:16] != b"IHDR" or zlib.crc32(head[12:29]) != int.from_bytes(head[29:33], "big"):
         return "is damaged: the header of the PNG does not add up"
     if not _png_ends(file):
         return (
             f"is truncated: {os.fstat(file.fileno()).st_size} bytes, and the end of the PNG is not among them"
         )
-    if (width, height) != size:
-        return _wrong_size((width, height), size)
-    if depth == 16 and colour == _GREY:
-        return "is a grey image of 16 bits; expected 8 bits a channel"
-    return None
+    # An EXIF orientation, which Pillow knows to find, may exchange them.
+    return _pillow_problem(path, size) if (width, height) != size else None
 
 
 def _png_ends(file: BinaryIO) -> bool:
@@ -112,15 +100,10 @@ def _jpeg_problem(file: BinaryIO, path: Path, size: tuple[int, int]) -> str | No
 
 
 def _pillow_problem(path: Path, size: tuple[int, int]) -> str | None:
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
-            found = picture.size
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        return f"is no image that can be read ({error})"
-    return None if found == size else _wrong_size(found, size)
-
-
-def _wrong_size(found: tuple[int, int], expected: tuple[int, int]) -> str:
-    return f"is {found[0]} x {found[1]} pixels; the capture's transforms say {expected[0]} x {expected[1]}"
+        header = read_header(path)
+        if header.is_float:
+            read_image(path)
+    except ImageProblem as problem:
+        return problem.what
+    return None if header.size == size else wrong_size(header.size, size)

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edit3dgs_ns.capture.cameras import arc_indices
 from edit3dgs_ns.capture.check import check_capture
-from edit3dgs_ns.capture.layout import split_of
 from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.flame import FlameMotion
 from edit3dgs_ns.synthetic.canonical import LABELS, canonical_head
@@ -54,9 +52,9 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_frames_have_the_keys_of_the_format(tiny_capture: Path) -> None:
+def test_frames_have_the_keys_of_the_format(written_capture: Path) -> None:
     single_extra = {"timestep_index_original", "timestep_id"}
-    for folder in (p.parent for p in tiny_capture.glob("*/transforms_train.json")):
+    for folder in (p.parent for p in written_capture.glob("*/transforms_train.json")):
         extra = set() if folder.name.startswith("UNION10_") else single_extra
         for name in ("train", "val", "test"):
             content = _split(folder, name)
@@ -69,8 +67,8 @@ def test_frames_have_the_keys_of_the_format(tiny_capture: Path) -> None:
                     assert (folder / frame[key]).resolve().is_file()
 
 
-def test_splits_of_the_combined_set(tiny_capture: Path) -> None:
-    union = _union(tiny_capture)
+def test_splits_of_the_combined_set(written_capture: Path) -> None:
+    union = _union(written_capture)
     train, val, test = (_split(union, name)["frames"] for name in ("train", "val", "test"))
     assert len(train) == 3 * 2 * 2 and len(val) == 3 * 2 and len(test) == 2 * 3
     assert {f["camera_index"] for f in val} == {8}
@@ -82,16 +80,6 @@ def test_splits_of_the_combined_set(tiny_capture: Path) -> None:
     sequences = {f["file_path"].split("/")[1] for f in test}
     assert sequences == {"003_EMO-4"}
     assert all(f["file_path"].startswith("../003_") for f in train)
-
-
-@pytest.mark.parametrize("cameras", range(1, 17))
-def test_an_image_of_every_split_but_of_a_single_camera(cameras: int) -> None:
-    numbers = arc_indices(cameras)
-    val, held_out = (
-        [split_of(number, held_out, cameras) for number in numbers] for held_out in (False, True)
-    )
-    assert held_out == ["test"] * cameras
-    assert val.count("val") == (cameras > 1) and val.count("train") == max(cameras - 1, 1)
 
 
 def test_the_only_camera_is_trained_on(
@@ -120,8 +108,12 @@ def test_the_only_camera_is_trained_on(
     )
 
 
-def test_one_timestep_index_is_one_parameter_file(tiny_capture: Path) -> None:
-    union = _union(tiny_capture)
+def test_the_doctor_finds_no_problems(written_capture: Path) -> None:
+    assert check_capture(_union(written_capture), thorough=True).problems == []
+
+
+def test_one_timestep_index_is_one_parameter_file(written_capture: Path) -> None:
+    union = _union(written_capture)
     files: dict[int, set[str]] = {}
     for name in ("train", "val", "test"):
         for frame in _split(union, name)["frames"]:
@@ -129,9 +121,9 @@ def test_one_timestep_index_is_one_parameter_file(tiny_capture: Path) -> None:
     assert all(len(paths) == 1 for paths in files.values())
 
 
-def test_parameters_have_the_head_models_own_sizes(tiny_capture: Path) -> None:
+def test_parameters_have_the_head_models_own_sizes(written_capture: Path) -> None:
     assets = canonical_head().assets
-    path = tiny_capture / "003_EMO-1" / "flame_param" / "00001.npz"
+    path = written_capture / "003_EMO-1" / "flame_param" / "00001.npz"
     with np.load(path, allow_pickle=False) as table:
         shapes = {key: table[key].shape for key in table.files}
     assert shapes == {
@@ -145,11 +137,11 @@ def test_parameters_have_the_head_models_own_sizes(tiny_capture: Path) -> None:
         "static_offset": (1, assets.num_vertices, 3),
     }
     assert len(FlameMotion.load(path)) == 1
-    assert FlameMotion.load(tiny_capture / "003_EMO-1" / "canonical_flame_param.npz").jaw_pose[0, 0] > 0
+    assert FlameMotion.load(written_capture / "003_EMO-1" / "canonical_flame_param.npz").jaw_pose[0, 0] > 0
 
 
-def test_pictures_fit_their_masks_and_labels(tiny_capture: Path) -> None:
-    folder = tiny_capture / "003_SEN-01"
+def test_pictures_fit_their_masks_and_labels(written_capture: Path) -> None:
+    folder = written_capture / "003_SEN-01"
     for path in sorted((folder / "images").iterdir()):
         image = np.asarray(Image.open(path))
         mask = np.asarray(Image.open(folder / "fg_masks" / path.name))
@@ -160,36 +152,36 @@ def test_pictures_fit_their_masks_and_labels(tiny_capture: Path) -> None:
     assert json.loads((folder / "labels.json").read_text()) == LABELS
 
 
-def test_the_same_command_writes_the_same_bytes(tiny_capture: Path, tmp_path: Path) -> None:
+def test_the_same_command_writes_the_same_bytes(written_capture: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     write_capture(again, **TINY, workers=1)
-    assert _bytes(again) == _bytes(tiny_capture)
+    assert _bytes(again) == _bytes(written_capture)
 
 
-def test_worker_processes_write_the_same_bytes(tiny_capture: Path, tmp_path: Path, monkeypatch) -> None:
+def test_worker_processes_write_the_same_bytes(written_capture: Path, tmp_path: Path, monkeypatch) -> None:
     from edit3dgs_ns.synthetic import writer
 
     monkeypatch.setattr(writer, "SMALL_JOB", 0)
     again = tmp_path / "again"
     write_capture(again, **TINY, workers=2)
-    assert _bytes(again) == _bytes(tiny_capture)
+    assert _bytes(again) == _bytes(written_capture)
 
 
-def test_a_broken_off_capture_goes_on_and_keeps_what_is_there(tiny_capture: Path, tmp_path: Path) -> None:
+def test_a_broken_off_capture_goes_on_and_keeps_what_is_there(written_capture: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(tiny_capture, copy)
+    shutil.copytree(written_capture, copy)
     lost = copy / "003_EMO-1" / "images" / "00001_08.png"
     kept = copy / "003_EMO-1" / "images" / "00000_08.png"
     lost.unlink()
     kept.write_bytes(b"kept")
     write_capture(copy, **TINY, workers=1)
-    assert lost.read_bytes() == (tiny_capture / "003_EMO-1" / "images" / "00001_08.png").read_bytes()
+    assert lost.read_bytes() == (written_capture / "003_EMO-1" / "images" / "00001_08.png").read_bytes()
     assert kept.read_bytes() == b"kept"
 
 
-def test_other_settings_need_overwrite(tiny_capture: Path, tmp_path: Path) -> None:
+def test_other_settings_need_overwrite(written_capture: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(tiny_capture, copy)
+    shutil.copytree(written_capture, copy)
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="--overwrite"):
         write_capture(copy, **{**TINY, "frames": 1}, workers=1)
@@ -226,8 +218,8 @@ def test_bad_options_fail_before_anything_is_written(tmp_path: Path, option: str
     assert not out.exists()
 
 
-def test_true_pictures_of_a_capture_folder(tiny_capture: Path) -> None:
-    path = tiny_capture / "003_EXP-5" / "images" / "00000_08.png"
+def test_true_pictures_of_a_capture_folder(written_capture: Path) -> None:
+    path = written_capture / "003_EXP-5" / "images" / "00000_08.png"
     image = np.asarray(Image.open(path)) / 255.0
     np.testing.assert_allclose(render_edited(path, None), image, atol=0.5 / 255 + 1e-6)
     assert np.abs(render_edited(path, "green_skin") - image).mean() > 0.02

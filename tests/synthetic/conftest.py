@@ -1,4 +1,4 @@
-"""Small pictures shared by the capture's tests."""
+"""Small renders shared by the tests of synthetic heads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def replay() -> Replay:
 
 
 @pytest.fixture(scope="session")
-def tiny_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole capture on disk, as small as can be."""
     out = tmp_path_factory.mktemp("capture") / "data"
     write_capture(out, **TINY, workers=1)
