@@ -69,10 +69,8 @@ def read_mask(
     """
     image = _read(path, size, scale)
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    if alpha is None or alpha.getextrema() == (255, 255):
-        coverage = np.asarray(image.convert("L"))
-    else:
-        coverage = np.asarray(alpha)
+    opaque = alpha is None or alpha.getextrema() == (255, 255)
+    coverage = np.asarray(image.convert("L") if opaque else alpha)
     brightest = int(coverage.max())
     if 0 < brightest < _LEAST_FOREGROUND:
         raise ImageProblem(path, f"has values up to {brightest}; expected 255 where the head is")

@@ -45,6 +45,7 @@ def test_config_modules_import_nothing_heavy() -> None:
     parts = {name for name in new if name.startswith(("edit3dgs_ns.editing.", "edit3dgs_ns.capture."))}
     assert parts <= {
         "edit3dgs_ns.capture.compositing",
+        "edit3dgs_ns.capture.images",
         "edit3dgs_ns.capture.transforms",
         "edit3dgs_ns.editing.masks",
         "edit3dgs_ns.editing.masks.grounded_sam_options",
