@@ -13,7 +13,7 @@ from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
 from edit3dgs_ns.runs.run_files import find_config
 
 if TYPE_CHECKING:
-    from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions
+    from edit3dgs_ns.run_evaluation.options import EvaluationOptions
 
 
 @dataclass(kw_only=True)
@@ -66,7 +66,7 @@ class EvaluateCommand:
         check_there("--motion", self.motion, "Expected what `edit3dgs reenact --motion` takes.")
         if self.quality_only:
             return self._run_quality(configs)
-        from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions, check_request
+        from edit3dgs_ns.run_evaluation.options import EvaluationOptions, check_request
 
         options = EvaluationOptions(
             runs=configs,

@@ -1,7 +1,8 @@
-"""Whether an edited avatar keeps its expressions: the unedited avatar is fitted to its renders, and both poses are compared.
+"""Expression error of an edited avatar: the unedited avatar is fitted to its renders, and the poses are compared.
 
-The fit errs by itself, and more where an edit has drawn wrinkles that look like shadows. So what it finds in images that show the
-right expression for certain stands beside it: in the capture's true edits where there are any, else in the unedited renders.
+The fit has an error of its own, larger where an edit has added wrinkles that resemble shadows. So the error of the same fit on
+images of the right expression is reported beside it: on the capture's true edits where there are any, else on the unedited
+renders.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from edit3dgs_ns.runs.trained_run import TrainedRun, moved_camera
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
-_LOOKED_AT = ("eyes", "eyelids", "lips", "mouth", "teeth", "tongue")
-"""Regions that an expression is read from, as far as the head model names them."""
+_EXPRESSION_REGIONS = ("eyes", "eyelids", "lips", "mouth", "teeth", "tongue")
+"""Regions whose pixels an expression is fitted to, as far as the head model names them."""
 _EYES = ("eye_left", "eye_right")
 """In the order of `FlamePose.eyes_pose`."""
 _OPEN_EYE = 0.03
@@ -38,11 +39,11 @@ _REACH = 12
 
 
 class ExpressionFits:
-    """Fits one avatar to renders; remembers its fits to its own renders, which do not depend on the edit.
+    """Fits one avatar to renders; caches the fits to its own renders, which do not depend on the edit.
 
     Args:
         base: the avatar before the edit.
-        count: frames of a setting that are looked at, the most different ones.
+        count: frames of a setting that are fitted, the most different ones.
         options: of the fit.
     """
 
@@ -50,7 +51,7 @@ class ExpressionFits:
         self._base, self.count, self._options = base, count, options
         self._own: dict[tuple[str, str, str], ExpressionError] = {}
         self._regions = base.head.vertex_regions
-        self._faces = self._faces_of(*_LOOKED_AT)
+        self._faces = self._faces_of(*_EXPRESSION_REGIONS)
 
     def figures(
         self,
@@ -59,21 +60,21 @@ class ExpressionFits:
         truth: TrueEdit | None = None,
         tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Figure]:
-        """Jaw, lips, lids and gaze: mean error over frames, and that of the same fit where the expression is kept for certain.
+        """Jaw, lips, lids and gaze: mean error over frames, and that of the same fit on images of the right expression.
 
         Args:
             edited: the avatar after the edit.
-            setting: where from and when it is seen.
-            truth: the true edit, if there is one; it shows frames of the capture alone.
+            setting: cameras and timesteps.
+            truth: the true edit, if there is one; known for frames of the capture alone.
             tick: called after every frame.
         """
         rows: list[tuple[dict[str, float | None], dict[str, float | None]]] = []
         with driven_by([self._base, edited], setting.motion):
-            shots, start = self._chosen(setting)
-            sure = truth if all(shot.image is not None for shot in shots) else None
-            for shot in shots:
-                found = self._error(edited.render(shot.camera).rgb, shot, start)
-                rows.append((asdict(found), asdict(self._own_error(setting, shot, start, sure))))
+            views, start = self._chosen(setting)
+            sure = truth if all(view.image is not None for view in views) else None
+            for view in views:
+                found = self._error(edited.render(view.camera).rgb, view, start)
+                rows.append((asdict(found), asdict(self._own_error(setting, view, start, sure))))
                 tick()
         figures = {}
         for field in fields(ExpressionError):
@@ -84,54 +85,54 @@ class ExpressionFits:
         return figures
 
     def _own_error(
-        self, setting: Setting, shot: EvaluationView, start: FlamePose, truth: TrueEdit | None
+        self, setting: Setting, view: EvaluationView, start: FlamePose, truth: TrueEdit | None
     ) -> ExpressionError:
-        """What the fit finds where nothing but its own error can be found."""
-        key = (setting.key, shot.label, "" if truth is None else truth.key)
+        """The fit's own error: on the true edit, or on the unedited render."""
+        key = (setting.key, view.label, "" if truth is None else truth.key)
         if key not in self._own:
             if truth is None:
-                picture = self._base.render(shot.camera).rgb
+                image = self._base.render(view.camera).rgb
             else:
-                assert shot.image is not None
-                picture = truth.picture(shot.image).astype(np.float32)
-            self._own[key] = self._error(picture, shot, start)
+                assert view.image is not None
+                image = truth.render(view.image).astype(np.float32)
+            self._own[key] = self._error(image, view, start)
         return self._own[key]
 
     def _chosen(self, setting: Setting) -> tuple[list[EvaluationView], FlamePose]:
-        """The frames that are looked at, and the mean pose of all, from which every fit starts."""
-        shots = [shot for path in setting.paths for shot in path]
-        if not shots:
+        """The frames that are fitted, and the mean pose of all, from which every fit starts."""
+        views = [view for path in setting.paths for view in path]
+        if not views:
             return [], self._pose(0.0)
-        poses = [self._pose(_time(shot)) for shot in shots]
+        poses = [self._pose(_time(view)) for view in views]
         features = torch.cat(
             [_rows(poses, "expr"), 3 * _rows(poses, "jaw_pose"), 3 * _rows(poses, "eyes_pose")], 1
         )
         first = int(_rows(poses, "jaw_pose").norm(dim=1).argmax())
         chosen = most_different(features.cpu().numpy(), self.count, first)
         averages = {name: _rows(poses, name).mean(0, keepdim=True) for name in vars(poses[0])}
-        return [shots[i] for i in chosen], FlamePose(**averages)
+        return [views[i] for i in chosen], FlamePose(**averages)
 
     def _error(
-        self, shown: Float[np.ndarray, "height width 3"], shot: EvaluationView, start: FlamePose
+        self, shown: Float[np.ndarray, "height width 3"], view: EvaluationView, start: FlamePose
     ) -> ExpressionError:
-        """How far what a image shows is from what the rig was posed to."""
-        wanted = self._pose(_time(shot))
+        """Error between the pose fitted to an image and the pose of the rig."""
+        wanted = self._pose(_time(view))
         begin = replace(
             start, rotation=wanted.rotation, neck_pose=wanted.neck_pose, translation=wanted.translation
         )
         model = self._base.pipeline.model
-        picture = torch.from_numpy(shown).to(model.device)
-        where = self._where(shot, begin)
-        camera, rows, columns = _cropped(shot.camera.to(model.device), where)
+        image = torch.from_numpy(shown).to(model.device)
+        region = self._region(view, begin)
+        camera, rows, columns = _cropped(view.camera.to(model.device), region)
 
         def draw(pose: FlamePose) -> Float[Tensor, "height width 3"]:
             return model.draw(camera, pose)
 
         found = fit_expression(
-            draw, picture[rows, columns], wanted, [begin], where[rows, columns], self._options
+            draw, image[rows, columns], wanted, [begin], region[rows, columns], self._options
         )
         head = model.head.flame.shaped(model.head.shape, model.head.static_offset)
-        return expression_error(head, wanted, found, self._regions, self._eyes_seen(shot, wanted))
+        return expression_error(head, wanted, found, self._regions, self._eyes_seen(view, wanted))
 
     def _faces_of(self, *regions: str) -> Bool[np.ndarray, " faces"]:
         """The faces of the rig in any of these regions, as far as the head model names them."""
@@ -141,31 +142,32 @@ class ExpressionFits:
             chosen[assets.face_regions.get(region, [])] = True
         return chosen
 
-    def _eyes_seen(self, shot: EvaluationView, pose: FlamePose) -> tuple[bool, bool]:
+    def _eyes_seen(self, view: EvaluationView, pose: FlamePose) -> tuple[bool, bool]:
         """Whether the left and the right eye are open and turned to the camera."""
         maps = AvatarMaps(self._base.pipeline.datamanager, self._base.pipeline.model)
         with maps.standing_still():
-            left, right = (self._eye_seen(maps, shot, pose, name) for name in _EYES)
+            left, right = (self._eye_seen(maps, view, pose, name) for name in _EYES)
         return left, right
 
-    def _eye_seen(self, maps: AvatarMaps, shot: EvaluationView, pose: FlamePose, name: str) -> bool:
+    def _eye_seen(self, maps: AvatarMaps, view: EvaluationView, pose: FlamePose, name: str) -> bool:
         if name not in self._base.head.face_regions or name not in self._regions:
-            return True  # nobody knows; a head model without names has no open or shut eyes
-        shown = maps.share_of(shot.camera, self._faces_of(name)).sum()
+            return True  # unknown: a head model without regions
+        shown = maps.share_of(view.camera, self._faces_of(name)).sum()
         model = self._base.pipeline.model
-        camera = shot.camera.to(model.device)
-        view = viewmats_from_c2w(camera.camera_to_worlds)[0]
+        camera = view.camera.to(model.device)
+        viewmat = viewmats_from_c2w(camera.camera_to_worlds)[0]
+        intrinsics = camera.get_intrinsics_matrices()[0].to(viewmat)
         with torch.no_grad():
             eyeball = model.head.vertices_of(pose)[torch.as_tensor(self._regions[name], device=model.device)]
-            pixels = (eyeball @ view[:3, :3].T + view[:3, 3]) @ camera.get_intrinsics_matrices()[0].to(view).T
+            pixels = (eyeball @ viewmat[:3, :3].T + viewmat[:3, 3]) @ intrinsics.T
         pixels = pixels[:, :2] / pixels[:, 2:]
         width, height = (pixels.amax(0) - pixels.amin(0)).tolist()
         return float(shown) >= _OPEN_EYE * np.pi / 4 * width * height
 
-    def _where(self, shot: EvaluationView, pose: FlamePose) -> Float[Tensor, "height width"]:
-        """The eyes' and the mouth's surroundings in the starting pose; all of the head where the model names no regions."""
+    def _region(self, view: EvaluationView, pose: FlamePose) -> Float[Tensor, "height width"]:
+        """Mask of the surroundings of eyes and mouth in the starting pose; the whole head where the model names no regions."""
         model = self._base.pipeline.model
-        camera = moved_camera(shot.camera, time=0.0)
+        camera = moved_camera(view.camera, time=0.0)
         with driven_by([self._base], model.head.motion().with_pose(pose)):
             if not self._faces.any():
                 return torch.from_numpy((self._base.render(camera).alpha > 0.5).astype(np.float32)).to(
@@ -182,9 +184,9 @@ class ExpressionFits:
         return FlamePose(**{name: value.detach().clone() for name, value in vars(pose).items()})
 
 
-def _cropped(camera: Any, where: Float[Tensor, "height width"]) -> tuple[Any, slice, slice]:
-    """The camera with the part of its image that counts, and that part's rows and columns: less to render in every step."""
-    inside = (where > 0).nonzero()
+def _cropped(camera: Any, region: Float[Tensor, "height width"]) -> tuple[Any, slice, slice]:
+    """The camera cropped to the box of the region, and the box's rows and columns: less to render in every step."""
+    inside = (region > 0).nonzero()
     if not len(inside):
         return camera, slice(None), slice(None)
     (top, left), (bottom, right) = inside.min(dim=0).values.tolist(), inside.max(dim=0).values.tolist()
@@ -198,5 +200,5 @@ def _rows(poses: list[FlamePose], name: str) -> Float[Tensor, "frames width"]:
     return torch.cat([getattr(pose, name) for pose in poses])
 
 
-def _time(shot: EvaluationView) -> float:
-    return 0.0 if shot.camera.times is None else float(shot.camera.times.flatten()[0])
+def _time(view: EvaluationView) -> float:
+    return 0.0 if view.camera.times is None else float(view.camera.times.flatten()[0])

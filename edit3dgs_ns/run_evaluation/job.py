@@ -1,4 +1,4 @@
-"""What `edit3dgs evaluate` does: check everything, open the runs, measure, and write the report."""
+"""Runs `edit3dgs evaluate`: checks the options, opens the runs, measures, and writes the report."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 
 from edit3dgs_ns.console import progress_bars, warn, working
-from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
-from edit3dgs_ns.run_evaluation.subjects import (
-    EvaluationOptions,
-    Subject,
-    check_captions,
-    check_request,
+from edit3dgs_ns.run_evaluation.comparisons import (
+    Comparison,
+    open_comparisons,
     open_networks,
-    open_subjects,
-    output_folder,
     unknown_words,
 )
+from edit3dgs_ns.run_evaluation.options import (
+    EvaluationOptions,
+    check_captions,
+    check_request,
+    output_folder,
+)
+from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
 
 if TYPE_CHECKING:
     from edit3dgs_ns.evaluation.clip import Clip
@@ -58,10 +60,10 @@ def _evaluate(options: EvaluationOptions, progress: Progress) -> tuple[Report, P
     for note in unclear:
         warn(note)
     with working(progress, "Opening the runs"):
-        subjects, notes = open_subjects(options, infos, captions, clip)
-    report = _measure(options, subjects, clip, identity, folder, [*unclear, *notes], progress)
+        comparisons, notes = open_comparisons(options, infos, captions, clip)
+    report = _measure(options, comparisons, clip, identity, folder, [*unclear, *notes], progress)
     with working(progress, "Writing the report"):
-        return report, _write(report, subjects, folder)
+        return report, _write(report, comparisons, folder)
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def _evaluate(options: EvaluationOptions, progress: Progress) -> tuple[Report, P
 
 def _measure(
     options: EvaluationOptions,
-    subjects: list[Subject],
+    comparisons: list[Comparison],
     clip: Clip,
     identity: IdentityEmbedding | None,
     folder: Path,
@@ -83,29 +85,29 @@ def _measure(
     runs: list[RunReport] = []
     quality: dict[int, dict[str, dict[str, float]]] = {}
     fingerprint = clip.fingerprint
-    for subject in subjects:
-        name = subject.info.name.replace("/", "_")
+    for comparison in comparisons:
+        name = comparison.info.name.replace("/", "_")
         frames = folder / "frames" / name if options.frames else None
         cache = folder / "embeddings" / f"{name}_{fingerprint}.npz"
-        runs.append(_measure_run(subject, clip, identity, cache, frames, progress))
-        if id(subject.base) not in quality:
-            tick = ticking(progress, f"{subject.info.name}: the avatar before", None)
-            quality[id(subject.base)] = quality_of(subject.base, options.max_frames, tick)
-        runs[-1].base_quality = quality[id(subject.base)]
-    synthetic = is_synthetic(subjects[0].edited)
-    said = [f"CLIP: {clip.name}. {clip.note}".strip(), setup_difference(clip.name, synthetic), *notes]
+        runs.append(_measure_run(comparison, clip, identity, cache, frames, progress))
+        if id(comparison.base) not in quality:
+            tick = ticking(progress, f"{comparison.info.name}: the avatar before", None)
+            quality[id(comparison.base)] = quality_of(comparison.base, options.max_frames, tick)
+        runs[-1].base_quality = quality[id(comparison.base)]
+    synthetic = is_synthetic(comparisons[0].edited)
+    report_notes = [f"CLIP: {clip.name}. {clip.note}".strip(), setup_difference(clip.name, synthetic), *notes]
     if options.max_frames:
-        said.append(
+        report_notes.append(
             f"Quality of the avatar before the edit: of at most {options.max_frames} images each, spread evenly."
         )
     if not any("lpips" in figures for run in runs for figures in run.base_quality.values()):
-        said.append("LPIPS: left out, AlexNet's weights are not on this machine.")
+        report_notes.append("LPIPS: left out, AlexNet's weights are not on this machine.")
     network = "not asked for" if identity is None else identity.name
-    return Report(clip=clip.name, identity=network, runs=runs, notes=said)
+    return Report(clip=clip.name, identity=network, runs=runs, notes=report_notes)
 
 
 def _measure_run(
-    subject: Subject,
+    comparison: Comparison,
     clip: Clip,
     identity: IdentityEmbedding | None,
     cache: Path,
@@ -114,45 +116,45 @@ def _measure_run(
 ) -> RunReport:
     from edit3dgs_ns.evaluation.embedding_cache import EmbeddingCache
     from edit3dgs_ns.evaluation.report_data import SETTINGS, RunReport
-    from edit3dgs_ns.run_evaluation.measure import Instruments, embedder_of, measure_setting
-    from edit3dgs_ns.run_evaluation.truth import TRUE_PICTURES, compare_with_truth
-    from edit3dgs_ns.run_evaluation.whole import MOMENTS, whole_figures
+    from edit3dgs_ns.run_evaluation.measure import Embedders, embedder_of, measure_setting
+    from edit3dgs_ns.run_evaluation.run_figures import NUM_TIMESTEPS, run_figures
+    from edit3dgs_ns.run_evaluation.truth import MAX_TRUE_EDITS, compare_with_truth
     from edit3dgs_ns.training.lpips import LazyLpips
 
-    info, base, edited = subject.info, subject.base, subject.edited
+    info, base, edited = comparison.info, comparison.base, comparison.edited
     embed = EmbeddingCache(cache, clip.embed_images, clip.size)
     faces = None if identity is None else embedder_of(identity, embed, clip)
-    instruments = Instruments(embed, faces, subject.captions)
+    embedders = Embedders(embed, faces, comparison.captions)
     report = RunReport(
         name=info.name,
         run=os.path.relpath(info.config),
         prompt=info.prompt,
-        source_caption=subject.captions.source,
-        target_caption=subject.captions.target,
+        source_caption=comparison.captions.source,
+        target_caption=comparison.captions.target,
         editor=info.editor,
     )
 
-    def shown(what: str, total: int) -> Callable[[], None]:
+    def tick_of(what: str, total: int) -> Callable[[], None]:
         return ticking(progress, f"{info.name}: {what}", total)
 
     perceptual = LazyLpips()
-    for setting in subject.settings:
+    for setting in comparison.settings:
         title = SETTINGS[setting.key].lower()
         own = None if frames is None else frames / setting.key
-        measured = measure_setting(base, edited, setting, instruments, own, shown(title, setting.count))
-        if subject.fits is not None:
-            tick = shown(f"{title}, expressions", min(subject.fits.count, setting.count))
-            measured.figures |= subject.fits.figures(edited, setting, subject.truth, tick)
-        if subject.truth is not None and setting.motion is None:
-            tick = shown(f"{title}, true edit", min(TRUE_PICTURES, setting.count))
-            measured.figures |= compare_with_truth(base, edited, setting, subject.truth, perceptual, tick)
+        measured = measure_setting(base, edited, setting, embedders, own, tick_of(title, setting.count))
+        if comparison.fits is not None:
+            tick = tick_of(f"{title}, expressions", min(comparison.fits.count, setting.count))
+            measured.figures |= comparison.fits.figures(edited, setting, comparison.truth, tick)
+        if comparison.truth is not None and setting.motion is None:
+            tick = tick_of(f"{title}, true edit", min(MAX_TRUE_EDITS, setting.count))
+            measured.figures |= compare_with_truth(base, edited, setting, comparison.truth, perceptual, tick)
         report.settings[setting.key] = measured
-    report.figures = whole_figures(info, base, edited, shown("views", MOMENTS + 1))
+    report.figures = run_figures(info, base, edited, tick_of("views", NUM_TIMESTEPS + 1))
     return report
 
 
 def ticking(progress: Progress, what: str, total: int | None) -> Callable[[], None]:
-    """A bar, and what moves it on."""
+    """Adds a progress bar; the function returned advances it."""
     task = progress.add_task(what, total=total)
     return lambda: progress.advance(task)
 
@@ -196,12 +198,12 @@ def quality_rows(
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _write(report: Report, subjects: list[Subject], folder: Path) -> Path:
+def _write(report: Report, comparisons: list[Comparison], folder: Path) -> Path:
     from edit3dgs_ns.evaluation.report_files import write_report
     from edit3dgs_ns.evaluation.report_plots import draw_plots
-    from edit3dgs_ns.run_evaluation.pictures import draw_before_after, draw_true_edits
+    from edit3dgs_ns.run_evaluation.comparison_grids import draw_before_after, draw_true_edits
 
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = draw_before_after(subjects, folder / "before_after.png")
-    truth = draw_true_edits(subjects, folder / "true_edit.png")
-    return write_report(report, folder, sheet, draw_plots(report, folder), truth)[1]
+    before_after = draw_before_after(comparisons, folder / "before_after.png")
+    truth = draw_true_edits(comparisons, folder / "true_edit.png")
+    return write_report(report, folder, before_after, draw_plots(report, folder), truth)[1]

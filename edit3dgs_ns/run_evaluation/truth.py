@@ -1,4 +1,4 @@
-"""Renders against the truth where there is one: the capture's images, and the true edits of a synthetic capture."""
+"""Compares renders with ground truth: the capture's images, and the true edits of a synthetic capture."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.synthetic.settings import SETTINGS_FILE
 
 OPTION = "--true-edit"
-TRUE_PICTURES = 24
-"""At most so many true edits are ray traced for a setting: each takes about half a second."""
+MAX_TRUE_EDITS = 24
+"""Most true edits that are ray traced for a setting: each takes about half a second."""
 
 
 def base_quality(
@@ -32,12 +32,12 @@ def base_quality(
     Args:
         run: the avatar.
         name: `val` (novel view) or `test` (self-reenactment, all cameras).
-        most: at most so many images, spread evenly; 0 for all.
-        perceptual: LPIPS, if it is to be had.
+        most: largest number of images, spread evenly; 0 for all.
+        perceptual: LPIPS, if its weights are available.
         tick: called after every image.
 
     Returns:
-        psnr, ssim and, if it is to be had, lpips; nothing for a split without images.
+        psnr, ssim and, if available, lpips; nothing for a split without images.
     """
     split = run.split(name)
     if not len(split):
@@ -64,7 +64,7 @@ class TrueEdit:
     key: str
     """Of `capture.EDITS`."""
 
-    def picture(self, image: Path) -> np.ndarray:
+    def render(self, image: Path) -> np.ndarray:
         """The true edited version of a captured image, sRGB on white in [0, 1]."""
         from edit3dgs_ns.synthetic.replay import render_edited
 
@@ -120,17 +120,17 @@ def compare_with_truth(
 ) -> dict[str, Figure]:
     """PSNR, SSIM and LPIPS of the edited renders to the true edited images, beside those of the unedited renders.
 
-    The true image is the same frame ray traced with the edit's appearance: how far an edit got beyond "nothing changed" is what
-    the two differ by.
+    The true image is the same frame ray traced with the edit's appearance; the difference of the two figures is the edit's gain
+    over no edit at all.
     """
-    shots: list[EvaluationView] = [shot for path in setting.paths for shot in path if shot.image is not None]
-    chosen = [shots[i] for i in spread(len(shots), TRUE_PICTURES)] if shots else []
+    views: list[EvaluationView] = [view for path in setting.paths for view in path if view.image is not None]
+    chosen = [views[i] for i in spread(len(views), MAX_TRUE_EDITS)] if views else []
     if not chosen:
         return {}
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for shot in chosen:
-        assert shot.image is not None
-        rows.append((base.render(shot.camera).rgb, edited.render(shot.camera).rgb, truth.picture(shot.image)))
+    for view in chosen:
+        assert view.image is not None
+        rows.append((base.render(view.camera).rgb, edited.render(view.camera).rgb, truth.render(view.image)))
         tick()
     after: Quality = image_quality([(row[1], row[2]) for row in rows], perceptual)
     before: Quality = image_quality([(row[0], row[2]) for row in rows], perceptual)
@@ -139,5 +139,5 @@ def compare_with_truth(
 
 
 def _plain(text: str) -> str:
-    """A prompt without what does not change its meaning: letter case, spaces, a full stop at the end."""
+    """A prompt in lower case, without extra spaces and closing punctuation."""
     return " ".join(text.lower().split()).rstrip(".!?")

@@ -21,8 +21,8 @@ from edit3dgs_ns.evaluation import expression_fit
 from edit3dgs_ns.evaluation.clip import Clip
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.run_evaluation.job import evaluate
+from edit3dgs_ns.run_evaluation.options import EvaluationOptions, check_captions
 from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
-from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions, check_captions
 from edit3dgs_ns.runs.importing import import_avatar
 from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar

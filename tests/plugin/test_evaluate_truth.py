@@ -23,8 +23,8 @@ from edit3dgs_ns.rendering.views import (
 )
 from edit3dgs_ns.run_evaluation.expression import ExpressionFits
 from edit3dgs_ns.run_evaluation.job import evaluate
+from edit3dgs_ns.run_evaluation.options import EvaluationOptions
 from edit3dgs_ns.run_evaluation.runs import driven_by
-from edit3dgs_ns.run_evaluation.subjects import EvaluationOptions
 from edit3dgs_ns.run_evaluation.truth import TrueEdit, compare_with_truth, find_true_edit
 from edit3dgs_ns.runs.trained_run import Picture, TrainedRun, moved_camera
 from edit3dgs_ns.synthetic.edits import EDITS

@@ -1,4 +1,4 @@
-"""Figures of a whole run: whether its views agree, how large and fast the avatar is, and what the edit cost."""
+"""Figures of a whole run: view disagreement, size and speed of the avatar, and cost of the edit."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 import torch
 
 from edit3dgs_ns.editing.agreement.key_views import order_around_head
+from edit3dgs_ns.evaluation.correspondence import PixelMatches, view_disagreement
 from edit3dgs_ns.evaluation.report_data import Figure, mean
-from edit3dgs_ns.evaluation.same_spot import SameSpots, view_disagreement
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.run_evaluation.runs import EditedRun
 from edit3dgs_ns.run_evaluation.truth import spread
 from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
-MOMENTS = 3
-"""Moments of the training motion at which views are compared."""
+NUM_TIMESTEPS = 3
+"""Timesteps of the training motion at which views are compared."""
 _TIMED = 15
-"""Renders that are timed, after three that are not."""
+"""Renders that are timed, after three untimed ones."""
 
 
-def whole_figures(
+def run_figures(
     run: EditedRun, base: TrainedRun, edited: TrainedRun, tick: Callable[[], None] = lambda: None
 ) -> dict[str, Figure]:
-    """Everything that belongs to no single setting."""
+    """All figures that belong to no single setting."""
     figures = {
         "view_disagreement": disagreement(base, edited, tick),
         "gaussians": Figure(_count(edited), _count(base)),
@@ -52,40 +52,40 @@ def disagreement(base: TrainedRun, edited: TrainedRun, tick: Callable[[], None] 
     """View disagreement over a few timesteps of the training motion, each seen by all training cameras in order around the head."""
     maps = AvatarMaps(base.pipeline.datamanager, base.pipeline.model)
     split = edited.split("train")
-    by_moment: dict[int, list[int]] = defaultdict(list)
-    for image, moment in enumerate(split.timesteps.tolist()):
-        by_moment[moment].append(image)
-    moments = sorted(moment for moment, images in by_moment.items() if len(images) > 1)
+    by_timestep: dict[int, list[int]] = defaultdict(list)
+    for image, timestep in enumerate(split.timesteps.tolist()):
+        by_timestep[timestep].append(image)
+    timesteps = sorted(timestep for timestep, images in by_timestep.items() if len(images) > 1)
     values: list[tuple[float, float]] = []
-    for place in spread(len(moments), MOMENTS) if moments else []:
-        images = by_moment[moments[place]]
+    for index in spread(len(timesteps), NUM_TIMESTEPS) if timesteps else []:
+        images = by_timestep[timesteps[index]]
         cameras = split.cameras[torch.as_tensor(images)]
         order = order_around_head(cameras.camera_to_worlds.cpu().numpy(), [0] * len(images))
-        shots = [split.cameras[images[i] : images[i] + 1] for i in order]
-        places = [maps.canonical_of(shot) for shot in shots]
-        spots = {
-            (a, b): SameSpots.between(places[a], places[b])
-            for a, b in pairwise(range(len(shots)))
-            if places[a].shape == places[b].shape
+        views = [split.cameras[images[i] : images[i] + 1] for i in order]
+        surface_points = [maps.canonical_of(view) for view in views]
+        matches = {
+            (a, b): PixelMatches.between(surface_points[a], surface_points[b])
+            for a, b in pairwise(range(len(views)))
+            if surface_points[a].shape == surface_points[b].shape
         }
-        renders = [[run.render(shot).rgb for shot in shots] for run in (edited, base)]
-        values.append((view_disagreement(renders[0], spots), view_disagreement(renders[1], spots)))
+        renders = [[run.render(view).rgb for view in views] for run in (edited, base)]
+        values.append((view_disagreement(renders[0], matches), view_disagreement(renders[1], matches)))
         tick()
     return Figure(mean([value[0] for value in values]), mean([value[1] for value in values]))
 
 
 def frames_per_second(run: TrainedRun) -> float:
-    """Renders a second of the held-out camera at the capture's resolution: posing, drawing, and the copy to main memory.
+    """Renders per second of the held-out camera at the capture's resolution, with posing and the copy to main memory.
 
-    One over the median of some renders at places spread over the motion; on the device that the run is on.
+    One over the median time of renders spread over the motion, on the run's device.
     """
     from edit3dgs_ns.runs.trained_run import moved_camera
 
     camera, seconds = front_camera(run), []
-    for number, place in enumerate(np.linspace(0, 1, _TIMED + 3)):
-        shot = moved_camera(camera, time=float(place))
+    for number, time_ in enumerate(np.linspace(0, 1, _TIMED + 3)):
+        view = moved_camera(camera, time=float(time_))
         start = time.perf_counter()
-        run.render(shot)
+        run.render(view)
         if number >= 3:
             seconds.append(time.perf_counter() - start)
     return 1 / float(np.median(seconds))
@@ -96,5 +96,5 @@ def _count(run: TrainedRun) -> float:
 
 
 def _megabytes(run: TrainedRun) -> float:
-    """Of the Gaussians and what colours them; the head's motion and the head model are not the avatar's own."""
+    """Size of the Gaussians' parameters; the head's motion and the head model are not counted."""
     return sum(p.numel() * p.element_size() for p in run.pipeline.model.gauss_params.values()) / 1e6

@@ -1,17 +1,14 @@
-"""What an evaluation is asked for, checked, and the runs that it is about, opened: all that comes before the first render."""
+"""Opens what an evaluation compares: the avatars before and after each edit, their settings, captions and true edits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP, find_clip
-from edit3dgs_ns.run_evaluation.runs import BASE, EditedRun, OpenRuns, check_edited, config_file
-from edit3dgs_ns.runs.run_files import free_output
-from edit3dgs_ns.splats.checkpoints import find_checkpoint
+from edit3dgs_ns.run_evaluation.options import EvaluationOptions
+from edit3dgs_ns.run_evaluation.runs import EditedRun, OpenRuns
 
 if TYPE_CHECKING:
     from edit3dgs_ns.evaluation.clip import Clip
@@ -23,33 +20,10 @@ if TYPE_CHECKING:
     from edit3dgs_ns.run_evaluation.truth import TrueEdit
     from edit3dgs_ns.runs.trained_run import TrainedRun
 
-FOLDER, REPORT_FILE = "evaluation", "report.md"
-"""In a run's folder, unless another place is given: the report, and the embeddings that it was made from."""
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What is asked for; see `edit3dgs evaluate --help`."""
-
-    runs: tuple[Path, ...]
-    source_caption: str | None
-    target_captions: tuple[str, ...]
-    base: Path | None = None
-    clip: str = DEFAULT_CLIP
-    identity: str = "clip"
-    motion: Path | None = None
-    output: Path | None = None
-    frames: bool = False
-    max_frames: int = 0
-    all_cameras: bool = False
-    expression_frames: int = 6
-    true_edit: str | None = None
-    overwrite: bool = False
-
 
 @dataclass
-class Subject:
-    """A run that is open, and all that was found out about it."""
+class Comparison:
+    """An avatar before and after an edit, and what their comparison needs."""
 
     info: EditedRun
     base: TrainedRun
@@ -58,32 +32,6 @@ class Subject:
     settings: list[Setting]
     truth: TrueEdit | None
     fits: ExpressionFits | None
-
-
-def check_captions(source: str | None, targets: Sequence[str], runs: int) -> list[tuple[str, str]]:
-    """(source, target) for each run.
-
-    Raises:
-        ValueError: a caption is missing, both are the same, or there are too many.
-    """
-    given = [(source or "").strip(), *(target.strip() for target in targets)]
-    if not given[0] or len(given) == 1 or not all(given):
-        option = "--source-caption" if not given[0] else "--target-caption"
-        raise UserError(
-            f"{option} is missing. CLIP-S and CLIP-C need a caption of the image before the edit and one of the image after "
-            'it, for example: --source-caption "a photo of a man" --target-caption "a photo of an old man"'
-        )
-    if len(targets) not in (1, runs):
-        raise UserError(
-            f"--target-caption: {len(targets)} captions for {runs} runs. Give one for all, or one for each."
-        )
-    if given[0] in given[1:]:
-        raise UserError(
-            f"--source-caption and --target-caption are both {given[0]!r}: describe the image before and the image after the "
-            "edit."
-        )
-    each = given[1:] if len(targets) == runs else given[1:] * runs
-    return [(given[0], target) for target in each]
 
 
 def unknown_words(captions: list[tuple[str, str]], clip: Clip) -> list[str]:
@@ -98,38 +46,6 @@ def unknown_words(captions: list[tuple[str, str]], clip: Clip) -> list[str]:
     return notes
 
 
-def check_numbers(options: EvaluationOptions) -> None:
-    """Raises a ValueError for numbers that make no sense."""
-    for option, value, least in (
-        ("--max-frames", options.max_frames, 2),
-        ("--expression-frames", options.expression_frames, 1),
-    ):
-        if value != 0 and value < least:
-            raise UserError(f"{option} {value}: expected {least} or more, or 0.")
-
-
-def check_request(options: EvaluationOptions) -> None:
-    """Raises a ValueError, FileNotFoundError or FileExistsError for what can be known to be wrong without loading a run."""
-    check_captions(options.source_caption, options.target_captions, len(options.runs))
-    check_numbers(options)
-    find_clip(options.clip)
-    if options.base is not None:
-        find_checkpoint(options.base, "--base", BASE)
-    for config in options.runs:
-        check_edited(config_file(config))
-    report = output_folder(options.output, options.runs) / REPORT_FILE
-    free_output(report, options.overwrite)
-
-
-def output_folder(output: Path | None, runs: Sequence[Path]) -> Path:
-    """Where the report goes: what is asked for, or the run's own folder; of several runs, outputs/evaluation."""
-    if output is not None:
-        if output.exists() and not output.is_dir():
-            raise UserError(f"--output {output} is a file; expected a folder, or a name that is free.")
-        return output
-    return config_file(runs[0]).parent / FOLDER if len(runs) == 1 else Path("outputs") / FOLDER
-
-
 def open_networks(options: EvaluationOptions) -> tuple[Clip, IdentityEmbedding | None]:
     import torch
 
@@ -140,9 +56,9 @@ def open_networks(options: EvaluationOptions) -> tuple[Clip, IdentityEmbedding |
     return clip, load_identity_embedding(options.identity, clip)
 
 
-def open_subjects(
+def open_comparisons(
     options: EvaluationOptions, infos: list[EditedRun], captions: list[tuple[str, str]], clip: Clip
-) -> tuple[list[Subject], list[str]]:
+) -> tuple[list[Comparison], list[str]]:
     from edit3dgs_ns.rendering.views import shared_frames
     from edit3dgs_ns.run_evaluation.expression import ExpressionFits
     from edit3dgs_ns.run_evaluation.truth import find_true_edit
@@ -155,16 +71,16 @@ def open_subjects(
     allowed = shared_frames([run for pair in pairs for run in pair], names)
     notes: list[str] = []
     fits: dict[int, ExpressionFits] = {}
-    subjects = []
+    comparisons = []
     for info, (base, edited), pair in zip(infos, pairs, captions, strict=True):
         settings = _settings(options, edited, allowed, notes)
         if options.expression_frames and id(base) not in fits:
             fits[id(base)] = ExpressionFits(base, options.expression_frames)
         truth = find_true_edit(edited, info.prompt, options.true_edit)
-        subjects.append(
-            Subject(info, base, edited, _embedded(pair, clip), settings, truth, fits.get(id(base)))
+        comparisons.append(
+            Comparison(info, base, edited, _embedded(pair, clip), settings, truth, fits.get(id(base)))
         )
-    return subjects, notes
+    return comparisons, notes
 
 
 def _check_same_head(info: EditedRun, base: TrainedRun, edited: TrainedRun) -> None:
