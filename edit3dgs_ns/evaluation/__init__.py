@@ -1,1 +1,1 @@
-"""How good an avatar and its edits are: figures, and pictures to look at. Never imports nerfstudio."""
+"""Metrics of avatars and their edits, reports, comparison grids and videos. Never imports nerfstudio."""

@@ -34,7 +34,7 @@ class Clip:
         source = find_clip(model)
         self.name = str(model)
         self.note = clip_note(source)
-        """What has to stand beside every figure made with it; empty for models that are not ours."""
+        """Note to be shown with every score of this model; empty for models that are not ours."""
         self._words = clip_words(source)
         self.batch = batch
         network, self._tokenizer, self._processor = read_parts(source)
@@ -48,7 +48,7 @@ class Clip:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the weights and with the images' preparation: what cached embeddings belong to."""
+        """Hash of the weights and of the image processor's settings, the key of cached embeddings."""
         digest = hashlib.sha256(self._processor.to_json_string().encode())
         state = self._network.state_dict()
         for name in sorted(state):
@@ -57,9 +57,9 @@ class Clip:
         return digest.hexdigest()[:16]
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of a caption that the model was never shown, in order; none of a model whose words are not known.
+        """Words of a caption that are not among the model's training captions, in order; empty where these are not known.
 
-        A small model spells such words letter by letter, and its embedding of the caption means nothing.
+        A small model spells such words letter by letter, and its embedding of the caption is meaningless.
         """
         if self._words is None:
             return []

@@ -1,4 +1,4 @@
-"""Which CLIP is meant, and whether it is whole: looked at before anything is rendered."""
+"""Finds a CLIP on disk or on the hub and checks its files, before anything is rendered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_CLIP = "openai/clip-vit-large-patch14"
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo_clip"
 NOTES_FILE = "edit3dgs.json"
-"""In the folder of a model that we made ourselves: what it is and how good."""
+"""Notes in the folder of a model that we trained: its description and training words."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _EXPECTED = (
     "Expected a CLIP as transformers' save_pretrained writes it: config.json, *.safetensors, preprocessor_config.json and a "
@@ -26,7 +26,7 @@ _OTHERWISE = f"Or give a hub id such as {DEFAULT_CLIP}, or the small embedded on
 
 
 def find_clip(model: str | Path) -> Path | str:
-    """The folder that `model` means, or else the hub id that it is; a folder is looked through.
+    """The folder or hub id that `model` names; a folder's files are checked.
 
     Raises:
         FileNotFoundError: no such folder, or something is missing in it; the message lists what.
@@ -52,7 +52,7 @@ def find_clip(model: str | Path) -> Path | str:
 
 
 def check_clip_folder(folder: Path) -> None:
-    """Name what is missing in a folder, and refuse models of another kind. Reads no weights."""
+    """Raises an error for a folder with missing files or another kind of model. Reads no weights."""
     missing = missing_parts(folder)
     if missing:
         raise MissingFileError(f"{OPTION} {folder}: {', '.join(missing)} missing. {_EXPECTED} {_OTHERWISE}")
@@ -62,7 +62,7 @@ def check_clip_folder(folder: Path) -> None:
 
 
 def missing_parts(folder: Path) -> list[str]:
-    """What a CLIP in transformers' format has and this folder has not."""
+    """Files of a CLIP in transformers' format that the folder lacks."""
     missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
     if not any(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
@@ -73,18 +73,18 @@ def missing_parts(folder: Path) -> list[str]:
 
 
 def clip_note(source: Path | str) -> str:
-    """What has to stand beside every figure made with a model; empty for models that are not ours."""
+    """Note to be shown with every score of a model; empty for models that are not ours."""
     return str(_notes(source).get("note", ""))
 
 
 def clip_words(source: Path | str) -> frozenset[str] | None:
-    """The words of the captions that a model of ours was trained on; None of models that are not ours."""
+    """Words of the training captions of a model of ours; None for other models."""
     words = _notes(source).get("words")
     return frozenset(words) if isinstance(words, list) and all(isinstance(w, str) for w in words) else None
 
 
 def _notes(source: Path | str) -> dict[str, Any]:
-    """What the maker of a folder has written about it; nothing where there is no such file."""
+    """Content of the folder's notes file; empty without one."""
     path = source / NOTES_FILE if isinstance(source, Path) else None
     return _read_json(path) if path is not None and path.is_file() else {}
 

@@ -1,7 +1,7 @@
-"""CLIP-S and CLIP-C: whether an edit went where the caption points, and whether it stays the same along a camera path.
+"""CLIP-S and CLIP-C: agreement of an edit with the captions, and its consistency along a camera path.
 
 Both compare directions in CLIP's space, from an image before the edit to the one after it. All embeddings are unit
-vectors, as `clip.Clip` gives them. A direction of no length (an edit that changed nothing) counts as 0: it points nowhere.
+vectors, as `clip.Clip` gives them. A direction of length 0 (an edit that changed nothing) has similarity 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def direction_similarity(
 
     CLIP text-image direction similarity, introduced as a loss by Gal et al. ("StyleGAN-NADA", SIGGRAPH 2022, equation 2) and as
     a figure for edits of 3D scenes by Haque et al. ("Instruct-NeRF2NeRF", ICCV 2023, section 4). The mean over all frames is
-    reported. It needs a caption of each picture, not the instruction between them.
+    reported. It needs a caption of each image, not the instruction between them.
 
     Raises:
         ValueError: both captions have the same embedding, so that there is no direction between them.
@@ -33,7 +33,7 @@ def direction_similarity(
     if np.linalg.norm(text) < _NO_LENGTH:
         raise UserError(
             "The source and the target caption mean the same to this CLIP: there is no direction from one to the other. "
-            "Describe the picture before the edit and the picture after it."
+            "Describe the image before the edit and the image after it."
         )
     return _cosine(np.asarray(after, np.float64) - before, np.broadcast_to(text, np.shape(after)))
 

@@ -1,4 +1,4 @@
-"""Embeddings of images, kept on disk: an image is embedded once, whoever asks for it again."""
+"""On-disk cache of image embeddings."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Images = Sequence[UInt8[np.ndarray, "height width 3"]]
 
 
 class EmbeddingCache:
-    """Embeddings by the content of the image, so that a cache can never be out of date.
+    """Embeddings keyed by a hash of the image's pixels, so that a cache can never be out of date.
 
     Args:
-        path: an npz; made when the first embeddings are saved.
-        embed: what embeds images that are not there yet.
+        path: an npz; written with the first embeddings.
+        embed: embeds images that are not cached.
         size: length of an embedding; a file with others is started anew.
     """
 
@@ -31,7 +31,7 @@ class EmbeddingCache:
             self._read()
 
     def __call__(self, images: Images) -> Float[np.ndarray, "images size"]:
-        """Embeddings of images; new ones are saved at once, so that work that is broken off goes on."""
+        """Embeddings of images; new ones are saved at once, so that an interrupted evaluation can resume."""
         keys = [_key(image) for image in images]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self._rows}
         if new:
@@ -44,7 +44,7 @@ class EmbeddingCache:
             with np.load(self.path, allow_pickle=False) as file:
                 keys, rows = file["keys"], file["rows"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return  # a cache is there to save time: one that cannot be read is made again
+            return  # an unreadable cache is rebuilt
         if rows.shape == (len(keys), self._size):
             self._rows = dict(zip(keys.tolist(), rows.astype(np.float32), strict=True))
 

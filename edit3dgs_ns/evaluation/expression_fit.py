@@ -1,4 +1,4 @@
-"""Which expression a picture shows, found without a landmark detector: the unedited avatar is fitted to it.
+"""Estimates the expression that an image shows, without a landmark detector: the unedited avatar is fitted to it.
 
 The edit has changed colours, so colours cannot be compared. The fit compares structure: local normalised correlation, which
 does not change when a patch becomes brighter, darker, or turns into its negative. It starts away from the answer, at the
@@ -22,12 +22,12 @@ Draw = Callable[[FlamePose], Float[Tensor, "height width 3"]]
 """Renders the unedited avatar in one pose, differentiably."""
 
 _FLAT = 1e-4
-"""Variance (of images in [0, 1]) below which a patch shows no structure, and so says nothing."""
+"""Variance (of images in [0, 1]) below which a patch has no structure and does not count."""
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How an expression is looked for."""
+    """Options of the fit."""
 
     steps: int = 60
     """Steps of Adam from each start."""
@@ -36,32 +36,32 @@ class FitOptions:
     window: int = 9
     """Side of the patches that are correlated, pixels."""
     prior: float = 2e-4
-    """Weight of the squared distance from the start: directions that the picture says nothing about stay."""
+    """Weight of the squared distance from the start: directions that the image does not constrain stay."""
 
 
 def fit_expression(
     draw: Draw,
-    picture: Float[Tensor, "height width 3"],
+    image: Float[Tensor, "height width 3"],
     known: FlamePose,
     starts: list[FlamePose],
     where: Float[Tensor, "height width"],
     options: FitOptions | None = None,
 ) -> FlamePose:
-    """The expression, jaw and gaze with which the avatar looks most like a picture.
+    """The expression, jaw and gaze with which the render of the avatar matches an image best.
 
     Args:
-        draw: the unedited avatar.
-        picture: the edited render, in [0, 1].
-        known: head turn and translation of the picture (one frame); its expression is not looked at.
-        starts: where the search begins; the best end counts.
+        draw: renders the unedited avatar.
+        image: the edited render, in [0, 1].
+        known: head rotation and translation of the image (one frame); its expression is not used.
+        starts: initial poses; the best result of all is returned.
         where: weight of each pixel, not negative: the face.
         options: steps and rates.
 
     Returns:
-        One frame: what was found, with the head turn of `known`.
+        One frame: the fitted pose, with the head rotation of `known`.
     """
     options = options or FitOptions()
-    ends = [_descend(draw, picture, known, start, where, options) for start in starts]
+    ends = [_descend(draw, image, known, start, where, options) for start in starts]
     return min(ends, key=lambda end: end[0])[1]
 
 
@@ -93,7 +93,7 @@ def structure_loss(
 
 def _descend(
     draw: Draw,
-    picture: Float[Tensor, "height width 3"],
+    image: Float[Tensor, "height width 3"],
     known: FlamePose,
     start: FlamePose,
     where: Float[Tensor, "height width"],
@@ -102,6 +102,7 @@ def _descend(
     begin = {name: getattr(start, name).detach().clone() for name in ("expr", "jaw_pose", "eyes_pose")}
     free = {name: value.clone().requires_grad_() for name, value in begin.items()}
     optimizer = torch.optim.Adam(list(free.values()), lr=options.rate)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / max(options.steps, 1)))
 
     def pose() -> FlamePose:
         return FlamePose(
@@ -115,18 +116,17 @@ def _descend(
 
     best: tuple[float, FlamePose] | None = None
     for step in range(options.steps + 1):
-        loss = structure_loss(draw(pose()), picture, where, options.window)
+        loss = structure_loss(draw(pose()), image, where, options.window)
         reached = float(loss.detach())
         if best is None or reached < best[0]:
             values = {name: value.detach().clone() for name, value in vars(pose()).items()}
             best = reached, FlamePose(**values)
         if step == options.steps:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * 0.1 ** (step / options.steps)
         away = sum(((free[name] - begin[name]) ** 2).sum() for name in free)
         optimizer.zero_grad()
         (loss + options.prior * away).backward()
         optimizer.step()
+        schedule.step()
     assert best is not None
     return best

@@ -1,4 +1,4 @@
-"""Which moments of a motion to show, and what to call them."""
+"""Selects timesteps with different expressions, and describes expressions in words."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _PLAIN_WORDS = {
     "mouth lower down": "teeth shown",
     "cheek puff": "cheeks puffed",
 }
-_SHOWS = 0.35
-"""Weight from which a named action shows."""
+_VISIBLE = 0.35
+"""Weight from which a named action is mentioned."""
 
 
 def most_different(features: Float[np.ndarray, "frames values"], count: int, first: int) -> list[int]:
-    """`count` rows that differ most from each other: farthest-point sampling, starting with row `first`.
+    """Indices of `count` rows by farthest-point sampling, starting with row `first`.
 
     Returns fewer where there are fewer distinct rows.
     """
@@ -49,19 +49,19 @@ def describe(
     names: Sequence[str] | None,
     most: int = 2,
 ) -> str:
-    """What a face does, in a few words: "mouth open, eye blink".
+    """A short description of an expression, such as "mouth open, eyes closed".
 
     Args:
         expr: weights of the named actions.
         jaw_pose: axis-angle in radians.
         names: ARKit-style names of the actions, such as `mouthSmileLeft`; without them only the jaw counts.
-        most: at most so many actions are named, the strongest first.
+        most: largest number of actions named, the strongest first.
     """
     words = ["mouth open"] if np.linalg.norm(jaw_pose) > _JAW_OPEN else []
     if names is not None:
         for index in np.argsort(-expr[: len(names)]):
             word = _plain(names[index])
-            if expr[index] >= _SHOWS and word not in words:
+            if expr[index] >= _VISIBLE and word not in words:
                 words.append(word)
     return ", ".join(words[:most]) or "calm"
 

@@ -1,4 +1,4 @@
-"""Whether the edited head is still the same person: similarity of embeddings, by any network that one likes.
+"""Identity similarity of renders before and after an edit, with the embedding of any network.
 
 `clip` takes CLIP's image embedding, which is there anyway but knows clothes and colours as well as faces. For figures on
 identity give a network that was trained to recognise faces, as `package.module:function`: a function without arguments that
@@ -22,10 +22,10 @@ OPTION = "--identity"
 
 @runtime_checkable
 class IdentityEmbedding(Protocol):
-    """A network that tells people apart."""
+    """A face recognition network."""
 
     name: str
-    """Stands beside its figures."""
+    """Shown with its scores."""
 
     def embed_images(
         self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
@@ -35,11 +35,11 @@ class IdentityEmbedding(Protocol):
 
 
 def load_identity_embedding(choice: str, clip: Clip) -> IdentityEmbedding | None:
-    """The network that is asked for.
+    """The network that `--identity` names.
 
     Args:
         choice: `clip`, `none`, or `package.module:function`.
-        clip: what `clip` means.
+        clip: the network for `clip`.
 
     Raises:
         ValueError: it is none of these, or the function is not there or returns something else.
@@ -73,10 +73,10 @@ def load_identity_embedding(choice: str, clip: Clip) -> IdentityEmbedding | None
 def identity_similarity(
     before: Float[np.ndarray, "frames size"], after: Float[np.ndarray, "frames size"]
 ) -> Float[np.ndarray, " frames"]:
-    """Identity kept: cos(F(before), F(after)) of each frame, 1 for the same; higher is better.
+    """Identity similarity: cos(F(before), F(after)) of each frame, 1 for the same; higher is better.
 
     As the identity loss and figure of ArcFace embeddings (Deng et al., CVPR 2019) in face editing, with any embedding F. An edit is
-    meant to change the picture, so it cannot be 1; it compares methods at the same edit.
+    meant to change the image, so it cannot be 1; it compares methods at the same edit.
     """
     a, b = (np.asarray(rows, np.float64) for rows in (before, after))
     return (a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-12)

@@ -1,4 +1,4 @@
-"""Figures that compare images: PSNR, SSIM, and where an edit changed the picture.
+"""Metrics that compare images: PSNR, SSIM, LPIPS, and the change of head and background.
 
 All images are float32 RGB in [0, 1], on white, as (views, height, width, 3).
 """
@@ -17,22 +17,22 @@ from edit3dgs_ns.errors import UserError
 Perceptual = Callable[
     [Float[torch.Tensor, "1 3 height width"], Float[torch.Tensor, "1 3 height width"]], float | None
 ]
-"""LPIPS of a render and the truth, in [0, 1]; None where its weights are not to be had."""
+"""LPIPS of a render and the ground truth, in [0, 1]; None where its weights are not available."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How close renders are to the truth, averaged over images."""
+    """Quality of renders against the ground truth, averaged over images."""
 
     psnr: float
     """Peak signal-to-noise ratio in dB, white background included (as GaussianAvatars reports it)."""
     ssim: float
     """Structural similarity (Wang et al. 2004), 11 x 11 Gaussian window of sigma 1.5."""
     lpips: float | None = None
-    """Perceptual distance (Zhang et al., CVPR 2018, AlexNet); None where it was not asked for or its weights are not there."""
+    """Perceptual distance (Zhang et al., CVPR 2018, AlexNet); None where it was not requested or its weights are not available."""
 
     def known(self) -> dict[str, float]:
-        """The figures that there are, by name."""
+        """The metrics that are not None, by name."""
         figures = {"psnr": self.psnr, "ssim": self.ssim, "lpips": self.lpips}
         return {name: value for name, value in figures.items() if value is not None}
 
@@ -76,7 +76,7 @@ def psnr(render: Float[np.ndarray, "*image"], truth: Float[np.ndarray, "*image"]
 
 @dataclass(frozen=True)
 class Change:
-    """Mean absolute difference of two images (0 to 1), apart for the head and for what is around it."""
+    """Mean absolute difference of two images (0 to 1) on the head and on the background."""
 
     on_head: float
     on_background: float
@@ -87,7 +87,7 @@ def mean_change(
     after: Float[np.ndarray, "views height width 3"],
     head: Bool[np.ndarray, "views height width"],
 ) -> Change:
-    """How much an edit changed the pixels of the head and of the background, over all views together.
+    """Mean absolute difference of renders before and after an edit, on the head and on the background, over all views.
 
     Args:
         head: true where a pixel shows the head.

@@ -1,4 +1,4 @@
-"""Figures that others have published, to be read beside ours."""
+"""Published scores, shown beside ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REFERENCE_CLIP = "clip-vit-large-patch14"
 
 
 def setup_difference(clip: str, synthetic: bool) -> str:
-    """What stands between the figures of a report and the published ones, in a sentence.
+    """A sentence on the differences between the set-up of a report and that of the published scores.
 
     Args:
         clip: name of the CLIP.

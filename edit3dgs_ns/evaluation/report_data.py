@@ -1,4 +1,4 @@
-"""What an evaluation has measured, as plain data: figures of a run, of each setting, and of each frame."""
+"""Results of an evaluation as plain data: figures of a run, of each setting, and of each frame."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SETTINGS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value, and what it has to be seen against."""
+    """A measured value and its reference."""
 
     value: float | None
-    """None (or NaN): it could not be measured."""
+    """None (or NaN) where it could not be measured."""
     beside: float | None = None
-    """The same of the unedited avatar, or of anything else that it has to be seen against: see `Metric.beside`."""
+    """The same metric of the unedited avatar, or of another reference: see `Metric.beside`."""
     beside_of: str = ""
-    """What `beside` is of, where that is not what the metric says."""
+    """Name of the reference, where it is not the metric's."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a figure is called, shown and explained."""
+    """Name, format and definition of a figure."""
 
     title: str
     definition: str
@@ -41,7 +41,7 @@ class Metric:
     digits: int = 3
     unit: str = ""
     beside: str = ""
-    """What `Figure.beside` is, in a word."""
+    """Name of the reference in `Figure.beside`."""
 
 
 METRICS: dict[str, Metric] = {
@@ -56,27 +56,26 @@ METRICS: dict[str, Metric] = {
         "cosine of the image's change in neighbouring frames of one camera path, mean over steps (Instruct-NeRF2NeRF, 2023)",
         "higher",
     ),
-    "identity": Metric("identity kept", "cosine of the embeddings before and after the edit", "higher"),
+    "identity": Metric("identity similarity", "cosine of the embeddings before and after the edit", "higher"),
     "flicker": Metric(
         "temporal flicker",
-        "mean absolute difference of colours (0 to 1) of the same spot of the head in neighbouring frames, matched through the "
+        "mean absolute colour difference (0 to 1) of corresponding surface points in neighbouring frames, matched through the "
         "rig (after Lai et al., ECCV 2018)",
         "lower",
         digits=4,
         beside="unedited",
     ),
     "jaw_degrees": Metric(
-        "expression kept: jaw",
-        "angle between the jaw that the rig has and the one that the unedited avatar needs to look like the edited render; beside "
-        "it the same of a picture that shows the right expression for certain, the unedited render or the true edit: the fit's "
-        "own error",
+        "expression error: jaw",
+        "angle between the jaw of the rig and the jaw of the unedited avatar fitted to the edited render; beside it the same of an "
+        "image of the right expression, the unedited render or the true edit: the fit's own error",
         "lower",
         digits=1,
         unit="°",
         beside="unedited",
     ),
     "lips_mm": Metric(
-        "expression kept: lips",
+        "expression error: lips",
         "the same fit: mean distance of the lips' vertices",
         "lower",
         digits=1,
@@ -84,7 +83,7 @@ METRICS: dict[str, Metric] = {
         beside="unedited",
     ),
     "lids_mm": Metric(
-        "expression kept: lids",
+        "expression error: lids",
         "the same fit: mean distance of the eyelids' vertices",
         "lower",
         digits=1,
@@ -92,8 +91,8 @@ METRICS: dict[str, Metric] = {
         beside="unedited",
     ),
     "gaze_degrees": Metric(
-        "expression kept: gaze",
-        "the same fit: angle between the directions of sight, where an eye is open",
+        "expression error: gaze",
+        "the same fit: angle between the gaze directions, where an eye is open",
         "lower",
         digits=1,
         unit="°",
@@ -101,7 +100,7 @@ METRICS: dict[str, Metric] = {
     ),
     "truth_psnr": Metric(
         "PSNR to the true edit",
-        "peak signal-to-noise ratio of the edited render and the capture's true edited picture",
+        "peak signal-to-noise ratio of the edited render and the capture's true edited image",
         "higher",
         digits=2,
         unit=" dB",
@@ -109,13 +108,13 @@ METRICS: dict[str, Metric] = {
     ),
     "truth_ssim": Metric(
         "SSIM to the true edit",
-        "structural similarity (Wang et al., 2004) of the same pictures",
+        "structural similarity (Wang et al., 2004) of the same images",
         "higher",
         beside="unedited",
     ),
     "truth_lpips": Metric(
         "LPIPS to the true edit",
-        "perceptual distance (Zhang et al., CVPR 2018, AlexNet) of the same pictures",
+        "perceptual distance (Zhang et al., CVPR 2018, AlexNet) of the same images",
         "lower",
         beside="unedited",
     ),
@@ -125,7 +124,7 @@ METRICS: dict[str, Metric] = {
     "change_on_background": Metric("change of the background", "the same, off the head", "lower", digits=4),
     "view_disagreement": Metric(
         "view disagreement",
-        "mean absolute difference of colours (0 to 1) of the same spot of the head in neighbouring cameras at one moment",
+        "mean absolute colour difference (0 to 1) of corresponding surface points in neighbouring cameras at one timestep",
         "lower",
         digits=4,
         beside="unedited",
@@ -190,27 +189,27 @@ class Report:
     identity: str
     runs: list[RunReport]
     notes: list[str] = field(default_factory=list)
-    """What a reader has to know about the figures; the first is on the CLIP if there is something to say."""
+    """Notes on the figures; the first one is on the CLIP."""
 
     def title(self, key: str) -> str:
-        """Of a figure, with the network that it was made with: without it the figure means nothing."""
+        """Title of a figure with the network that it depends on."""
         network = {"clip_s": self.clip, "clip_c": self.clip, "identity": self.identity}.get(key)
         name = None if network is None else PurePath(network).name
         return METRICS[key].title if name is None else f"{METRICS[key].title} ({name})"
 
     def to_json(self) -> str:
-        """As a JSON document; what could not be measured is null."""
+        """The report as JSON; null for values that could not be measured."""
         return json.dumps(_plain(asdict(self)), indent=1, allow_nan=False) + "\n"
 
 
 def mean(values: Sequence[float] | np.ndarray) -> float | None:
-    """Mean of what is known; None of nothing."""
+    """Mean of the finite values; None without any."""
     known = [float(value) for value in values if math.isfinite(value)]
     return float(np.mean(known)) if known else None
 
 
-def shown(metric: Metric, figure: Figure | None) -> str:
-    """A figure as a reader sees it: "0.0123 (unedited 0.0100)"."""
+def formatted(metric: Metric, figure: Figure | None) -> str:
+    """The figure as text, such as "0.0123 (unedited 0.0100)"; "–" where it was not measured."""
     if figure is None or figure.value is None or not math.isfinite(figure.value):
         return "–"
     text = f"{figure.value:,.{metric.digits}f}{metric.unit}"

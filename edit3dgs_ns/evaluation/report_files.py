@@ -1,4 +1,4 @@
-"""The files of an evaluation: report.json for programs, report.md with pictures for people."""
+"""Writes the files of an evaluation: report.json, and report.md with its images."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from edit3dgs_ns.files import written_beside
 def write_report(
     report: Report,
     folder: Path,
-    sheet: Path | None = None,
+    before_after: Path | None = None,
     plots: Mapping[str, Path] | None = None,
     truth: Path | None = None,
 ) -> tuple[Path, Path]:
     """Write report.json and report.md.
 
     Args:
-        report: what was measured.
-        folder: where to; the pictures are in it already.
-        sheet: the before/after sheet.
-        plots: pictures of figures over time, by key of SETTINGS.
-        truth: the sheet with true edits.
+        report: the results.
+        folder: of the two files; the images are in it already.
+        before_after: the before/after comparison grid.
+        plots: plots of figures over time, by key of SETTINGS.
+        truth: the comparison grid with true edits.
 
     Returns:
         The two files.
     """
     as_json, as_text = folder / "report.json", folder / "report.md"
     _write(as_json, report.to_json())
-    _write(as_text, _markdown(report, sheet, plots or {}, truth))
+    _write(as_text, _markdown(report, before_after, plots or {}, truth))
     return as_json, as_text
 
 
-def _markdown(report: Report, sheet: Path | None, plots: Mapping[str, Path], truth: Path | None) -> str:
-    parts = ["# Before and after", _what_was_compared(report)]
-    if sheet is not None:
-        parts.append(f"![Before and after]({sheet.name})")
+def _markdown(
+    report: Report, before_after: Path | None, plots: Mapping[str, Path], truth: Path | None
+) -> str:
+    parts = ["# Before and after", _run_list(report)]
+    if before_after is not None:
+        parts.append(f"![Before and after]({before_after.name})")
     if truth is not None:
         parts.append(
-            "What the capture's head looks like when it is truly edited, below what the run made of it:\n\n"
+            "Ground truth of the edit, ray traced from the synthetic capture, below the run's renders:\n\n"
             f"![True edits]({truth.name})"
         )
     parts.append(markdown_table(report))
@@ -51,11 +53,11 @@ def _markdown(report: Report, sheet: Path | None, plots: Mapping[str, Path], tru
     if plots:
         parts.append("## Over time")
         parts += [f"![{SETTINGS[key]}]({path.name})" for key, path in plots.items()]
-    parts += ["## What the figures are", _listed(_definitions(report))]
+    parts += ["## Definitions", _listed(_definitions(report))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _what_was_compared(report: Report) -> str:
+def _run_list(report: Report) -> str:
     lines = []
     for run in report.runs:
         lines.append(

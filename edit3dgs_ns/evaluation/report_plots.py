@@ -1,4 +1,4 @@
-"""Figures over time: what a mean over all frames hides."""
+"""Plots of figures over the frames of a setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLOURS = ("#1f6feb", "#d1570a", "#2e8b57", "#8250df", "#b3235a", "#5f6b7a")
 
 
 def draw_plots(report: Report, folder: Path) -> dict[str, Path]:
-    """One picture for each setting, with one panel for each figure that is known for every frame.
+    """Writes one plot for each setting, with a panel for each figure that is known for every frame.
 
     Returns:
         The files by key of SETTINGS.
@@ -34,7 +34,7 @@ def draw_plots(report: Report, folder: Path) -> dict[str, Path]:
 
 
 def _draw(report: Report, key: str, panels: list[str], path: Path) -> None:
-    # Not pyplot: it keeps figures in a global list, and would look for a screen.
+    # Not pyplot: it keeps figures in a global list, and would look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

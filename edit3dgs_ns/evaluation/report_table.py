@@ -1,4 +1,4 @@
-"""The table of an evaluation: in the terminal, and in Markdown."""
+"""The table of an evaluation, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edit3dgs_ns.console import CONSOLE, fits, say, say_wrapped
 from edit3dgs_ns.evaluation.published import PUBLISHED
-from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, Report, RunReport, mean, shown
+from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, Report, RunReport, formatted, mean
 
 _ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
@@ -28,7 +28,7 @@ def sections(report: Report) -> Iterator[tuple[str, list[tuple[str, list[str]]]]
 
 
 def columns(report: Report) -> list[str]:
-    """Headings: the runs, and of several their mean."""
+    """Column headings: the runs, and a mean where there are several."""
     names = [run.name for run in report.runs]
     return [*names, "mean"] if len(names) > 1 else names
 
@@ -74,7 +74,7 @@ def _add_rows(table: Table, report: Report, shown_columns: slice) -> None:
 
 
 def markdown_table(report: Report) -> str:
-    """The same in Markdown."""
+    """The table in Markdown."""
     names = [name.replace("|", "\\|") for name in columns(report)]
     lines = [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
     for heading, rows in sections(report):
@@ -107,10 +107,10 @@ def _section(
     rows = []
     for key, metric in METRICS.items():
         figures = [figures_of(run).get(key) for run in report.runs]
-        cells = [shown(metric, figure) for figure in figures]
+        cells = [formatted(metric, figure) for figure in figures]
         if len(figures) > 1:
             known = [f.value for f in figures if f is not None and f.value is not None]
-            cells.append(shown(metric, Figure(mean(known))))
+            cells.append(formatted(metric, Figure(mean(known))))
         if any(cell != "–" for cell in cells):
             rows.append((report.title(key) + _ARROWS[metric.better], cells))
     if rows:

@@ -23,9 +23,9 @@ from edit3dgs_ns.files import written_beside
 # H.264 plays everywhere; MPEG-4 is in every build of FFmpeg, also in those without x264. The quality is given (crf): a slower
 # preset makes smaller files, by a fifth for twice the time, which rendering lacks where all cores render.
 _ENCODERS = (("libx264", {"crf": "16", "preset": "superfast"}), ("mpeg4", {"qscale": "3"}))
-_LESS_URGENT = 15
+_NICENESS = 15
 """Niceness of the thread that encodes: threads that render wait for each other, so that one core taken from them costs them all."""
-_MOST_WAITING = 4
+_MAX_WAITING = 4
 """Frames that may wait for the encoder: rendering then waits, and memory stays small."""
 
 Item = TypeVar("Item")
@@ -103,11 +103,11 @@ class VideoWriter:
 
 
 class OverlappedWriter(Generic[Item]):
-    """Draws and encodes frames on a thread of its own, while the next one is being rendered.
+    """Composes and encodes frames on a thread of its own, while the next one is being rendered.
 
     Args:
         video: opened; used by the thread alone until the `with` block ends.
-        draw: makes the frame of what was added, in the thread: what only copies and converts pixels belongs there.
+        draw: makes the frame from an added item, in the thread: for copying and converting pixels.
 
     ```
     with VideoWriter(path) as video, OverlappedWriter(video, lambda rgb: rgb) as frames:
@@ -118,7 +118,7 @@ class OverlappedWriter(Generic[Item]):
 
     def __init__(self, video: VideoWriter, draw: Callable[[Item], np.ndarray]):
         self._video, self._draw = video, draw
-        self._waiting: queue.Queue[Item | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[Item | None] = queue.Queue(_MAX_WAITING)
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="video", daemon=True)
 
@@ -130,17 +130,17 @@ class OverlappedWriter(Generic[Item]):
         """Hand over the next frame; waits while the encoder is behind.
 
         Raises:
-            Exception: what drawing or encoding an earlier frame raised.
+            Exception: raised by composing or encoding an earlier frame.
         """
         if self._failed is not None:
             raise self._failed
         self._waiting.put(item)
 
     def _work(self) -> None:
-        _be_less_urgent()
+        _lower_priority()
         while (item := self._waiting.get()) is not None:
             if self._failed is not None:
-                continue  # takes what is still handed over, so that nobody waits for ever
+                continue  # drains the queue, so that `add` does not block
             try:
                 self._video.add(self._draw(item))
             except BaseException as error:
@@ -155,7 +155,7 @@ class OverlappedWriter(Generic[Item]):
             raise self._failed
 
 
-def _be_less_urgent() -> None:
-    """Lower the priority of this thread, where a system has such a thing: on Linux niceness is the thread's own."""
+def _lower_priority() -> None:
+    """Lowers the priority of this thread on Linux, where niceness belongs to the thread."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LESS_URGENT)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

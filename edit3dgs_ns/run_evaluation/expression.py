@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edit3dgs_ns.evaluation.expression_error import ExpressionError, expression_error
 from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression
-from edit3dgs_ns.evaluation.expression_kept import ExpressionError, expression_error
 from edit3dgs_ns.evaluation.expressions import most_different
 from edit3dgs_ns.evaluation.report_data import Figure, mean
 from edit3dgs_ns.flame.model import FlamePose

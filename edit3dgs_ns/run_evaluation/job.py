@@ -178,7 +178,7 @@ def quality_rows(
     configs: Sequence[Path], max_frames: int, progress: Progress
 ) -> tuple[list[str], list[list[str]]]:
     """Returns the names of runs, and a table of their quality against their captures: a label, then a cell for each run."""
-    from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, shown
+    from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, formatted
     from edit3dgs_ns.runs.trained_run import TrainedRun
 
     names = run_names([config.parent for config in configs])
@@ -189,7 +189,9 @@ def quality_rows(
     rows = []
     for key, title in SETTINGS.items():
         for metric in ("psnr", "ssim", "lpips"):
-            cells = [shown(METRICS[metric], Figure(quality.get(key, {}).get(metric))) for quality in found]
+            cells = [
+                formatted(METRICS[metric], Figure(quality.get(key, {}).get(metric))) for quality in found
+            ]
             if any(cell != "–" for cell in cells):
                 rows.append([f"{title}: {METRICS[metric].title}", *cells])
     return names, rows

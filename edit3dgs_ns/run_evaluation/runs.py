@@ -29,7 +29,7 @@ BASE = "the avatar before the edit: a run of `ns-train rigged-splatfacto`"
 
 @dataclass(frozen=True)
 class EditedRun:
-    """A run with an edit, as its files say."""
+    """An edited run, as its files describe it."""
 
     name: str
     config: Path
@@ -44,7 +44,7 @@ class EditedRun:
 
     @property
     def prompt(self) -> str:
-        """What was asked for."""
+        """The edit's prompt."""
         return str(self.history.get("prompt", ""))
 
     @property
@@ -55,11 +55,11 @@ class EditedRun:
 
 
 def find_edited_runs(configs: Sequence[Path], base: Path | None = None) -> list[EditedRun]:
-    """Look at runs without loading them.
+    """Finds edited runs and reads their files, without loading them.
 
     Args:
         configs: a config.yml or the folder that it is in, each.
-        base: the avatar before the edit; without it, what each run's `--pipeline.avatar` says.
+        base: the avatar before the edit; None for each run's `--pipeline.avatar`.
 
     Raises:
         FileNotFoundError: a file or the avatar before the edit is not there.
@@ -85,7 +85,7 @@ def check_edited(config: Path) -> None:
 
 
 def _from_versions(name: str, config: Path, base: Path | None) -> EditedRun:
-    """A run that keeps its versions: what it is now, against the version that was edited."""
+    """A run with versions: the current one, compared with the version that was edited."""
     from edit3dgs_ns.edit_training.versions import RunHistory
 
     versions = RunHistory(config.parent)
@@ -147,7 +147,7 @@ class OpenRuns:
 
 @contextmanager
 def driven_by(runs: Sequence[TrainedRun], motion: FlameMotion | None) -> Iterator[None]:
-    """While inside, the avatars move as `motion` does (None: as they did); times are places on it.
+    """While inside, the avatars are driven by `motion` (None: their own); normalised times are of this motion.
 
     Raises:
         ValueError: the motion belongs to another head model.
@@ -173,7 +173,7 @@ def config_file(path: Path) -> Path:
 
 
 def _rounds(config: Path) -> dict[str, Any]:
-    """What `ns-train edit3dgs` has written down of its rounds."""
+    """Content of the run's edit history."""
     path = config.parent / HISTORY_FILE
     if not path.is_file():
         raise UserError(
@@ -186,7 +186,7 @@ def _rounds(config: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid JSON: {error}. It may be cut off.") from error
     if not isinstance(history, dict) or not history.get("rounds"):
         raise UserError(
-            f"{OPTION} {config}: its {HISTORY_FILE} has no finished round, so there is no edit to look at. "
+            f"{OPTION} {config}: its {HISTORY_FILE} has no finished round, so there is no edit to evaluate. "
             f"Go on with the run: ns-train edit3dgs ... --load-dir {config.parent / 'nerfstudio_models'}"
         )
     return history

@@ -4,7 +4,7 @@ The npz holds shape (300), expr (T, 100), rotation, neck_pose, jaw_pose, transla
 (1, V, 3) and dynamic_offset (T, V, 3), all float32. GaussianAvatars never uses a dynamic offset but cannot load an avatar without.
 
 Avatars trained with GaussianAvatars before 28 March 2024 multiply rotations in the other order (its issue 23). The files do not
-say so; such an avatar looks frayed here.
+say so; such an avatar renders with frayed edges here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POSES = ("expr", *FRAME_WIDTHS)
 
 @dataclass(frozen=True)
 class AvatarFiles:
-    """What the two files hold."""
+    """Content of the two files."""
 
     folder: Path
     gaussians: BoundGaussians

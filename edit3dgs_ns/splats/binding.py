@@ -180,7 +180,7 @@ def quat_to_rotmat(quats: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 
 
 
 def _shown_on_cpu(tensor: Tensor) -> bool:
-    """Whether no gradient is wanted and Numba's kernels can do it: an avatar is shown, not trained."""
+    """Whether no gradient is needed and Numba's kernels apply, as when an avatar is rendered and not trained."""
     return tensor.device.type == "cpu" and not (torch.is_grad_enabled() and tensor.requires_grad)
 
 

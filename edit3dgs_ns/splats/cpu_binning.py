@@ -87,7 +87,7 @@ def depth_order(keys, radii, order, ranks, visible, bits):
 
 @kernel()
 def _fill_ellipse(x, y, A, B, C, opacity, radius, width, height, record):
-    """Write what of the image one Gaussian reaches; no row where it is too faint to be seen anywhere.
+    """Write the rows and columns that one Gaussian reaches; no row where it is too faint to be visible.
 
     The ellipse A dx^2 + 2 B dx dy + C dy^2 = level is where the opacity falls to 1/255, and a little beyond.
     """
@@ -223,7 +223,7 @@ def find_spans(visible, records, first_span, width, spans, pairs_of, histogram):
 
 @kernel()
 def scan_pairs(visible, pairs_of, histogram, first_slot, tile_start):
-    """Turn counts into places.
+    """Turn counts into offsets.
 
     Fills first_slot (C, N + 1), numbering pairs Gaussian by Gaussian; tile_start (C * tiles + 1), numbering
     them tile by tile; and replaces each count of the histogram by the place of that chunk's first pair in

@@ -1,4 +1,4 @@
-"""Where the Gaussians of a new avatar stand: on every face one, or as many as its area asks for."""
+"""Initial Gaussians of a new avatar: one on every face, or a number in proportion to its area."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an avatar is trained to minimise: image similarity, and Gaussians that stay near their triangles.
+"""Training losses of an avatar: image similarity, and position and scale of Gaussians relative to their triangles.
 
 GaussianAvatars (Qian et al., CVPR 2024), equations 2 to 5:
 

@@ -71,7 +71,7 @@ class BoundMcmcStrategy(BoundStrategy):
 
     @staticmethod
     def _halve(params: Parameters, drawn: Tensor, opacities: Float[Tensor, " drawn"]) -> None:
-        """Opacity and scale of two Gaussians in one place that look like the one before (equation 9, N = 2)."""
+        """Sets opacity and scale of two coincident Gaussians that render like the former one (equation 9, N = 2)."""
         half = 1 - torch.sqrt(1 - opacities)
         factor = opacities / (2 * half - half * half / 2**0.5)
         params["opacities"].data[drawn] = torch.logit(half.clamp(1e-4, 1 - 1e-4))[:, None]

@@ -1,8 +1,8 @@
-"""What the face does at a moment, in a few numbers: the code that expression-dependent offsets of Gaussians are linear in.
+"""Low-dimensional code of a pose, in which expression-dependent offsets of Gaussians are linear.
 
 The code is made of the principal components of the tracked motion (expression, jaw, neck, eyes) over the training timesteps, each
-of unit variance there. Offsets that are linear in it are blend shapes of the avatar itself: wrinkles, the mouth's inside, whatever
-the head model's own blend shapes do not show. Fewer numbers than the head model has keep that from memorising timesteps.
+of unit variance there. Offsets that are linear in it are blend shapes of the avatar itself: wrinkles, the mouth's inside, and other
+detail that the head model's own blend shapes lack. Fewer numbers than the head model has keep that from memorising timesteps.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from edit3dgs_ns.flame.model import FlamePose
 RADIAN = 3.0
 """A radian of a joint counts as much as this many units of an expression coefficient."""
 LIMIT = 2.5
-"""Codes end here (in standard deviations): a motion far from all that was trained on does not tear the avatar apart."""
+"""Limit of the codes (in standard deviations), so that motions far from the training motion do not tear the avatar apart."""
 
 
 def motion_features(pose: FlamePose) -> Float[Tensor, "times features"]:
-    """Expression and joints of every frame as one vector; the head's place and turn in the world are no part of it."""
+    """Expression and joints of every frame as one vector; without the head's rotation and translation in the world."""
     joints = torch.cat([pose.jaw_pose, pose.neck_pose, pose.eyes_pose], dim=-1)
     return torch.cat([pose.expr, RADIAN * joints], dim=-1)
 
@@ -47,5 +47,5 @@ def motion_code(
     mean: Float[Tensor, " features"],
     basis: Float[Tensor, "features rank"],
 ) -> Float[Tensor, " rank"]:
-    """The code of one moment, softly limited to [-2.5, 2.5]."""
+    """The code of one timestep, softly limited to [-2.5, 2.5]."""
     return LIMIT * torch.tanh((features - mean) @ basis / LIMIT)

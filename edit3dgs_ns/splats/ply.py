@@ -97,7 +97,7 @@ def read_splat_ply(path: Path, option: str) -> WorldSplats:
 
     Args:
         path: the file.
-        option: what gave it, for messages.
+        option: the option that named the file, for messages.
 
     Raises:
         FileNotFoundError: no such file.
@@ -108,7 +108,7 @@ def read_splat_ply(path: Path, option: str) -> WorldSplats:
     if BINDING in table:
         raise UserError(
             f"{option} {path}: has {BINDING}: an avatar, bound to a head; a background stands still. `edit3dgs import` and "
-            "`edit3dgs export --format ply` make a splat of one moment of it."
+            "`edit3dgs export --format ply` make a splat of one timestep of it."
         )
     coefficients = sum(name.startswith("f_rest_") for name in table)
     needed = [name for name in bound_properties(coefficients)[:-1] if name not in ("nx", "ny", "nz")]
@@ -125,7 +125,7 @@ def read_splat_ply(path: Path, option: str) -> WorldSplats:
 
 
 def _parameters(table: dict[str, Float[np.ndarray, " rows"]], coefficients: int) -> dict[str, Tensor]:
-    """What is trained of the Gaussians, in the shapes of BoundGaussians."""
+    """Trained parameters of the Gaussians, in the shapes of BoundGaussians."""
 
     def columns(*names: str) -> Tensor:
         return torch.from_numpy(np.stack([table[name] for name in names], axis=1))

@@ -200,7 +200,7 @@ def _draw_on_cpu(r: _Request) -> tuple[Tensor, Tensor, dict[str, Any]]:
 
 
 def _join_channels(r: _Request, colors: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
-    """Everything that is blended, (C, N, X): colours, depth, extra; and what lies behind each, (C, X)."""
+    """Blended channels, (C, N, X): colours, depth, extra; and their backgrounds, (C, X)."""
     cameras, count = depths.shape
     parts, behind = [], []
     if r.wants_colors:

@@ -1,4 +1,4 @@
-"""Shading that follows the head: how light that stands still falls on a surface that turns.
+"""Relighting of a moving head: diffuse shading of surfaces that turn in static light.
 
 An avatar's colours hold the light of the capture, as it fell on the head on average. When the head turns or the face deforms, every
 triangle turns in that light and becomes brighter or darker; spherical harmonics of a Gaussian cannot follow, because they

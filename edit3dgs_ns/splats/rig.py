@@ -18,14 +18,14 @@ from edit3dgs_ns.flame.teeth import FLAME_VERTICES
 from edit3dgs_ns.splats.binding import TriangleFrames, triangle_frames
 
 POSE_PARAMETERS = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
-"""What varies over time, by FlameMotion's names."""
+"""Parameters that vary over time, by FlameMotion's names."""
 
 _ON_TIMESTEP = 1e-3
-"""A place on the motion this close (in timesteps) to a timestep is that timestep; float32 times are accurate to about 1e-4."""
+"""Times this close (in timesteps) to a timestep are rounded to it; float32 times are accurate to about 1e-4."""
 
 
 class TrackedHead(nn.Module):
-    """One head over T timesteps. Times t in [0, 1] are places on the motion: timestep t (T - 1), in between interpolated.
+    """One head over T timesteps. Normalised times t in [0, 1]: timestep t (T - 1), in between interpolated.
 
     Args:
         flame: the parametric head; followed to the device, kept out of `state_dict`.
@@ -91,7 +91,7 @@ class TrackedHead(nn.Module):
         )
 
     def vertices_at(self, time: float) -> Float[Tensor, "vertices 3"]:
-        """Posed vertices at a place on the motion; outside [0, 1] it stops at the ends."""
+        """Posed vertices at a normalised time, clamped to [0, 1]."""
         return self.vertices_of(self.pose_at(time))
 
     def vertices_of(self, pose: FlamePose) -> Float[Tensor, "vertices 3"]:
@@ -99,17 +99,17 @@ class TrackedHead(nn.Module):
         return self._shaped_head().posed(pose)[0]
 
     def pose_at(self, time: float) -> FlamePose:
-        """Expression and pose (one frame) at a place on the motion; outside [0, 1] it stops at the ends."""
-        place = min(max(time, 0.0), 1.0) * (self.num_timesteps - 1)
-        nearest = round(place)
-        if abs(place - nearest) <= _ON_TIMESTEP:
+        """Expression and pose (one frame) at a normalised time, clamped to [0, 1]."""
+        position = min(max(time, 0.0), 1.0) * (self.num_timesteps - 1)
+        nearest = round(position)
+        if abs(position - nearest) <= _ON_TIMESTEP:
             return FlamePose(**{name: self.pose[name][nearest : nearest + 1] for name in POSE_PARAMETERS})
-        before = int(place)
+        before = int(position)
         pair = {name: self.pose[name][before : before + 2] for name in POSE_PARAMETERS}
-        return FlameMotion(shape=self.shape, static_offset=None, **pair).interpolate(place - before)
+        return FlameMotion(shape=self.shape, static_offset=None, **pair).interpolate(position - before)
 
     def frames_at(self, time: float) -> TriangleFrames:
-        """The triangle frames at a place on the motion."""
+        """The triangle frames at a normalised time."""
         return triangle_frames(self.vertices_at(time), self.faces)
 
     def frames_of(self, pose: FlamePose) -> TriangleFrames:
@@ -128,7 +128,7 @@ class TrackedHead(nn.Module):
 
     @torch.no_grad()
     def center(self, tracked: FlameMotion, timesteps: Int[Tensor, " some"]) -> None:
-        """Takes away what the corrections of all `timesteps` have in common: their mean difference from `tracked`."""
+        """Subtracts the mean difference from `tracked` over all `timesteps`: the part that the corrections have in common."""
         rows = timesteps.to(self.shape.device)
         for name in POSE_PARAMETERS:
             pose = self.pose[name]

@@ -1,11 +1,11 @@
-"""What every pixel of a rendered avatar shows: a place on the canonical head, and named parts of the rig.
+"""Per-pixel maps of a rendered avatar: the surface point on the canonical head, and coverage of named regions of the rig.
 
 Rest positions and regions go through the rasterizer as channels, with the weights of the colours.
 
-Places come from the avatar's own Gaussians, so that two views of one spot agree whatever the spot is made of (skin, hair, cloth).
+Surface points come from the avatar's own Gaussians, so that two views of one point agree on any material (skin, hair, cloth).
     Regions come from the posed mesh, covered with opaque Gaussians, wherever the avatar lies on it: a trained skin is seldom
-    opaque, and Gaussians of the mouth's inside shine through or have moved to the cheek. What stands off the mesh (hair above
-    all) has the region of the faces that its Gaussians are bound to. Either way what is hidden has no share.
+    opaque, and Gaussians of the mouth's inside shine through or have moved to the cheek. Gaussians off the mesh (hair above
+    all) have the region of the faces that they are bound to. Occluded surfaces have no share.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from edit3dgs_ns.splats.binding import WorldGaussians, triangle_frames
 from edit3dgs_ns.splats.rasterize import RasterizeMode, rasterize
 
 _COVERED = 0.5
-"""A pixel that is covered less than this shows what lies behind."""
+"""A pixel with less coverage than this shows what lies behind."""
 _STANDS_OFF = 0.01
 """The avatar is not on the mesh where it is this much nearer to the camera, metres."""
 LARGEST_SPREAD = 0.02
 """Rest positions that mix in one pixel may lie this far apart (metres, standard deviation). Trained hair is a layer of about half
 that; two surfaces at an edge, like chin and neck, are farther apart."""
 _TILES = ((4 / 6, 1 / 6, 1 / 6), (1 / 6, 4 / 6, 1 / 6), (1 / 6, 1 / 6, 4 / 6), (1 / 3, 1 / 3, 1 / 3))
-"""Barycentric places of the Gaussians that cover a face of the mesh: the middles of its four equal parts."""
+"""Barycentric coordinates of the Gaussians that cover a face of the mesh: the middles of its four equal parts."""
 _TILE_SIZE, _TILE_OPACITY = 0.18, 0.95
 """Standard deviation of such a Gaussian in sizes of the face, and its opacity: the least that leaves no holes."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Gaussians of one timestep, with what is known about them."""
+    """Gaussians of one timestep, with their rest positions and regions."""
 
     gaussians: WorldGaussians
     opacities: Float[Tensor, " gaussians"]
     """In [0, 1]."""
     rest: Float[Tensor, "gaussians 3"]
-    """Places on the canonical head, metres."""
+    """Points on the canonical head, metres."""
     regions: Float[Tensor, "gaussians regions"]
     """1 for every Gaussian in a region, else 0; there may be no region at all."""
 
@@ -88,7 +88,7 @@ class Cameras:
 
 @torch.no_grad()
 def canonical_maps(avatar: Surface, cameras: Cameras) -> Float[Tensor, "views height width 3"]:
-    """Place on the canonical head of what every pixel shows, metres; NaN on the background and where far-apart places mix."""
+    """The point on the canonical head that every pixel shows, metres; NaN on the background and where distant points mix."""
     # Relative to the head's middle: the spread below is a small difference of two squares.
     origin = avatar.rest.mean(dim=0)
     local = avatar.rest - origin
@@ -118,7 +118,7 @@ def region_shares(
 
 @dataclass(frozen=True)
 class _Layer:
-    """A surface as cameras see it; means over what covers a pixel."""
+    """Renders of a surface; means over the Gaussians of each pixel."""
 
     channels: Float[Tensor, "views height width channels"]
     alpha: Float[Tensor, "views height width"]

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from edit3dgs_ns.errors import UserError
 
 _ROUNDED = 1e-3
-"""Matrices may be rounded to about three digits; what deviates more is no similarity."""
+"""Matrices may be rounded to about three digits; larger deviations are no similarity."""
 
 
 @dataclass(frozen=True)

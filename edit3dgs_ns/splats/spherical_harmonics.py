@@ -1,4 +1,4 @@
-"""Real spherical harmonics in PyTorch: their values, and what a rotation of a scene does to its coefficients.
+"""Real spherical harmonics in PyTorch: their values, and the rotation of coefficients.
 
 Order, signs and constants are those of 3D Gaussian Splatting (Kerbl et al. 2023), as in `cpu_sh` and in gsplat: a colour is
 1/2 + sum_k c_k B_k(d), with d the unit vector from the camera to the Gaussian.
@@ -18,17 +18,17 @@ DEGREE_0 = 0.28209479177387814
 
 
 def bases_of(degree: int) -> int:
-    """How many functions there are up to a degree."""
+    """Number of functions up to a degree."""
     return (degree + 1) ** 2
 
 
 def degree_of(bases: int) -> int:
-    """The degree that so many functions reach."""
+    """The degree of a number of functions."""
     return math.isqrt(bases) - 1
 
 
 def plain_colors(rgb: Float[Tensor, "gaussians 3"]) -> Float[Tensor, "gaussians 1 3"]:
-    """Coefficients of colours that are the same from everywhere."""
+    """Coefficients of colours that do not depend on the view direction."""
     return (rgb[:, None] - 0.5) / DEGREE_0
 
 

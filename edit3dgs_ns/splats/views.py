@@ -1,4 +1,4 @@
-"""From Nerfstudio's cameras (OpenGL axes) to the rasterizer's (OpenCV axes): the one place where this happens."""
+"""Conversion of Nerfstudio's cameras (OpenGL axes) to the rasterizer's (OpenCV axes); it happens here alone."""
 
 from __future__ import annotations
 

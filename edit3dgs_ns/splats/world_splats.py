@@ -1,7 +1,7 @@
 """Gaussians in world coordinates with all that is drawn of them: joined with others, placed by a similarity transform.
 
 A scene behind a head is drawn in one pass with it (`WorldSplats.joined`), so that each hides the other where it is nearer, through
-hair and half-transparent edges too: two pictures laid over each other by a mask could not do that.
+hair and half-transparent edges too: two images composited by a mask could not do that.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.spherical_harmonics import MAX_DEGREE, bases_of, degree_of, sh_rotation
 
 GAUSSIAN_PARAMETERS = ("means", "scales", "quats", "features_dc", "features_rest", "opacities")
-"""Names of what Splatfacto trains of a Gaussian."""
+"""Names of Splatfacto's trained parameters of a Gaussian."""
 
 
 @dataclass(frozen=True)
 class WorldSplats:
-    """What `rasterize` draws."""
+    """Input of `rasterize`."""
 
     gaussians: WorldGaussians
     opacities: Float[Tensor, " gaussians"]
@@ -46,13 +46,13 @@ class WorldSplats:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Means, quaternions, scales, opacities and colours: what `rasterize` takes first."""
+        """Means, quaternions, scales, opacities and colours: the first arguments of `rasterize`."""
         g = self.gaussians
         return g.means, g.quats, g.scales, self.opacities, self.colors
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Tensor], where: str) -> WorldSplats:
-        """From what is trained and stored: log scales, logits of opacities, quaternions of any length.
+        """From trained parameters: log scales, logits of opacities, quaternions of any length.
 
         Args:
             parameters: see GAUSSIAN_PARAMETERS; features_dc (N, 3), features_rest (N, K, 3), opacities (N, 1).
@@ -102,7 +102,7 @@ class WorldSplats:
         )
 
     def selected(self, keep: Bool[Tensor, " gaussians"]) -> WorldSplats:
-        """Some of them."""
+        """The Gaussians of a mask."""
         g = self.gaussians
         return WorldSplats(
             WorldGaussians(g.means[keep], g.quats[keep], g.scales[keep]),
@@ -111,7 +111,7 @@ class WorldSplats:
         )
 
     def moved(self, new_from_old: Similarity) -> WorldSplats:
-        """The same scene elsewhere; what it shows from each side turns with it."""
+        """The scene moved by a similarity transform; its view-dependent colours turn with it."""
         g, like = self.gaussians, self.gaussians.means
         rotation = torch.from_numpy(new_from_old.rotation).to(like.device)
         turn = rotmat_to_quat(rotation).to(like)
@@ -124,7 +124,7 @@ class WorldSplats:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A scene that stands still around a head, and where it stands."""
+    """A static scene around a head, and its placement."""
 
     scene: WorldSplats
     """In its own coordinates, as its file has it."""
@@ -140,7 +140,7 @@ class Backdrop:
             return self.scene.moved(self.head_from_scene)
 
     def at(self, head_from_scene: Similarity) -> Backdrop:
-        """The same scene at another place."""
+        """The same scene at another placement."""
         return replace(self, head_from_scene=head_from_scene)
 
     def to(self, device: torch.device | str) -> Backdrop:
@@ -164,7 +164,7 @@ class Backdrop:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Backdrop:
-        """From what `state` gave."""
+        """The backdrop of a `state`."""
         gaussians = WorldGaussians(state["means"], state["quats"], state["scales"])
         scene = WorldSplats(gaussians, state["opacities"], state["colors"])
         return cls(scene, Similarity.from_matrix(state["head_from_scene"].numpy()), state["source"])

@@ -1,4 +1,4 @@
-"""Arrays as bytes for a web page, and back: whole numbers in steps that are small against what can be seen, and gzip.
+"""Packs arrays for a web page, and unpacks them: quantised to steps below what is visible, and gzipped.
 
     gzip of:  uint32 length of the header | header (JSON) | the arrays, one after the other
 
@@ -33,15 +33,15 @@ class Quantised:
     """int16, or uint32 with a step of 1."""
     step: float = 1.0
     differences: bool = False
-    """Whether rows are stored as changes: for what moves slowly along the first axis."""
+    """Whether rows are stored as differences, for arrays that change slowly along the first axis."""
 
     def restored(self) -> Float[np.ndarray, "*shape"]:
-        """The numbers, each at most half a step beside what was given."""
+        """The numbers, each within half a step of the original."""
         return self.values * np.float64(self.step)
 
 
 def quantise(values: Float[np.ndarray, "*shape"], step: float, *, differences: bool = False) -> Quantised:
-    """Numbers in steps of `step`; in larger ones where 16 bits do not reach that far.
+    """Numbers quantised to `step`, or to a larger step where int16 would overflow.
 
     Raises:
         ValueError: a number is not finite.
@@ -54,12 +54,12 @@ def quantise(values: Float[np.ndarray, "*shape"], step: float, *, differences: b
 
 
 def indices(values: Int[np.ndarray, "*shape"]) -> Quantised:
-    """Numbers of vertices or faces, as they are."""
+    """Indices of vertices or faces, without quantisation."""
     return Quantised(np.asarray(values).astype(np.uint32))
 
 
 def pack(arrays: Mapping[str, Quantised], facts: Mapping[str, Any]) -> bytes:
-    """The arrays, and facts (JSON values) that go into the header beside them."""
+    """The arrays and further facts (JSON values) as one gzipped file."""
     entries, planes = [], []
     for name, array in arrays.items():
         kind = array.values.dtype.name
@@ -79,7 +79,7 @@ def pack(arrays: Mapping[str, Quantised], facts: Mapping[str, Any]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[dict[str, Quantised], dict[str, Any]]:
-    """What `pack` was given."""
+    """The arrays and facts of a packed file."""
     content = gzip.decompress(packed)
     (length,) = struct.unpack_from("<I", content)
     header = json.loads(content[4 : 4 + length])

@@ -1,4 +1,4 @@
-"""The page: one HTML file with the avatar, the splat viewer and the player in it, which asks nothing of any network.
+"""The web page: one HTML file with the avatar, the splat viewer and the player; it makes no network requests.
 
 The viewer is Spark on three.js (both MIT), bundled by `tools/data/web_viewer`; their licences are beside it and in each page.
 """
@@ -19,12 +19,12 @@ _LIBRARY, _LICENCES = "splat_viewer.min.js", "splat_viewer.licenses.txt"
 
 
 def render_page(packed: bytes, title: str, caption: str) -> str:
-    """The page.
+    """The HTML of the page.
 
     Args:
         packed: of `WebScene.packed`.
-        title: who it is; plain text, as the caption: neither is ever read as HTML.
-        caption: what has been done to him.
+        title: of the page; plain text, as the caption: neither is read as HTML.
+        caption: of the avatar, such as the edit's prompt.
     """
     library = f"/*\n{_asset(_LICENCES)}*/\n{_asset(_LIBRARY)}"
     scripts = {"viewer": library, "player": "\n".join(_asset(name) for name in _PLAYER)}
@@ -44,7 +44,7 @@ def render_page(packed: bytes, title: str, caption: str) -> str:
 
 
 def packed_avatar(page: str) -> bytes:
-    """The avatar in a page: what `render_page` was given."""
+    """The packed avatar in a page."""
     found = re.search(r'<script type="text/plain" id="avatar">([A-Za-z0-9+/=]*)</script>', page)
     if found is None:
         raise UserError("This is no page that `edit3dgs export --format html` has written.")

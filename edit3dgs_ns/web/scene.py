@@ -1,4 +1,4 @@
-"""What a page plays: an avatar in the frames of its triangles, a motion, and where to look from; and how finely it is stored."""
+"""The scene of a web page: triangle-local Gaussians, a motion and a camera, and the steps to which they are quantised."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS = {
     "offsets": 1 / 1024,
     "codes": 1 / 4096,
 }
-"""How finely everything is stored (`packing.quantise`)."""
+"""Quantisation steps (`packing.quantise`)."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class WebGaussians:
 
 @dataclass(frozen=True)
 class WebCamera:
-    """Where the page looks from at first."""
+    """The initial camera."""
 
     position: Float[np.ndarray, " 3"]
     """Metres."""
     target: Float[np.ndarray, " 3"]
-    """What it looks at and turns about."""
+    """The point that it looks at and orbits."""
     up: Float[np.ndarray, " 3"]
     """Upwards in the image."""
     tangents: tuple[float, float]
     """Of half the angles of view, across and upwards."""
     reach: tuple[float, float]
-    """How far it can be turned to either side, and up and down, in radians; pi: all around."""
+    """Largest orbit angles to either side, and up and down, radians; pi: all around."""
 
 
 @dataclass(frozen=True)
 class WebScene:
-    """All of it."""
+    """The avatar, its motion, light and camera."""
 
     gaussians: WebGaussians
     faces: Int[np.ndarray, "faces 3"]
@@ -72,23 +72,23 @@ class WebScene:
     rest_normals: Float[np.ndarray, "faces 3"]
     """Of the head at rest."""
     codes: Float[np.ndarray, "frames rank"]
-    """What the expression is at every frame, for the offsets."""
+    """The expression's code at every frame, for the offsets."""
     light: Float[np.ndarray, "8 3"]
     """Of `splats.relighting`."""
     camera: WebCamera
     fps: float
     """Frames per second of the motion."""
     antialiased: bool = False
-    """Whether the rasterizer makes up for its blur in the opacity."""
+    """Whether opacities are compensated for the rasterizer's blur (Mip-Splatting)."""
 
     def centred(self) -> WebScene:
-        """The same about the camera's target: small numbers are stored more finely."""
+        """The scene with the camera's target at the origin: small numbers are quantised more finely."""
         origin = self.camera.target
         camera = replace(self.camera, position=self.camera.position - origin, target=np.zeros(3))
         return replace(self, vertices=self.vertices - origin, camera=camera)
 
     def packed(self) -> bytes:
-        """As the page's reader takes it.
+        """The scene as bytes for the page's reader.
 
         Raises:
             ValueError: it holds numbers that are not finite.
@@ -124,7 +124,7 @@ class WebScene:
 
 
 def unpacked(data: bytes) -> WebScene:
-    """The scene that the page draws: what `WebScene.packed` was given, in the steps in which it is stored."""
+    """The quantised scene that the page renders, from `WebScene.packed`."""
     arrays, facts = unpack(data)
     numbers = {name: array.restored() for name, array in arrays.items()}
     rank = numbers["codes"].shape[1]

@@ -18,8 +18,8 @@ from edit3dgs_ns.evaluation.report_data import (
     Report,
     RunReport,
     SettingReport,
+    formatted,
     mean,
-    shown,
 )
 from edit3dgs_ns.evaluation.report_files import write_report
 from edit3dgs_ns.evaluation.report_plots import draw_plots
@@ -121,8 +121,8 @@ def test_markdown_names_the_pictures_and_explains_every_figure(report: Report, t
 def test_means_and_cells() -> None:
     assert mean([1.0, NAN, 3.0]) == 2.0
     assert mean([NAN]) is None and mean([]) is None
-    assert shown(METRICS["clip_s"], None) == shown(METRICS["clip_s"], Figure(NAN)) == "–"
-    assert shown(METRICS["flicker"], Figure(0.1, math.inf)) == "0.1000"
+    assert formatted(METRICS["clip_s"], None) == formatted(METRICS["clip_s"], Figure(NAN)) == "–"
+    assert formatted(METRICS["flicker"], Figure(0.1, math.inf)) == "0.1000"
 
 
 def test_what_differs_from_the_published_set_up_is_named() -> None:

@@ -155,11 +155,11 @@ def test_it_plays_and_stops(player: Player) -> None:
     player.page.evaluate("player.show(0)")
     player.page.locator("#play").click()
     seen: set[float] = set()
-    wait_until(lambda: seen.add(player.page.evaluate("player.place")) or len(seen) > 3, WITHIN, "it plays")
+    wait_until(lambda: seen.add(player.page.evaluate("player.time")) or len(seen) > 3, WITHIN, "it plays")
     player.page.locator("#play").click()
     assert player.page.evaluate("player.playing") is False
-    place = player.page.evaluate("player.redraw().then(() => player.place)")
-    assert player.page.evaluate("player.redraw().then(() => player.place)") == place
+    place = player.page.evaluate("player.redraw().then(() => player.time)")
+    assert player.page.evaluate("player.redraw().then(() => player.time)") == place
 
 
 def test_words_are_words_and_no_address_was_asked_for(player: Player) -> None:

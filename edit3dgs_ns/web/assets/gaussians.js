@@ -92,12 +92,12 @@ class AvatarGaussians {
     this.object.frustumCulled = false;
   }
 
-  // Where the vertices are at a place on the motion, in frames; between two frames they move straight.
-  pose(place) {
+  // Poses the vertices at a time, in frames; between two frames they are interpolated linearly.
+  pose(time) {
     const { vertices, codes } = this.avatar.arrays;
-    const first = Math.min(Math.max(Math.floor(place), 0), this.frames - 1);
+    const first = Math.min(Math.max(Math.floor(time), 0), this.frames - 1);
     const second = Math.min(first + 1, this.frames - 1);
-    const share = place - first;
+    const share = time - first;
     const data = this._moving.image.data;
     mix(data, 0, vertices, first, second, share, 3, UNITS);
     mix(data, 4 * this._vertexCount, codes, first, second, share, 1, 1);

@@ -7,11 +7,11 @@ class Player {
   constructor(avatar) {
     this.gaussians = new AvatarGaussians(avatar);
     this.fps = avatar.fps;
-    this.place = 0; // on the motion, in frames
+    this.time = 0; // in frames
     this.playing = false;
     this._runs = 0;
     this._view = avatar.camera;
-    this._renderer = new Splats.WebGLRenderer({ canvas: byId("picture"), antialias: false });
+    this._renderer = new Splats.WebGLRenderer({ canvas: byId("canvas"), antialias: false });
     this._renderer.setClearColor(new Splats.Color(1, 1, 1), 1);
     this._scene = new Splats.Scene();
     this._spark = new Splats.SparkRenderer({
@@ -34,15 +34,15 @@ class Player {
     this._resetCamera();
     this._limit(avatar.camera.reach);
     this._resize();
-    new ResizeObserver(() => this._resize()).observe(byId("stage"));
+    new ResizeObserver(() => this._resize()).observe(byId("viewport"));
   }
 
-  // Shows a place on the motion, and waits until it is drawn.
-  async show(place) {
+  // Shows a time, in frames, and waits until it is drawn.
+  async show(time) {
     const last = this.gaussians.frames - 1;
-    this.place = Math.min(Math.max(place, 0), last);
-    byId("frame").value = Math.round(this.place);
-    byId("number").textContent = `${Math.round(this.place) + 1} / ${last + 1}`;
+    this.time = Math.min(Math.max(time, 0), last);
+    byId("frame").value = Math.round(this.time);
+    byId("number").textContent = `${Math.round(this.time) + 1} / ${last + 1}`;
     this._moved = true;
     await this.redraw();
   }
@@ -58,14 +58,14 @@ class Player {
     while (this._changed) {
       await new Promise(requestAnimationFrame);
       this._changed = false;
-      if (this._moved) this.gaussians.pose(this.place);
+      if (this._moved) this.gaussians.pose(this.time);
       this._moved = false;
       this._camera.updateMatrixWorld();
       this.gaussians.lookFrom(this._camera.position);
       await this._spark.update({ scene: this._scene, camera: this._camera });
       this._renderer.render(this._scene, this._camera);
     }
-    document.body.dataset.drawn = Math.round(this.place);
+    document.body.dataset.drawn = Math.round(this.time);
   }
 
   play(on = true) {
@@ -85,7 +85,7 @@ class Player {
       const now = performance.now();
       const frames = ((now - before) / 1000) * this.fps * Number(byId("speed").value);
       before = now;
-      await this.show((this.place + frames) % this.gaussians.frames);
+      await this.show((this.time + frames) % this.gaussians.frames);
     }
   }
 
@@ -113,7 +113,7 @@ class Player {
 
   // All that the camera of the capture sees stays in the window, whatever its shape.
   _resize() {
-    const { clientWidth: width, clientHeight: height } = byId("stage");
+    const { clientWidth: width, clientHeight: height } = byId("viewport");
     this._renderer.setPixelRatio(Math.min(window.devicePixelRatio, 2));
     this._renderer.setSize(width, height, false);
     this._camera.aspect = width / height;
@@ -134,7 +134,7 @@ class Player {
       if (event.key === " ") this.play(!this.playing);
       else if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
         this.play(false);
-        this.show(Math.round(this.place) + (event.key === "ArrowRight" ? 1 : -1));
+        this.show(Math.round(this.time) + (event.key === "ArrowRight" ? 1 : -1));
       } else return;
       event.preventDefault();
     });

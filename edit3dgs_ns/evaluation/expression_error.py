@@ -1,4 +1,4 @@
-"""Whether a face still does what the rig does: lips, jaw, lids and gaze of two poses of one head, compared on its mesh.
+"""Expression error between two poses of one head: lips, jaw, lids and gaze, compared on its mesh.
 
 Errors are distances of the same vertices, posed twice by one head model, and angles of the same joints: millimetres and
 degrees of the tracked head, whoever it is.
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from edit3dgs_ns.flame.model import FlamePose, ShapedHead, axis_angle_to_matrix
+from edit3dgs_ns.flame.model import FlamePose, ShapedHead
 
 
 @dataclass(frozen=True)
 class ExpressionError:
-    """How far a face is from the expression that was asked for. Lips and lids: None where the head model does not name them."""
+    """Error of an expression. Lips and lids: None where the head model does not name them."""
 
     jaw_degrees: float
     """Angle between the two rotations of the jaw."""
@@ -28,7 +29,7 @@ class ExpressionError:
     lids_mm: float | None
     """Mean distance of the eyelids' vertices."""
     gaze_degrees: float | None
-    """Angle between the two directions of sight, mean of the eyes that are seen. None: neither is."""
+    """Angle between the two gaze directions, mean over the visible eyes; None where neither is visible."""
 
 
 def expression_error(
@@ -45,10 +46,10 @@ def expression_error(
 
     Args:
         head: the person.
-        wanted: what the rig was posed to.
-        found: what the picture shows.
+        wanted: pose of the rig.
+        found: pose fitted to the image.
         regions: vertices by name; `lips` and `eyelids` are used.
-        eyes_seen: whether the picture shows the left and the right eye: where one that is shut looks, nobody can tell.
+        eyes_seen: whether the left and the right eye are visible; a shut eye has no gaze.
     """
     found = FlamePose(
         found.expr,
@@ -66,7 +67,7 @@ def expression_error(
         return None if rows is None or not len(rows) else 1000 * float(distance[torch.as_tensor(rows)].mean())
 
     eyes = zip(wanted.eyes_pose[0].split(3), found.eyes_pose[0].split(3), eyes_seen, strict=True)
-    gaze = [sight_angle(a, b) for a, b, seen in eyes if seen]
+    gaze = [gaze_angle(a, b) for a, b, seen in eyes if seen]
     return ExpressionError(
         jaw_degrees=rotation_angle(wanted.jaw_pose[0], found.jaw_pose[0]),
         lips_mm=millimetres("lips"),
@@ -77,14 +78,13 @@ def expression_error(
 
 def rotation_angle(a: Float[Tensor, " 3"], b: Float[Tensor, " 3"]) -> float:
     """Degrees from one rotation (axis-angle, radians) to another."""
-    turn = axis_angle_to_matrix(a.double()).T @ axis_angle_to_matrix(b.double())
-    axis = torch.stack([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
-    # The arc tangent keeps its digits near 0, where the arc cosine of the trace loses half of them.
-    return float(torch.rad2deg(torch.atan2(axis.norm(), turn.diagonal().sum() - 1)))
+    first, second = (Rotation.from_rotvec(pose.detach().cpu().double().numpy()) for pose in (a, b))
+    return float(np.rad2deg((first.inv() * second).magnitude()))
 
 
-def sight_angle(a: Float[Tensor, " 3"], b: Float[Tensor, " 3"]) -> float:
-    """Degrees between the directions that two rotations of an eye look in; turns about that direction do not show."""
-    forward = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    u, v = (axis_angle_to_matrix(pose.double()) @ forward for pose in (a.cpu(), b.cpu()))
-    return float(torch.rad2deg(torch.atan2(torch.linalg.cross(u, v).norm(), u @ v)))
+def gaze_angle(a: Float[Tensor, " 3"], b: Float[Tensor, " 3"]) -> float:
+    """Degrees between the gaze directions of two rotations of an eye; turns about the direction itself do not count."""
+    u, v = (
+        Rotation.from_rotvec(pose.detach().cpu().double().numpy()).apply([0.0, 0.0, 1.0]) for pose in (a, b)
+    )
+    return float(np.rad2deg(np.arctan2(np.linalg.norm(np.cross(u, v)), u @ v)))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from edit3dgs_ns.evaluation.expression_error import expression_error, gaze_angle, rotation_angle
 from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression, structure_loss
-from edit3dgs_ns.evaluation.expression_kept import expression_error, rotation_angle, sight_angle
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel, FlamePose
 
@@ -38,12 +38,12 @@ def test_angles_agree_with_scipy(seed: int) -> None:
     assert rotation_angle(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
     u, v = (Rotation.from_rotvec(r).apply([0, 0, 1]) for r in (a, b))
     expected = np.degrees(np.arctan2(np.linalg.norm(np.cross(u, v)), u @ v))
-    assert sight_angle(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    assert gaze_angle(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 def test_rolling_an_eye_does_not_change_where_it_looks() -> None:
-    assert sight_angle(torch.zeros(3), torch.tensor([0.0, 0.0, 0.7])) == pytest.approx(0, abs=1e-6)
-    assert sight_angle(torch.zeros(3), torch.tensor([0.0, np.radians(9), 0.0])) == pytest.approx(9, abs=1e-4)
+    assert gaze_angle(torch.zeros(3), torch.tensor([0.0, 0.0, 0.7])) == pytest.approx(0, abs=1e-6)
+    assert gaze_angle(torch.zeros(3), torch.tensor([0.0, np.radians(9), 0.0])) == pytest.approx(9, abs=1e-4)
 
 
 def test_errors_of_a_real_head() -> None:
