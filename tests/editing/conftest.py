@@ -49,7 +49,10 @@ def make_sharing_editor(tiny_editor_folder, monkeypatch):
     from edit3dgs_ns.editing.diffusion.loading import load_editor
 
     def make(correspondence, views_per_forward=4, **options):
-        monkeypatch.setattr(instruct_pix2pix, "make_correspondence", lambda *_: correspondence)
+        def chosen(kind, *_):
+            return None if kind == "none" else correspondence
+
+        monkeypatch.setattr(instruct_pix2pix, "make_correspondence", chosen)
         options = {"views_per_key": 2, "self_attention_below": 0, "share_prediction_until": 1000} | options
         sharing = SharingOptions("rig", **options)
         return load_editor(tiny_editor_folder, sharing=sharing, views_per_forward=views_per_forward)

@@ -1,7 +1,6 @@
 """Key-view attention and feature injection against explicit computations, and what must hold for any batch."""
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from explicit_sharing import explicit_attention, share_explicitly, strengthen_self_attention
 from fake_correspondence import FakeCorrespondence, random_index
 
 from edit3dgs_ns.editing.agreement.attention import SharedAttention, together, token_grid
+from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.loading import load_editor
 
@@ -44,21 +45,6 @@ def _record_self_attention(unet):
     return layers, seen, handles
 
 
-def _explicit_attention(attn, queries, context):
-    """Textbook attention of one row, head by head, in double precision."""
-    q, k, v = (
-        (x.double() @ layer.weight.double().T)
-        for x, layer in ((queries, attn.to_q), (context, attn.to_k), (context, attn.to_v))
-    )
-    width = q.shape[-1] // attn.heads
-    heads = []
-    for head in range(attn.heads):
-        part = slice(head * width, (head + 1) * width)
-        heads.append(torch.softmax(q[:, part] @ k[:, part].T / math.sqrt(width), dim=-1) @ v[:, part])
-    out = attn.to_out[0]
-    return torch.cat(heads, dim=-1) @ out.weight.double().T + out.bias.double()
-
-
 # -- the layers ----------------------------------------------------------------------------------------------
 
 
@@ -77,7 +63,7 @@ def test_key_views_see_the_tokens_of_all_key_views_of_their_branch(unet, sliced)
         for branch in range(2):
             rows = hidden[3 * branch : 3 * branch + 3]
             for key in range(3):
-                expected = _explicit_attention(attn, rows[key], rows.flatten(0, 1))
+                expected = explicit_attention(attn, rows[key], rows.flatten(0, 1))
                 torch.testing.assert_close(output[3 * branch + key].double(), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -96,7 +82,7 @@ def test_others_take_the_key_views_output_or_look_at_themselves(unet, branches, 
     for name, attn in layers.items():
         (_, found), (hidden, output) = seen[name]
         for row, (branch, view) in enumerate((b, v) for b in range(branches) for v in views):
-            own = _explicit_attention(attn, hidden[row], hidden[row])
+            own = explicit_attention(attn, hidden[row], hidden[row])
             index = random_index(view, hidden.shape[1])
             for token, (first, second) in enumerate(index.T.tolist()):
                 parts = [
@@ -219,14 +205,65 @@ def test_views_that_are_the_same_stay_as_they_would_be_alone(
     assert shared.unet_evaluations == alone.unet_evaluations
 
 
-def test_views_that_differ_influence_each_other(make_sharing_editor, make_request):
+def _keys_of_step(request, views_per_key):
+    """Key views of each denoising step of a request."""
+    runs = runs_of(order_around_head(request.c2w, request.timesteps), views_per_key)
+    return lambda step: draw_key_views(runs, request.seed, step)
+
+
+def _edited(editor, request):
+    """The edited views of an editor whose self-attention counts."""
+    strengthen_self_attention(editor)
+    return editor.edit(request).images
+
+
+def _edited_explicitly(folder, request, match):
+    """The same without and with textbook sharing of the key views' attention."""
+    plain = load_editor(folder, views_per_forward=request.num_views)
+    alone = _edited(plain, request)
+    share_explicitly(plain, request.num_views, _keys_of_step(request, 2), match)
+    return alone, plain.edit(request).images
+
+
+def test_views_influence_each_other_as_explicit_attention_says(
+    make_sharing_editor, tiny_editor_folder, make_request
+):
+    """Over several steps, in every branch, to the pixels: neither less nor more."""
+    request = make_request(views=5, height=32, width=24, steps=3, seed=4)
+    shared = _edited(make_sharing_editor(FakeCorrespondence(random=True)), request)
+
+    def match(view, keys, queries, key_queries):
+        weights = torch.zeros(len(queries), len(keys), len(queries))
+        for token, places in enumerate(random_index(view, len(queries)).T.tolist()):
+            for key, (place, weight) in enumerate(zip(places, (0.7, 0.3), strict=True)):
+                if place >= 0:
+                    weights[token, key, place] = weight
+        return torch.nn.functional.normalize(weights.flatten(1), p=1, dim=1)
+
+    alone, expected = _edited_explicitly(tiny_editor_folder, request, match)
+    np.testing.assert_allclose(shared, expected, atol=1e-4)
+    # The tolerance is far below what sharing changes, in every view.
+    assert (np.abs(shared - alone).max(axis=(1, 2, 3)) > 100 * 1e-4).all()
+
+
+def test_what_a_view_is_reaches_others_through_key_views_alone(make_sharing_editor, make_request):
+    """One step: of a key view every other view takes something, of another view none takes anything."""
+    request = make_request(views=4, steps=1)
     editor = make_sharing_editor(FakeCorrespondence())
-    request = make_request(views=4)
-    originals = request.originals.copy()
-    originals[0] = 1 - originals[0]
-    changed = make_request(views=4, originals=originals)
-    difference = np.abs(editor.edit(request).images - editor.edit(changed).images)
-    assert all(difference[view].max() > 1e-4 for view in range(4))
+    before, keys = _edited(editor, request), _keys_of_step(request, 2)(0)
+    assert len(keys) == 2
+    for changed in range(4):
+        originals = request.originals.copy()
+        originals[changed] = 1 - originals[changed]
+        after = editor.edit(make_request(views=4, steps=1, originals=originals)).images
+        change = np.abs(after - before).max(axis=(1, 2, 3))
+        others = [view for view in range(4) if view != changed]
+        if changed in keys:
+            # Fifty times what rounding may change, and less than what changes the view itself.
+            assert (change[others] > 5e-5).all() and (change[others] < change[changed]).all()
+        else:
+            assert (change[others] <= 1e-6).all()
+        assert change[changed] > 1e-4
 
 
 @pytest.mark.parametrize("views", range(1, 8))
@@ -311,3 +348,99 @@ def test_a_rig_and_epipolar_lines_connect_real_requests(tiny_editor_folder, make
         shared = editor.edit(request)
         np.testing.assert_allclose(shared.images, alone.images, atol=1e-4)
         assert shared.settings["correspondence"] == kind and editor.views_depend
+
+
+# -- epipolar lines, end to end ------------------------------------------------------------------------------
+
+HEIGHT, WIDTH, MARGIN, TOKEN = 30, 44, 1, 4
+"""Image, rows of padding above it in the canvas of 32 x 44, and pixels of the canvas to a token."""
+
+
+def _camera(azimuth, elevation, roll, distance):
+    """Camera-to-world, OpenGL axes, of a camera that looks at the origin."""
+    back = np.array(
+        [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
+    )
+    right = np.cross([0, 1, 0], back) / np.linalg.norm(np.cross([0, 1, 0], back))
+    up = np.cross(back, right)
+    c2w = np.eye(4)
+    c2w[:3, 0] = np.cos(roll) * right + np.sin(roll) * up
+    c2w[:3, 1] = np.cos(roll) * up - np.sin(roll) * right
+    c2w[:3, 2], c2w[:3, 3] = back, distance * back
+    return c2w
+
+
+def _cameras_with_baselines():
+    """Five cameras around the origin, none like another, 30 to 50 cm from their neighbours; and their intrinsics. The first
+    looks past the others' lower half."""
+    poses = [
+        (-0.7, 0.1, 0.05, 1.0),
+        (-0.35, -0.12, -0.2, 1.1),
+        (0.02, 0.2, 0.1, 0.9),
+        (0.4, 0.0, 0.3, 1.0),
+        (0.8, 0.15, -0.1, 1.2),
+    ]
+    K = [[[60 + 5 * i, 0, 21.3 + i], [0, 62 + 4 * i, 14.8 - i / 2], [0, 0, 1]] for i in range(5)]
+    K[0][1][2] += 14
+    return np.array([_camera(*pose) for pose in poses], np.float32), np.array(K, np.float32)
+
+
+def _token_centres():
+    """Pixel (x, y) of the image, row by row."""
+    y, x = np.mgrid[: (HEIGHT + 2 * MARGIN) // TOKEN, : WIDTH // TOKEN]
+    return np.stack([(x + 0.5) * TOKEN, (y + 0.5) * TOKEN - MARGIN], axis=-1).reshape(-1, 2)
+
+
+def _distances_to_lines(c2w, K, view, key):
+    """Distance, in tokens, of every token of a key view (columns) to the line that each token of a view (rows) is seen along:
+    two points of the token's ray are projected into the key view, and the line runs through these."""
+    centres = _token_centres()
+    rays = np.c_[
+        (centres[:, 0] - K[view, 0, 2]) / K[view, 0, 0],
+        -(centres[:, 1] - K[view, 1, 2]) / K[view, 1, 1],
+        -np.ones(len(centres)),
+    ]
+    ends = []
+    for depth in (0.6, 1.6):
+        world = depth * rays @ c2w[view, :3, :3].T + c2w[view, :3, 3]
+        x, y, z = ((world - c2w[key, :3, 3]) @ c2w[key, :3, :3]).T
+        assert (z < 0).all()
+        ends.append(
+            np.stack([K[key, 0, 0] * x / -z + K[key, 0, 2], K[key, 1, 1] * -y / -z + K[key, 1, 2]], axis=-1)
+        )
+    (ax, ay), (bx, by) = (end.T[:, :, None] for end in ends)
+    cross = (bx - ax) * (centres[:, 1] - ay) - (by - ay) * (centres[:, 0] - ax)
+    return np.abs(cross) / np.hypot(bx - ax, by - ay) / TOKEN
+
+
+def test_features_travel_along_epipolar_lines(tiny_editor_folder, make_request):
+    """An edit of cameras with real baselines, against rays followed by hand and textbook attention."""
+    c2w, K = _cameras_with_baselines()
+    options = {"height": HEIGHT, "width": WIDTH, "steps": 2, "c2w": c2w, "K": K, "seed": 3}
+    request = make_request(views=5, **options)
+    sharing = SharingOptions("epipolar", views_per_key=2, self_attention_below=0, share_prediction_until=1000)
+    shared = _edited(load_editor(tiny_editor_folder, sharing=sharing), request)
+    matched, restricted = [], []
+
+    def match(view, keys, queries, key_queries):
+        away = np.linalg.norm(c2w[keys, :3, 3] - c2w[view, :3, 3], axis=1)
+        first, second = np.argsort(away)[:2]
+        weights = torch.zeros(len(queries), len(keys), len(queries))
+        for place, share in ((first, away[second]), (second, away[first])):
+            distance = _distances_to_lines(c2w, K, view, keys[place])
+            assert np.abs(distance - 1).min() > 1e-5, "a token lies on the border of the band"
+            similarity = torch.nn.functional.cosine_similarity(queries[:, None], key_queries[place], dim=-1)
+            near = torch.from_numpy(distance <= 1)
+            best = similarity.masked_fill(~near, -torch.inf).argmax(dim=1)
+            some = near.any(dim=1)
+            weights[some, place, best[some]] = float(share)
+            matched.append(some)
+            restricted.append((best != similarity.argmax(dim=1))[some])
+        return torch.nn.functional.normalize(weights.flatten(1), p=1, dim=1)
+
+    alone, expected = _edited_explicitly(tiny_editor_folder, request, match)
+    np.testing.assert_allclose(shared, expected, atol=1e-4)
+    assert (np.abs(shared - alone).max(axis=(1, 2, 3)) > 100 * 1e-4).all()
+    # Most tokens see a line in the key view, some none; and many lines keep out the token that is most similar anywhere.
+    assert 0.5 < torch.cat(matched).float().mean() < 1
+    assert torch.cat(restricted).float().mean() > 0.4
