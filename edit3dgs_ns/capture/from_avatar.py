@@ -21,7 +21,7 @@ from edit3dgs_ns.capture.cameras import FRONT_CAMERA, Camera, arc_cameras, arc_i
 from edit3dgs_ns.capture.layout import SPLITS, frame_entry, png_bytes, split_of, transforms_text
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_atomically
-from edit3dgs_ns.flame.model import axis_angle_to_matrix
+from edit3dgs_ns.flame.rotations import axis_angle_to_matrix
 from edit3dgs_ns.splats.binding import local_to_world
 from edit3dgs_ns.splats.ply import BoundGaussians
 from edit3dgs_ns.splats.rasterize import rasterize

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.rotations import axis_angle_to_matrix
 
 
 @dataclass(frozen=True)
@@ -176,25 +177,6 @@ class FlameModel(nn.Module):
         """Coefficients -> vertices of T frames (metres); see `shaped` and `ShapedHead.posed`."""
         pose = FlamePose(expr, rotation, neck_pose, jaw_pose, eyes_pose, translation)
         return self.shaped(shape, static_offset).posed(pose)
-
-
-def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rotation matrices by Rodrigues' formula, with exact values and gradients at zero.
-
-    R = I + a K + b K^2 with K the cross-product matrix of the axis-angle vector, a = sin(t)/t and b =
-    (1-cos(t))/t^2; both by their Taylor series where t is small.
-    """
-    squared = (axis_angle * axis_angle).sum(-1)
-    small = squared < 1e-6
-    safe = torch.where(small, torch.ones_like(squared), squared)
-    angle = safe.sqrt()
-    a = torch.where(small, 1 - squared / 6, torch.sin(angle) / angle)
-    b = torch.where(small, 0.5 - squared / 24, (1 - torch.cos(angle)) / safe)
-    x, y, z = axis_angle.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
-    return identity + a[..., None, None] * cross + b[..., None, None] * (cross @ cross)
 
 
 def _chain(

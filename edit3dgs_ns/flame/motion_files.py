@@ -25,9 +25,8 @@ from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.arkit import arkit_motion, read_arkit
 from edit3dgs_ns.flame.arrays import finite_float32
 from edit3dgs_ns.flame.assets import FlameAssets
-from edit3dgs_ns.flame.model import axis_angle_to_matrix
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.flame.rotations import euler_xyz_to_quat, quat_to_axis_angle
+from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, euler_xyz_to_axis_angle
 
 KNOWN_FORMATS = (
     "Known motions: a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's tracked_flame_params_*.npz; the NeRSemble "
@@ -126,7 +125,7 @@ def _read_benchmark(path: Path, head: FlameAssets) -> RecordedMotion:
     if not scale > 0:
         raise UserError(f"{path}: 'scale' is {scale}, expected a positive number")
     shape, expr = table["shape"].reshape(-1), table["expression"]
-    turn = quat_to_axis_angle(euler_xyz_to_quat(table["rotation"].double())).float()
+    turn = euler_xyz_to_axis_angle(table["rotation"].double()).float()
     joint = _root_joint(path, head, shape, expr)
     motion = FlameMotion(
         shape=shape,

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
@@ -240,8 +241,5 @@ def _one_sign(quats: Float[Tensor, "T joints 4"]) -> Float[Tensor, "T joints 4"]
 
 def _smoothed_rows(rows: Float[Tensor, "T width"], deviation: float) -> Float[Tensor, "T width"]:
     reach = max(1, math.ceil(3 * deviation))
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / deviation) ** 2)
-    weights = (weights / weights.sum()).to(rows)
-    index = torch.arange(len(rows))[:, None] + offsets.long()
-    return torch.einsum("tkw,k->tw", rows[index.clamp(0, len(rows) - 1)], weights)
+    smooth = gaussian_filter1d(rows.cpu().numpy(), deviation, axis=0, mode="nearest", radius=reach)
+    return torch.from_numpy(smooth).to(rows)

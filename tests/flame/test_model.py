@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edit3dgs_ns.flame import FlameModel, FlamePose
-from edit3dgs_ns.flame.model import axis_angle_to_matrix
+from edit3dgs_ns.flame.rotations import axis_angle_to_matrix
 
 from .helpers import oracle, random_assets
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from edit3dgs_ns.flame import FlameMotion
-from edit3dgs_ns.flame.model import axis_angle_to_matrix
-from edit3dgs_ns.flame.rotations import slerp_axis_angle
+from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, slerp_axis_angle
 
 FIELDS = ("shape", "expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.flame.model import axis_angle_to_matrix
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import RecordedMotion
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget, smoothed
 from edit3dgs_ns.flame.rotations import (
+    axis_angle_to_matrix,
     axis_angle_to_quat,
-    euler_xyz_to_quat,
+    euler_xyz_to_axis_angle,
+    inverse,
     mean_rotation,
     multiplied,
     quat_to_axis_angle,
@@ -166,6 +168,21 @@ def test_smoothing_keeps_what_is_even_and_calms_what_is_not() -> None:
     assert 0.5 < kept * (2 * 2.0 * np.sqrt(np.pi)) < 1.6
 
 
+@pytest.mark.parametrize("deviation", [0.1, 0.7, 2.0, 40.0])
+def test_smoothing_is_the_mean_under_a_gaussian(deviation: float) -> None:
+    """Written out for each frame: weights of the frames within three deviations, those beyond an end count as the end."""
+    motion = moving(frames=9)
+    smooth = smoothed(dataclasses.replace(motion, expr=motion.expr.double()), deviation).expr
+    reach = max(1, math.ceil(3 * deviation))
+    for frame in range(9):
+        total, weights = np.zeros(6), 0.0
+        for step in range(-reach, reach + 1):
+            weight = math.exp(-(step**2) / (2 * deviation**2))
+            total += weight * motion.expr[min(max(frame + step, 0), 8)].double().numpy()
+            weights += weight
+        np.testing.assert_allclose(smooth[frame], total / weights, rtol=0, atol=1e-15)
+
+
 def test_quaternions_on_either_side_smooth_alike() -> None:
     """A rotation near half a turn changes the sign of its quaternion from frame to frame."""
     angles = torch.pi + 0.02 * torch.sin(torch.arange(30.0))
@@ -189,6 +206,43 @@ def test_frames_of_a_video_lie_where_their_moment_is() -> None:
             frame_places(5, *rates)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-9, 1e-6, 1e-3, 1.0, 3.14159, 6.0])
+def test_matrices_and_their_gradients_are_those_of_the_power_series(size: float, dtype: torch.dtype) -> None:
+    """exp(K) by its series in float64, with its gradient by automatic differentiation: exact at zero too."""
+
+    def series(vector: torch.Tensor) -> torch.Tensor:
+        x, y, z = vector
+        zero = torch.zeros_like(x)
+        cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
+        total = term = torch.eye(3, dtype=vector.dtype)
+        for n in range(1, 60):
+            term = term @ cross / n
+            total = total + term
+        return total
+
+    axes = torch.nn.functional.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    for vector in (size * axes).to(dtype):
+        tolerance = {"rtol": 0, "atol": 1e-12 if dtype == torch.float64 else 2e-6}
+        exact = series(vector.double())
+        torch.testing.assert_close(axis_angle_to_matrix(vector).double(), exact, **tolerance)
+        by_series = torch.autograd.functional.jacobian(series, vector.double())
+        found = torch.autograd.functional.jacobian(axis_angle_to_matrix, vector)
+        torch.testing.assert_close(found.double(), by_series, **tolerance)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (3, 1, 2)])
+def test_there_and_back(batch: tuple[int, ...]) -> None:
+    vectors = torch.randn(*batch, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    quats = axis_angle_to_quat(vectors)
+    torch.testing.assert_close(quat_to_axis_angle(-2.5 * quats), vectors)
+    identity = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64).expand(*batch, 4)
+    torch.testing.assert_close(multiplied(quats, inverse(quats)), identity)
+    still = torch.zeros(*batch, 3, dtype=torch.float64, requires_grad=True)
+    quat_to_axis_angle(multiplied(axis_angle_to_quat(still), identity)).sum().backward()
+    torch.testing.assert_close(still.grad, torch.ones_like(still))
+
+
 def test_rotations_agree_with_matrices() -> None:
     g = torch.Generator().manual_seed(2)
     a, b = torch.randn(2, 20, 3, generator=g, dtype=torch.float64)
@@ -197,9 +251,7 @@ def test_rotations_agree_with_matrices() -> None:
         axis_angle_to_matrix(product), axis_angle_to_matrix(a) @ axis_angle_to_matrix(b), atol=1e-6, rtol=0
     )
     x, y, z = (axis_angle_to_matrix(a * torch.eye(3, dtype=a.dtype)[k]) for k in range(3))
-    torch.testing.assert_close(
-        axis_angle_to_matrix(quat_to_axis_angle(euler_xyz_to_quat(a))), x @ y @ z, atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(axis_angle_to_matrix(euler_xyz_to_axis_angle(a)), x @ y @ z, atol=1e-6, rtol=0)
     centre = torch.tensor([0.3, -1.0, 0.4], dtype=torch.float64)
     around = torch.cat([0.2 * a[:10], -0.2 * a[:10]])
     spread = quat_to_axis_angle(multiplied(axis_angle_to_quat(around), axis_angle_to_quat(centre)))
