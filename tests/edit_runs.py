@@ -1,4 +1,4 @@
-"""Runs of `ns-train edit3dgs` within a test's process; their fixtures are in tests/plugin/conftest.py."""
+"""Runs of `ns-train edit3dgs` within a test's process; their fixtures are in tests/conftest.py."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ from functools import cache
 
 import numpy as np
 import torch
-from true_head import TrueHead, camera
 
 from edit3dgs_ns.editing.agreement.token_grid import token_centres
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.splats.rig_maps import Cameras, canonical_maps
 from edit3dgs_ns.splats.views import viewmats_from_c2w
+from tests.true_head import TrueHead, camera
 
 HEIGHT, WIDTH = 112, 80
 FRAME = Frame.fit(HEIGHT, WIDTH, 32, longer_side=128)

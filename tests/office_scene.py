@@ -1,7 +1,7 @@
 """A scene of `ns-train splatfacto` for an avatar to stand in, and what a camera must see of both.
 
 The scene is a run of Nerfstudio's own method on one timestep of the tiny capture, trained for three steps; as gsplat needs a GPU,
-the CPU rasterizer stands in for it. The fixtures are in tests/plugin/conftest.py.
+the CPU rasterizer stands in for it. The fixtures are in tests/conftest.py.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """A tiny editor for every test of the editing package."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tiny_editor import save_tiny_editor
+from tests.tiny_editor import save_tiny_editor
 
 
 @pytest.fixture(scope="session")

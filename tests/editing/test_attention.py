@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from explicit_sharing import explicit_attention, share_explicitly, strengthen_self_attention
-from fake_correspondence import FakeCorrespondence, random_index
 
 from edit3dgs_ns.editing.agreement.attention import SharedAttention, together, token_grid
 from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.loading import load_editor
+from tests.explicit_sharing import explicit_attention, share_explicitly, strengthen_self_attention
+from tests.fake_correspondence import FakeCorrespondence, random_index
 
 ROOT = Path(__file__).resolve().parents[2]
 LATENT = (8, 12)

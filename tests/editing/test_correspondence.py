@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import head_views
-from head_views import FRAME, GRID, HEIGHT, VIEWS, WIDTH, head_maps, head_request, token_pixels
-from true_head import TrueHead, project
-
 from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.agreement.token_grid import token_centres, tokens_from_pixels
 from edit3dgs_ns.editing.editor import EditRequest
+from tests import head_views
+from tests.head_views import FRAME, GRID, HEIGHT, VIEWS, WIDTH, head_maps, head_request, token_pixels
+from tests.true_head import TrueHead, project
 
 CPU = torch.device("cpu")
 

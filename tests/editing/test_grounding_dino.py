@@ -11,18 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tiny_grounded_sam import (
+from edit3dgs_ns.editing.masks.grounding_dino import caption_of, load_detector
+from edit3dgs_ns.editing.masks.grounding_dino_weights import config_of, to_official, to_transformers
+from tests.tiny_grounded_sam import (
     put_on_hub,
     save_detector_checkpoint,
     save_detector_folder,
     save_words,
     tiny_detector,
 )
-
-from edit3dgs_ns.editing.masks.grounding_dino import caption_of, load_detector
-from edit3dgs_ns.editing.masks.grounding_dino_weights import config_of, to_official, to_transformers
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("groundingdino") is None,
@@ -301,9 +298,8 @@ def test_files_that_could_run_something_or_are_cut_off_are_refused(words, tmp_pa
 
 
 def test_what_the_package_cannot_build_is_refused():
-    from tiny_grounded_sam import tiny_config
-
     from edit3dgs_ns.editing.masks import grounding_dino_package
+    from tests.tiny_grounded_sam import tiny_config
 
     config = tiny_config()
     config.decoder_ffn_dim = 80

@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 import torch
-from fake_correspondence import FakeCorrespondence
 
 from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
+from tests.fake_correspondence import FakeCorrespondence
 
 
 def _small_device(module, rows):

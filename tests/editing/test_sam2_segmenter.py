@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tiny_grounded_sam import put_on_hub, save_detector_folder, save_segmenter, tiny_detector
-
 from edit3dgs_ns.editing.masks import sam2_segmenter
 from edit3dgs_ns.editing.masks.grounded_sam import load_grounded_sam
 from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
 from edit3dgs_ns.editing.masks.grounding_dino import load_detector
 from edit3dgs_ns.editing.masks.sam2_segmenter import config_of, load_segmenter
+from tests.tiny_grounded_sam import put_on_hub, save_detector_folder, save_segmenter, tiny_detector
 
 pytest.importorskip("sam2", reason="sam2 is not installed: see edit3dgs doctor")
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from head_views import FRAME, GRID, head_maps, head_request, heads, token_pixels
-from true_head import project
 
 from edit3dgs_ns.editing.agreement.correspondence import LayerFeatures
 from edit3dgs_ns.editing.agreement.matching import make_correspondence
@@ -25,6 +18,8 @@ from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.editing.predictions import PredictionSpace
+from tests.head_views import FRAME, GRID, head_maps, head_request, heads, token_pixels
+from tests.true_head import project
 
 CPU = torch.device("cpu")
 
@@ -183,7 +178,7 @@ def test_points_between_cells_are_found_better_than_the_nearest_cell():
 
 
 def _maps(order=range(5), **fields) -> EditRequest:
-    from head_views import VIEWS
+    from tests.head_views import VIEWS
 
     order = list(order)
     return head_request(tuple(VIEWS[v] for v in order), canonical=head_maps()[order], **fields)

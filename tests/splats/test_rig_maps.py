@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from true_head import TrueHead, camera, project
-
 from edit3dgs_ns.splats.binding import WorldGaussians
 from edit3dgs_ns.splats.rig_maps import Cameras, Surface, canonical_maps, region_shares
 from edit3dgs_ns.splats.views import viewmats_from_c2w
+from tests.true_head import TrueHead, camera, project
 
 SIZE = 128
 PIXEL = 0.36 / SIZE

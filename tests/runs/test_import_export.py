@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -179,9 +178,7 @@ def test_ns_viewer_starts(imported: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_edit3dgs_takes_it(imported: Path, avatar: Path, tmp_path: Path) -> None:
     from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from tiny_editor import save_tiny_editor
+    from tests.tiny_editor import save_tiny_editor
 
     config = copy.deepcopy(edit3dgs.config.pipeline)
     config.datamanager.dataparser.data = imported.parent / "imported"

@@ -11,8 +11,8 @@ import torch
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
 from edit3dgs_ns.splats.checkpoints import model_state
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
-from tests.plugin.test_avatar_training import config_of, set_up
 from tests.tiny_capture import TinyCapture
+from tests.training.test_avatar_training import config_of, set_up
 
 OFF = {"relighting": False, "expression_rank": 0}
 ON = {"relighting": True, "expression_rank": 3}

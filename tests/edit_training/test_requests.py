@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +10,9 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tiny_capture import write_tiny_capture
-
 from edit3dgs_ns.editing.editor import EditResult
 from edit3dgs_ns.editing.schedule import Batch
+from tests.tiny_capture import write_tiny_capture
 
 SIZE = 96
 
