@@ -25,7 +25,13 @@ from edit3dgs_ns.capture.transforms import (
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS, RecordedMotion, read_motion_file, require_frames
+from edit3dgs_ns.flame.motion_files import (
+    KNOWN_FORMATS,
+    RecordedMotion,
+    read_motion_file,
+    read_motion_folder,
+    require_frames,
+)
 
 Part = Literal["all", "train", "val", "test"]
 _TRACKED = re.compile(r"tracked_flame_params(?:_(\d+))?\.npz")
@@ -79,7 +85,7 @@ def read_driver(path: Path, head: FlameAssets, part: Part = "all") -> Driver:
 
     Args:
         path: a capture's folder, a file that `read_motion_file` reads, or a folder with one (VHAP's output, an avatar of
-            GaussianAvatars) or with VHAP's files of single frames.
+            GaussianAvatars) or with single frames of VHAP, DECA or EMOCA.
         head: the head model of the avatar to be driven.
         part: of a capture: the timesteps that a split shows.
 
@@ -97,10 +103,10 @@ def read_driver(path: Path, head: FlameAssets, part: Part = "all") -> Driver:
         return Driver(read_motion_file(file, head))
     if any(path.glob("transforms_train.json")) or any(path.glob("*/transforms_train.json")):
         return _read_capture(find_capture(path, "--motion"), part)
-    frames = sorted(path.glob("[0-9]*.npz")) or sorted(path.glob("flame_param/[0-9]*.npz"))
-    if not frames:
+    recorded = read_motion_folder(path, head)
+    if recorded is None:
         raise MissingFileError(f"--motion {path}: no motion in this folder. {KNOWN_FORMATS}")
-    return Driver(RecordedMotion(FlameMotion.from_frames(frames), path))
+    return Driver(recorded)
 
 
 def _motion_file_in(folder: Path) -> Path | None:

@@ -5,9 +5,10 @@
 | `flame_param.npz`, `flame_param/00000.npz` | GaussianAvatars, VHAP's export |
 | `tracked_flame_params_*.npz` | VHAP's tracker, before its export |
 | `flame2023_tracking_v2.npz` | the NeRSemble benchmark |
+| `*.npz`, `*.npy`, `*.pkl` with `exp` and `pose`, or a folder of single frames | DECA, EMOCA (see `deca`) |
 | `*.csv`, `*.json` | apps that record ARKit's 52 face coefficients (see `arkit`) |
 
-Nothing in a file is ever executed: archives are read without pickle.
+Nothing in a file is ever executed: archives are read without pickle, pickles as data (`safe_pickle`).
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.arkit import arkit_motion, read_arkit
 from edit3dgs_ns.flame.arrays import finite_float32
 from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.deca import find_deca_frames, has_deca_keys, read_deca_file, read_deca_frames
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, euler_xyz_to_axis_angle
 
 KNOWN_FORMATS = (
     "Known motions: a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's tracked_flame_params_*.npz; the NeRSemble "
-    "benchmark's flame2023_tracking_v2.npz; a CSV or JSON file of ARKit coefficients."
+    "benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA ('exp', 'pose'), or a folder of their single "
+    "frames; a CSV or JSON file of ARKit coefficients."
 )
 """What a user can give."""
 _BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")
@@ -57,7 +60,7 @@ def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
     """Reads one file.
 
     Args:
-        path: npz, csv or json.
+        path: npz, npy, pkl, csv or json.
         head: that the motion is meant for: ARKit's coefficients are mapped to its named expressions, and the benchmark's
             rotation is about its origin, FLAME's about a joint.
 
@@ -72,15 +75,50 @@ def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
         recording = read_arkit(path)
         motion, notes = arkit_motion(recording, head)
         return RecordedMotion(motion, path, fps=recording.fps, has_head_pose=False, notes=notes)
+    if path.suffix.lower() in (".npy", ".pkl"):
+        return _read_deca(path, head)
     if path.suffix.lower() != ".npz":
         raise UserError(
             f"{path}: {path.suffix or 'a file without an ending'} is no known kind of motion. {KNOWN_FORMATS}"
         )
-    if {"expression", "jaw"} <= _keys(path):
+    keys = _keys(path)
+    if {"expression", "jaw"} <= keys:
         return _read_benchmark(path, head)
+    if has_deca_keys(keys):
+        return _read_deca(path, head)
     motion = FlameMotion.load(path)
     require_frames(motion, path)
     return RecordedMotion(motion, path)
+
+
+def read_motion_folder(folder: Path, head: FlameAssets) -> RecordedMotion | None:
+    """Reads a folder of single frames; None if it holds no motion.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is damaged, or cannot drive this head.
+    """
+    frames = find_deca_frames(folder)
+    if frames:
+        _require_flame(folder, head)
+        motion, notes = read_deca_frames(frames, head.exprdirs.shape[2])
+        return RecordedMotion(motion, folder, notes=notes)
+    frames = sorted(folder.glob("[0-9]*.npz")) or sorted(folder.glob("flame_param/[0-9]*.npz"))
+    return RecordedMotion(FlameMotion.from_frames(frames), folder) if frames else None
+
+
+def _read_deca(path: Path, head: FlameAssets) -> RecordedMotion:
+    _require_flame(path, head)
+    motion, notes = read_deca_file(path, head.exprdirs.shape[2])
+    require_frames(motion, path)
+    return RecordedMotion(motion, path, notes=notes)
+
+
+def _require_flame(path: Path, head: FlameAssets) -> None:
+    if head.name != "flame":
+        raise UserError(
+            f"{path} was tracked with FLAME, this avatar is bound to {head.source.name}: their expressions have nothing to do with "
+            "each other. Drive it by a capture of the same head, or by ARKit coefficients."
+        )
 
 
 def require_frames(motion: FlameMotion, source: Path) -> None:
@@ -111,11 +149,7 @@ def _read_benchmark(path: Path, head: FlameAssets) -> RecordedMotion:
             f"{path}: 'expression' has shape {tuple(table['expression'].shape)}, expected (frames, 100)"
         )
     frames = len(table["expression"])
-    if head.name != "flame":
-        raise UserError(
-            f"{path} was tracked with FLAME, this avatar is bound to {head.source.name}: their expressions have nothing to do with "
-            "each other. Drive it by a capture of the same head, or by ARKit coefficients."
-        )
+    _require_flame(path, head)
     for key, width in {"rotation": 3, "translation": 3, "jaw": 3, "neck": 3, "eyes": 6}.items():
         if table[key].shape != (frames, width):
             raise UserError(

@@ -127,6 +127,30 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("a persistent reference")
 
 
+def parse_pickle(data: bytes, source: str, advice: str) -> Any:
+    """The objects of a pickle: arrays, numbers, text and Python's containers.
+
+    Args:
+        data: the pickle (Python 2's latin1 strings are understood).
+        source: file name for messages.
+        advice: what to do about a pickle of other objects, for messages.
+
+    Raises:
+        ValueError: it is damaged, or names anything but array types.
+    """
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{source}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse csc/csr matrices and "
+            f"chumpy arrays are read. {advice}"
+        ) from error
+    except (
+        Exception
+    ) as error:  # a damaged pickle raises almost anything: IndexError, EOFError, UnicodeDecodeError, ...
+        raise UserError(f"{source}: not a readable pickle ({type(error).__name__}: {error})") from error
+
+
 def parse_flame_pickle(data: bytes, source: str) -> dict[str, Any]:
     """Builds a dictionary of arrays from a pickle's bytes, and array types only.
 
@@ -140,17 +164,7 @@ def parse_flame_pickle(data: bytes, source: str) -> dict[str, Any]:
     Raises:
         ValueError: the file names anything but array types, or is no pickled dictionary.
     """
-    try:
-        table = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{source}: refused to read this pickle: it holds {error}. Only NumPy arrays, scipy.sparse csc/csr matrices and "
-            "chumpy arrays are read; get FLAME's own file from https://flame.is.tue.mpg.de."
-        ) from error
-    except (
-        Exception
-    ) as error:  # a damaged pickle raises almost anything: IndexError, EOFError, UnicodeDecodeError, ...
-        raise UserError(f"{source}: not a readable pickle ({type(error).__name__}: {error})") from error
+    table = parse_pickle(data, source, "Get FLAME's own file from https://flame.is.tue.mpg.de.")
     if not isinstance(table, dict):
         raise UserError(f"{source}: holds a {type(table).__name__}, expected a dictionary with FLAME's keys")
     return {key: _plain(value, source, str(key)) for key, value in table.items()}
