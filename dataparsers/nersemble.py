@@ -3,7 +3,8 @@
 The layout on disk is that of `edit3dgs_ns.capture.transforms`, which reads the JSON files.
 
 Conventions: metres; `transform_matrix` is camera-to-world with OpenGL axes; cameras are neither re-centred nor scaled, so
-that they stay in the frame of the FLAME head. `times` of a camera is its place on the motion of *all* splits together:
+that they stay in the frame of the FLAME head. `times` of a camera is the normalised time of its timestep
+on the motion of *all* splits together:
 rank of its timestep / (number of timesteps - 1), in [0, 1].
 """
 

@@ -17,7 +17,7 @@ from edit3dgs_ns.errors import UserError
 FRONT_CAMERA = 8
 """Index of the frontal camera of a 16-camera rig (NeRSemble's validation view)."""
 
-# Azimuth (degrees, positive to the subject's left, that is to the right in the frontal picture) and
+# Azimuth (degrees, positive to the subject's left, that is to the right in the frontal image) and
 # elevation of 16 cameras: two
 # staggered rows with a middle row at the centre, as on NeRSemble's frame; index 8 looks straight at the face.
 _ARC = (
@@ -68,9 +68,9 @@ def look_at(
 
 
 def intrinsics(width: int, height: int, distance: float, extent: float) -> Float[np.ndarray, "3 3"]:
-    """K that shows `extent` metres at `distance` metres along the picture's shorter relative side.
+    """K that shows `extent` metres at `distance` metres along the image's shorter relative side.
 
-    A head is about 1.25 times as high as wide, so a picture wider than 4:5 is limited by its height.
+    A head is about 1.25 times as high as wide, so an image wider than 4:5 is limited by its height.
     """
     focal = min(height / extent, width / (extent / 1.2)) * distance
     return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])

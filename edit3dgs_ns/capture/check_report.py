@@ -26,16 +26,16 @@ class Problem:
     where: str
     """The file, or the file and the frame in it."""
     what: str
-    """Continues the sentence that `where` begins."""
+    """The message without `where`."""
     advice: str = ""
-    """What to do about it."""
+    """How to correct it."""
     missing: bool = False
     """The file is not there."""
 
 
 @dataclass
 class CaptureReport:
-    """What a check has found."""
+    """Findings of a check."""
 
     folder: Path
     frames: dict[str, int] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class CaptureReport:
     decoded_bytes: int = 0
     """Of all images together, 8 bits a channel."""
     problems: list[Problem] = field(default_factory=list)
-    """What training would stumble over, or what would make its figures wrong."""
+    """Errors that would stop training or make its metrics wrong."""
     hints: list[Problem] = field(default_factory=list)
-    """What is allowed, but seldom meant."""
+    """Allowed, but seldom intended."""
 
 
 def in_parallel(

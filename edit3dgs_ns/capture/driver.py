@@ -1,4 +1,4 @@
-"""A capture, or any other recording, as the motion that drives an avatar, with the pictures of the driver where there are any."""
+"""Reads a capture or another recording as the motion that drives an avatar, with the driver's images where there are any."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _AVATAR_MOTION = "flame_param.npz"
 
 
 @dataclass(frozen=True)
-class DriverPictures:
-    """What the driver's front camera saw, frame by frame."""
+class DriverImages:
+    """Images of the driver's front camera, one a frame."""
 
     images: tuple[Path, ...]
     """One for each frame of the motion."""
     masks: tuple[Path, ...] | None
-    """The foreground in each; None: the pictures are on white already."""
+    """The foreground in each; None: the images are on white already."""
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture of a frame, on white.
+        """The image of a frame, composited over white.
 
         Raises:
             ValueError: it is damaged, or its mask is of another size.
@@ -65,10 +65,10 @@ class DriverPictures:
 
 @dataclass(frozen=True)
 class Driver:
-    """A motion to play, and the pictures it was tracked in."""
+    """A motion to play, and the images it was tracked in."""
 
     recorded: RecordedMotion
-    pictures: DriverPictures | None = None
+    images: DriverImages | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ def _read_capture(folder: Path, part: Part) -> Driver:
     motion = _motion(folder, frames, timesteps)
     require_frames(motion, folder)
     held_out = {frame.camera_index for frame in _frames(folder, "val")}
-    return Driver(RecordedMotion(motion, folder), _pictures(frames, timesteps, held_out))
+    return Driver(RecordedMotion(motion, folder), _driver_images(frames, timesteps, held_out))
 
 
 def _frames(folder: Path, part: Part) -> list[FrameEntry]:
@@ -164,9 +164,9 @@ def _motion(folder: Path, frames: Sequence[FrameEntry], timesteps: Sequence[int]
     return FlameMotion.from_frames([files[index] for index in timesteps])
 
 
-def _pictures(
+def _driver_images(
     frames: Sequence[FrameEntry], timesteps: Sequence[int], held_out: set[int]
-) -> DriverPictures | None:
+) -> DriverImages | None:
     """Those of the camera in front (the held-out one, if it is known), if it shows every timestep and its files are there."""
     seen: dict[int, dict[int, FrameEntry]] = {}
     for frame in frames:
@@ -182,7 +182,7 @@ def _pictures(
     needed = len(masks) == len(entries) and needs_compositing(
         read_image(entries[0].image)[0], read_mask(masks[0])
     )
-    return DriverPictures(tuple(e.image for e in entries), masks if needed else None)
+    return DriverImages(tuple(e.image for e in entries), masks if needed else None)
 
 
 def _front(cameras: Mapping[int, Mapping[int, FrameEntry]]) -> int:

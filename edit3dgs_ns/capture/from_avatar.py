@@ -29,7 +29,7 @@ from edit3dgs_ns.splats.rig import TrackedHead
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 
 _MARGIN = 1.3
-"""The picture's height or width in head sizes."""
+"""The image's height or width in head sizes."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is wrong with an image file, told from its first and last bytes: thousands of files a second.
+"""Finds damaged image files by their first and last bytes: thousands of files a second.
 
 PNG (ISO/IEC 15948): eight bytes of signature, then chunks of length, type, data and check sum; the first is IHDR (size and
 kind of pixels), the last IEND. A copy that was cut off lacks the end, a file of zeros after a crash lacks the beginning.
@@ -24,7 +24,7 @@ _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def quick_problem(path: Path, size: tuple[int, int]) -> str | None:
-    """What is wrong with a PNG or JPEG file, without decoding it; None if nothing is.
+    """Message about a damaged PNG or JPEG file, without decoding it; None for a sound one.
 
     Args:
         size: width and height that it should have, pixels.
@@ -48,7 +48,7 @@ def quick_problem(path: Path, size: tuple[int, int]) -> str | None:
 
 
 def decoded_problem(path: Path, size: tuple[int, int], kind: ImageKind) -> str | None:
-    """What is wrong with an image file, after decoding all of it; None if nothing is."""
+    """Message about an image file that cannot be used, after decoding all of it; None for a sound one."""
     try:
         if kind == "image":
             read_image(path, size)

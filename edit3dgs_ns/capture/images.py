@@ -36,7 +36,7 @@ class ImageProblem(UserError):
     def __init__(self, path: Path, what: str):
         super().__init__(f"{path} {what}. {_ADVICE}")
         self.what = what
-        """Continues the sentence that the file's name begins."""
+        """The message without the file's name."""
 
 
 def read_image(
@@ -79,7 +79,7 @@ def read_mask(
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of an image before it is decoded."""
+    """Properties of an image that are known before it is decoded."""
 
     size: tuple[int, int]
     """Width and height in pixels, turned as the EXIF orientation says."""
@@ -128,7 +128,7 @@ def _read(path: Path, size: tuple[int, int] | None, scale: float) -> Image.Image
 
 
 def wrong_size(found: tuple[int, int], expected: tuple[int, int]) -> str:
-    """What is wrong with an image of another size than the capture says."""
+    """Message for an image of another size than the capture says."""
     return f"is {found[0]} x {found[1]} pixels; the capture's transforms say {expected[0]} x {expected[1]}"
 
 

@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """A PNG of a float picture in [0, 1] (rounded to 8 bits) or of uint8 labels."""
+    """A PNG of a float image in [0, 1] (rounded to 8 bits) or of uint8 labels."""
     if image.dtype != np.uint8:
         image = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
     stream = io.BytesIO()

@@ -105,7 +105,7 @@ def find_capture(data: Path, option: str = "--data") -> Path:
 
 
 def transforms_path(folder: Path, split: str) -> Path:
-    """Where the frames of a split are listed."""
+    """Path of the transforms file of a split."""
     return folder / f"transforms_{split}.json"
 
 

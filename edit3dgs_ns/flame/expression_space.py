@@ -1,4 +1,4 @@
-"""How far apart two moments of a motion are in expression: what their faces do, wherever the head is.
+"""Distance in expression between two timesteps of a motion, whatever the head's pose is.
 
 A place in expression space is the surface of the head, posed without the head's own turn and place. Distances are root
 mean square displacements of that surface, in millimetres. Coefficients of any model and direction (a smile, a radian of the

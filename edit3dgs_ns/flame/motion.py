@@ -157,7 +157,7 @@ class FlameMotion:
         return dataclasses.replace(self, **{name: getattr(pose, name) for name in ("expr", *FRAME_WIDTHS)})
 
     def interpolate(self, t: float | Float[Tensor, " K"]) -> FlamePose:
-        """The pose at places on the motion.
+        """The pose at normalised times.
 
         Args:
             t: 0 is the first frame, 1 the last; values outside are clamped. A number gives one frame.
@@ -272,7 +272,7 @@ def _tensor(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:
 
 
 def _where_not_finite(array: np.ndarray) -> str:
-    """Where a tracker lost the face: how many rows of an array of numbers, and the first."""
+    """Message about the frames where a tracker lost the face: their number, and the first."""
     if array.dtype.kind not in "fiu" or array.ndim < 2:
         return ""
     rows = np.flatnonzero(~np.isfinite(as_float32(array)).reshape(len(array), -1).all(axis=1))

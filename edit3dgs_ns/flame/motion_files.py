@@ -35,7 +35,7 @@ KNOWN_FORMATS = (
     "benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA ('exp', 'pose'), or a folder of their single "
     "frames; a CSV or JSON file of ARKit coefficients."
 )
-"""What a user can give."""
+"""List of the formats, for messages."""
 _BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")
 
 
@@ -51,9 +51,9 @@ class RecordedMotion:
     has_head_pose: bool = True
     """Whether rotation and translation are tracked, rather than zero."""
     scale: float = 1.0
-    """Of the recording's world: places in it are this many times those of the motion (which has the head's own size)."""
+    """Scale of the recording's world relative to the motion, which has the head's own size."""
     notes: tuple[str, ...] = ()
-    """What the user should know: what of the file was mapped to what, and what was left out."""
+    """Messages for the user: how the file's coefficients were mapped, and which were left out."""
 
 
 def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
@@ -194,7 +194,7 @@ def _finite(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
 def _root_joint(
     path: Path, head: FlameAssets, shape: Float[Tensor, " S"], expr: Float[Tensor, "T E"]
 ) -> Float[Tensor, "T 3"]:
-    """Where this person's root joint is at rest; a little of the expression is in it, as in FLAME's own code."""
+    """Rest position of this person's root joint; a little of the expression is in it, as in FLAME's own code."""
     known = head.shapedirs.shape[2], head.exprdirs.shape[2]
     if len(shape) > known[0] or expr.shape[1] > known[1]:
         raise UserError(

@@ -40,7 +40,7 @@ _FLAME_SIZES = (FLAME_VERTICES, FLAME_VERTICES + TEETH_VERTICES)
 
 @dataclass(frozen=True)
 class RetargetOptions:
-    """How a motion is taken over."""
+    """Options of retargeting."""
 
     head_pose: HeadPose = "still"
     """`still`: the head stays where the actor's mostly is. `relative`: it moves from there as the driver's moves from its own mean.
@@ -133,7 +133,7 @@ def require_same_rig(driver: RecordedMotion, head: FlameAssets) -> None:
 def frame_places(
     frames: int, motion_fps: float, fps: float, speed: float = 1.0
 ) -> Float[np.ndarray, " shown"]:
-    """Where on a motion, in [0, 1], the frames of a video lie.
+    """Normalised times, in [0, 1], of the frames of a video on a motion.
 
     Args:
         frames: of the motion.
@@ -228,7 +228,7 @@ def _head_pose(motion: FlameMotion, actor: FlameMotion, how: HeadPose) -> dict[s
 
 
 def _median(rows: Float[Tensor, "T width"]) -> Float[Tensor, " width"]:
-    """Of an even number of frames the mean of both middle ones (torch takes the lower)."""
+    """Median over time; of an even number of frames the mean of both middle ones (torch takes the lower)."""
     return torch.quantile(rows.double(), 0.5, dim=0).to(rows)
 
 

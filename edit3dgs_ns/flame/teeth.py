@@ -94,7 +94,7 @@ def add_teeth(assets: FlameAssets) -> FlameAssets:
 
 
 def _topology_difference(assets: FlameAssets) -> str | None:
-    """What differs from FLAME's mesh; None if nothing does. Counts come first: only then do vertex numbers mean anything."""
+    """Difference from FLAME's mesh, or None. Counts come first: only then do vertex numbers mean anything."""
     for found, expected, what in (
         (assets.num_vertices, FLAME_VERTICES, "vertices"),
         (len(assets.faces), FLAME_FACES, "faces"),

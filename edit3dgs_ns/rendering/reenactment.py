@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from rich.progress import Progress
 
-from edit3dgs_ns.capture.driver import Driver, DriverPictures, Part, read_driver
+from edit3dgs_ns.capture.driver import Driver, DriverImages, Part, read_driver
 from edit3dgs_ns.console import working
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
@@ -78,7 +78,7 @@ class Reenactment:
 class PicturesAt:
     """The driver's images by frame of the video."""
 
-    pictures: DriverPictures
+    pictures: DriverImages
     places: Float[np.ndarray, " frames"]
     """Where on the motion the frames are, in [0, 1]."""
 
@@ -124,7 +124,7 @@ def reenact(
         driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, settings.retarget
     )
     trajectory, fps = plan(run, driver, settings)
-    pictures = driver.pictures if settings.show_driver else None
+    pictures = driver.images if settings.show_driver else None
     if pictures is not None:
         pictures[0]  # one that cannot be read is noticed before anything is rendered
     notes = (*driver.recorded.notes, *notes, *scene_notes)

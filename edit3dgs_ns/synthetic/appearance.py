@@ -1,7 +1,7 @@
 """How a person looks, apart from geometry: colours and parameters that the shading reads.
 
 All colours are sRGB in [0, 1], as a painter would pick them; the shading works in linear light. An edit is
-a change of this record and of nothing else, so an edited picture shows the same geometry, camera and light.
+a change of this record and of nothing else, so an edited image shows the same geometry, camera and light.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Canonical position = the place on the template that a surface point belongs to, whatever the identity,
 expression or pose. Everything painted is a function of it, so it sticks to the surface and lands on the
-right spot of every identity.
+right surface point of every identity.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LABELS: dict[str, int] = {
     "neck": 13,
     "clothes": 14,
 }
-"""Numbers in the label pictures. "eyes" is the white of the eye, "mouth" its inside without teeth and
+"""Numbers in the label images. "eyes" is the white of the eye, "mouth" its inside without teeth and
 tongue.
 """
 

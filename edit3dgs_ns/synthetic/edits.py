@@ -1,7 +1,7 @@
 """The edits that the synthetic capture knows the true result of, each with many wordings.
 
-An edit changes the Appearance only: original and edited picture share every hit point. An *open* edit leaves the colour
-to whoever does it, as most sentences leave something: its true results are a whole family, one for every hue.
+An edit changes the Appearance only: original and edited image share every hit point. An *open* edit leaves the colour
+to whoever does it, as most instructions leave something: its true results are a whole family, one for every hue.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Edit:
 
     Attributes:
         instructions: wordings of the request; the first is the usual one.
-        source_caption, target_caption: captions of the picture before and after (for CLIP scores).
+        source_caption, target_caption: captions of the image before and after (for CLIP scores).
         change: the new appearance as a function of the old.
     """
 
@@ -40,7 +40,7 @@ class OpenEdit:
 
     Attributes:
         instructions: wordings of the request; the first is the usual one.
-        source_caption, target_caption: captions of the picture before and after (for CLIP scores).
+        source_caption, target_caption: captions of the image before and after (for CLIP scores).
         change: the new appearance as a function of the old one and a colour.
     """
 
@@ -305,7 +305,7 @@ def edited(appearance: Appearance, edit: str, hue: float | None = None) -> Appea
         return EDITS[edit].apply(appearance)
     if edit not in OPEN_EDITS:
         raise UserError(
-            f"no true pictures of the edit {edit!r}; there are some of {', '.join([*EDITS, *OPEN_EDITS])}."
+            f"no true images of the edit {edit!r}; there are some of {', '.join([*EDITS, *OPEN_EDITS])}."
         )
     if hue is None:
         raise UserError(f"the edit {edit!r} leaves the colour open: give a hue.")

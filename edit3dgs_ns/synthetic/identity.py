@@ -1,4 +1,4 @@
-"""A person: face shape, hair cut and colours drawn from a seed, and the baked geometry that every picture
+"""A person: face shape, hair cut and colours drawn from a seed, and the baked geometry that every image
 of them shares.
 """
 

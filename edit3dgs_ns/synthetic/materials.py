@@ -17,7 +17,7 @@ from edit3dgs_ns.synthetic.surface import EyeSurface, HairSurface, SkinSurface
 
 @dataclass
 class Paint:
-    """What the light meets. `gloss` scales the highlight, `shininess` narrows it, `wrap` scales scattering.
+    """Surface properties for shading. `gloss` scales the highlight, `shininess` narrows it, `wrap` scales scattering.
 
     `groove` is the relief that polished metal shows instead of colour, about -1 to 1.
     """

@@ -53,7 +53,7 @@ FACES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class SequencePlan:
-    """What is acted in one sequence.
+    """Plan of one sequence: expressions, speech and head movement.
 
     Attributes:
         name: the folder's name, as in NeRSemble.

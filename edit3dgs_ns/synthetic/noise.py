@@ -2,7 +2,7 @@
 
 Deterministic (an integer hash, no tables, no random state), evaluated where the surface was at rest, so
 every freckle and strand sticks to the moving head. Octaves finer than the pixel footprint fade out, which
-keeps the pictures free of sparkle at any resolution.
+keeps the images free of sparkle at any resolution.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of a capture once more, with or without an edit: the truth that edited avatars are compared
+"""Renders the images of a capture again, with or without an edit: the truth that edited avatars are compared
 with.
 """
 
@@ -33,7 +33,7 @@ class Replay:
         self._scene: tuple[tuple[str, int], Scene] | None = None
 
     def trace(self, sequence: str, timestep: int, camera: int) -> Hits:
-        """Rays of one picture.
+        """Rays of one image.
 
         Raises:
             ValueError: the capture has no such sequence, timestep or camera.
@@ -55,7 +55,7 @@ class Replay:
     def render(
         self, sequence: str, timestep: int, camera: int, edit: str | None = None, hue: float | None = None
     ) -> Render:
-        """One picture, as captured or truly edited.
+        """One image, as captured or truly edited.
 
         Args:
             edit: a key of EDITS or OPEN_EDITS, or None for the capture itself.
@@ -87,7 +87,7 @@ def render_edited(
 
     Args:
         image: .../<sequence>/images/{t:05d}_{cam:02d}.png inside a capture (the file itself is not read).
-        edit: a key of EDITS or OPEN_EDITS; None renders the capture's own picture again.
+        edit: a key of EDITS or OPEN_EDITS; None renders the capture's own image again.
         hue: of an open edit, in turns.
 
     Returns:

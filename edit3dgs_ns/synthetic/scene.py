@@ -46,7 +46,7 @@ from edit3dgs_ns.synthetic.tracing import Fragments, build_intersector, trace
 
 @dataclass(frozen=True)
 class Frame:
-    """Expression and pose of one moment, as in a capture's flame_param file; axis-angle in radians,
+    """Expression and pose of one timestep, as in a capture's flame_param file; axis-angle in radians,
     metres.
     """
 
@@ -60,7 +60,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Render:
-    """One picture.
+    """One image.
 
     Attributes:
         rgb: sRGB over white; exactly 1 where nothing was hit.
@@ -130,7 +130,7 @@ class Scene:
         height: int,
         samples_per_pixel: int = 4,
     ) -> Hits:
-        """Cast rays through a picture.
+        """Cast rays through an image.
 
         Args:
             c2w: camera-to-world, OpenGL axes, metres.
@@ -167,7 +167,7 @@ def pose_vertices(baked: BakedIdentity, frame: Frame) -> Float[np.ndarray, "v 3"
 
 
 class Hits:
-    """What the rays of one picture met; shade it with any appearance and light."""
+    """Surface hits of one image's rays, shaded with any appearance and light."""
 
     def __init__(
         self, scene: Scene, camera: Camera, fragments: Fragments, kind: np.ndarray, footprint: float
@@ -275,7 +275,7 @@ class Hits:
         return total.reshape(self.camera.height, self.camera.width).astype(np.float32)
 
     def shade(self, appearance: Appearance, light: Light | None = None) -> Render:
-        """The picture under an appearance and a light (default: the capture's soft studio light)."""
+        """The image under an appearance and a light (default: the capture's soft studio light)."""
         light = light or Light()
         color = to_srgb(self._radiance(appearance, light))
         height, width = self.camera.height, self.camera.width

@@ -1,4 +1,4 @@
-"""What a capture was asked for; kept beside it as capture.json, so that it can be continued and rendered
+"""Settings of a synthetic capture; saved beside it as capture.json, so that it can be continued and rendered
 again.
 """
 
@@ -18,9 +18,9 @@ SETTINGS_FILE = "capture.json"
 TARGET = (0.0, -0.012, -0.028)
 """What the cameras aim at, metres."""
 EXTENT = 0.375
-"""Metres of the picture's height: the head with hair, and some of the shoulders."""
-LOOK = 1
-"""Goes up whenever the pictures of the same settings change: finished images of another look are not kept."""
+"""Metres of the image's height: the head with hair, and some of the shoulders."""
+RENDERER_VERSION = 1
+"""Goes up whenever the images of the same settings change: finished images of another version are not kept."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def settings_text(settings: CaptureSettings, flame_model_path: Path | None) -> s
     record = {
         "settings": asdict(settings),
         "head": hashlib.sha256(Path(source).read_bytes()).hexdigest(),
-        "look": LOOK,
+        "look": RENDERER_VERSION,
     }
     return json.dumps(record, indent=2) + "\n"
 

@@ -1,7 +1,7 @@
 """What the surface is like at every fragment, whatever its colours: masks, noises and creases, evaluated
 once.
 
-An edit only changes colours and strengths, so all pictures of one trace share this.
+An edit only changes colours and strengths, so all images of one trace share this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ray casting: where every sample of a picture meets the head, gathered into shadable fragments.
+"""Ray casting: where every sample of an image meets the head, gathered into shadable fragments.
 
 The four to nine samples of a pixel that hit the same material are merged into one fragment with averaged
 surface attributes (as multisample anti-aliasing does): shading cost follows pixels, edges follow samples.

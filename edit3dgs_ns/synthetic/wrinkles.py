@@ -1,7 +1,7 @@
 """Wrinkles as a height field over the template: forehead lines, frown lines, crow's feet, bags, nasolabial
 folds.
 
-Each crease is a curve in the frontal picture of the template (x mirrored); its profile is a valley with a
+Each crease is a curve in the frontal image of the template (x mirrored); its profile is a valley with a
 soft bulge beside it. The height is in millimetres.
 """
 

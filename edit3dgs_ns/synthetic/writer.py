@@ -148,10 +148,8 @@ def _remove_capture(out: Path) -> None:
 
 def _files(task: _Task, numbers: list[int]) -> list[Path]:
     folder = task.out / task.sequence
-    pictures = [
-        folder / kind / f"{task.timestep:05d}_{number:02d}.png" for number in numbers for kind in KINDS
-    ]
-    return [*pictures, folder / "flame_param" / f"{task.timestep:05d}.npz"]
+    images = [folder / kind / f"{task.timestep:05d}_{number:02d}.png" for number in numbers for kind in KINDS]
+    return [*images, folder / "flame_param" / f"{task.timestep:05d}.npz"]
 
 
 # --- rendering, in worker processes -------------------------------------------------------------------------
@@ -173,7 +171,7 @@ def _render_in_worker(task: _Task) -> int:
 
 
 def _render_timestep(replay: Replay, task: _Task) -> int:
-    """Write the missing pictures of one timestep; returns how many cameras that took."""
+    """Write the missing images of one timestep; returns how many cameras that took."""
     rendered = 0
     folder = task.out / task.sequence
     for number in replay.cameras:
@@ -181,8 +179,8 @@ def _render_timestep(replay: Replay, task: _Task) -> int:
         if all(path.is_file() for path in paths.values()):
             continue
         render = replay.render(task.sequence, task.timestep, number)
-        for kind, picture in (("images", render.rgb), ("fg_masks", render.mask), ("labels", render.labels)):
-            write_atomically(paths[kind], png_bytes(picture))
+        for kind, image in (("images", render.rgb), ("fg_masks", render.mask), ("labels", render.labels)):
+            write_atomically(paths[kind], png_bytes(image))
         rendered += 1
     frame = replay.motion[task.sequence][task.timestep]
     write_atomically(

@@ -44,9 +44,9 @@ def test_a_combined_capture_plays_all_of_its_timesteps_in_order(union_capture: T
     torch.testing.assert_close(driver.recorded.motion.expr, FlameMotion.from_frames(files).expr)
     assert driver.name == union_capture.union.name
     # The front camera sees the training sequences in `val` and the last one in `test`.
-    assert driver.pictures is not None
+    assert driver.images is not None
     front = f"_{union_capture.cameras // 2:02d}.png"
-    assert all(image.name.endswith(front) for image in driver.pictures.images)
+    assert all(image.name.endswith(front) for image in driver.images.images)
 
 
 def _place(capture: TinyCapture, path: Path) -> int:
@@ -66,14 +66,14 @@ def test_a_part_plays_the_timesteps_of_its_split(union_capture: TinyCapture) -> 
     torch.testing.assert_close(unseen.expr, whole.expr[-union_capture.timesteps :])
 
 
-def test_pictures_are_on_white(union_capture: TinyCapture, own_capture: Path) -> None:
+def test_images_are_composited_over_white(union_capture: TinyCapture, own_capture: Path) -> None:
     for image in own_capture.parent.glob("*/images/*.png"):  # as if it had been taken before a green wall
         mask = Image.open(image.parents[1] / "fg_masks" / image.name).convert("L")
         green = Image.new("RGB", mask.size, (0, 200, 0))
         green.paste(Image.open(image), mask=mask.point(lambda value: 255 * (value > 0)))
         green.save(image)
-    then = read_driver(union_capture.union, HEAD).pictures
-    now = read_driver(own_capture, HEAD).pictures
+    then = read_driver(union_capture.union, HEAD).images
+    now = read_driver(own_capture, HEAD).images
     assert then is not None and now is not None
     picture = now[2]
     assert (picture[0, 0] == 255).all()

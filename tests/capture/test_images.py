@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from edit3dgs_ns.capture.check import check_capture
-from edit3dgs_ns.capture.driver import DriverPictures
+from edit3dgs_ns.capture.driver import DriverImages
 from edit3dgs_ns.capture.image_damage import decoded_problem, quick_problem
 from edit3dgs_ns.capture.images import ImageProblem, read_header, read_image, read_mask
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
@@ -166,7 +166,7 @@ def test_training_driver_and_evaluation_read_alike(
         deep.save(path, format=kind.split()[-1])
     count = len(parsed.image_filenames)
     dataset = AvatarDataset(parsed)
-    pictures = DriverPictures(tuple(parsed.image_filenames), None)
+    pictures = DriverImages(tuple(parsed.image_filenames), None)
     split = Split(parsed.cameras, np.zeros(count), dataset, parsed.metadata["fg_mask_filenames"])
     for index in range(count):
         for image in (dataset.get_numpy_image(index), pictures[index], split.image(index) * 255):
