@@ -12,7 +12,7 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
     """Raise a ValueError or FileNotFoundError for what can be known to be wrong before anything is read."""
     from edit3dgs_ns.training.trainer import find_checkpoint
 
-    if not (config.model.prompt or "").strip():
+    if not config.prompt:
         raise UserError('edit3dgs needs an instruction: ns-train edit3dgs --prompt "Make him look older" ...')
     if world_size > 1:
         raise UserError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")

@@ -8,7 +8,7 @@ and so change every other pose, where nobody has looked. An edit changes what th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,14 +53,15 @@ class EditFit:
         held_faces: Bool[np.ndarray, " faces"] | None,
     ):
         self.loss = loss
-        self._config, self._model, self._held_faces = config, model, held_faces
+        self._config, self._model, self.held_faces = config, model, held_faces
         self._frozen = {
             *(() if config.edit_motion else MOTION_GROUPS),
             *(() if config.edit_light else ("light",)),
         }
         self._rates: dict[str, float] = {}
         self._handles: list[RemovableHandle] = []
-        self._begun = False
+        self._restore: Callable[[], None] | None = None
+        """Undoes what `begin` has changed of the model; None before it."""
 
     def set_rates(self, rates: Mapping[str, float]) -> None:
         """The learning rates with which edits are fitted."""
@@ -68,10 +69,10 @@ class EditFit:
 
     def begin(self, optimizers: Optimizers) -> None:
         """To be called when the base training is over; again is harmless."""
-        if self._begun:
+        if self._restore is not None:
             return
-        self._begun = True
         model = self._model
+        self._restore = _restorer(model)
         model.use_image_loss(self.loss)
         if not self._config.edit_motion:
             freeze(list(model.head.pose.values()))
@@ -79,13 +80,15 @@ class EditFit:
         model.appearance.light.requires_grad_(self._config.edit_light)
         if not self._config.edit_light:
             model.appearance.light.grad = None
-        if self._held_faces is not None:
-            held = torch.from_numpy(self._held_faces).to(model.device)[model.binding]
+        if self.held_faces is not None:
+            held = torch.from_numpy(self.held_faces).to(model.device)[model.binding]
             self._handles = freeze_gaussians(dict(model.gauss_params.items()), optimizers, held)
 
     def end(self) -> None:
-        """The edit is over: whatever trains this avatar next has its own loss, and may move all Gaussians."""
-        self._model.use_image_loss(None)
+        """Leaves the model as `begin` has found it, but for what was trained; again is harmless."""
+        if self._restore is not None:
+            self._restore()
+        self._restore = None
         while self._handles:
             self._handles.pop().remove()
 
@@ -98,6 +101,20 @@ class EditFit:
             )
             for group in optimizer.param_groups:
                 group["lr"] = 0.0 if base is None and name in self._frozen else rate
+
+
+def _restorer(model: RiggedSplatfactoModel) -> Callable[[], None]:
+    """Puts back the image loss, the config's flag and what is trained, as they are now."""
+    loss, fine_tunes, config = model.image_loss, model.config.fine_tune_motion, model.config
+    trained = {p: p.requires_grad for p in (*model.head.pose.values(), model.appearance.light)}
+
+    def restore() -> None:
+        model.use_image_loss(loss)
+        config.fine_tune_motion = fine_tunes
+        for parameter, requires_grad in trained.items():
+            parameter.requires_grad_(requires_grad)
+
+    return restore
 
 
 def held_faces(

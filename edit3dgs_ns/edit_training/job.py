@@ -81,6 +81,7 @@ def options_of(
         ValueError, FileNotFoundError: an option is wrong; the message names the flag of `ns-train edit3dgs`.
     """
     from edit3dgs_ns.edit_training.checks import check_options
+    from edit3dgs_ns.editing.masks.regions import parse_parts
 
     config = deepcopy(standard)
     config.model = deepcopy(avatar.config)
@@ -90,7 +91,9 @@ def options_of(
     editor = config.editor
     editor.model, editor.keep, editor.only = job.model, job.keep or "none", job.only or "none"
     editor.guidance_scale, editor.image_guidance_scale = job.guidance_scale, job.image_guidance_scale
-    # Hooks that hold Gaussians would outlive the edit in this process.
-    config.hold_outside = False
+    if not parse_parts(editor.only):
+        config.hold_outside = (
+            False  # of a run that has edited a part: now all is edited, and nothing lies outside
+        )
     check_options(config)
     return config

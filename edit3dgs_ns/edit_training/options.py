@@ -144,3 +144,13 @@ class EditOptions(AvatarPipelineConfig):
     edits are fitted."""
     seed: int = 0
     """Seed of the order of the batches and of the diffusion's noise."""
+
+    @property
+    def steps_before_edits(self) -> int:
+        """Steps of the base training; none for an avatar that is trained already."""
+        return 0 if self.avatar is not None else self.base_steps
+
+    @property
+    def prompt(self) -> str:
+        """The instruction, without white space around it."""
+        return (self.model.prompt or "").strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -17,44 +16,14 @@ from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
 
-@dataclass(frozen=True)
-class RequestOptions:
-    """What all requests of a run share; see the fields of `EditRequest` with these names."""
-
-    prompt: str
-    shared_noise: bool = True
-    guidance_scale: float | None = None
-    image_guidance_scale: float | None = None
-    steps: int | None = None
-    keep_strength: float = 1.0
-    keep_from: float = 0.5
-    keep_until: float = 1.0
-    canonical: bool = False
-    """Requests carry canonical maps."""
-
-    @classmethod
-    def of(cls, prompt: str, config: EditorConfig) -> RequestOptions:
-        """What the options of a run say."""
-        return cls(
-            prompt=prompt,
-            shared_noise=config.shared_noise,
-            guidance_scale=config.guidance_scale,
-            image_guidance_scale=config.image_guidance_scale,
-            steps=config.steps,
-            keep_strength=config.keep_strength,
-            keep_from=config.keep_from,
-            keep_until=config.keep_until,
-            canonical=config.correspondence == "rig",
-        )
-
-
 class RequestMaker:
     """Makes the requests of one training run.
 
     Args:
         datamanager: gives the views.
         model: renders the current avatar.
-        options: what all requests share.
+        prompt: the instruction.
+        config: how the diffusion model is used.
         keep: says what of the views is kept.
         maps: draws the views; the one that `keep` draws with, so that both pose the avatar together.
     """
@@ -63,11 +32,12 @@ class RequestMaker:
         self,
         datamanager: AvatarDatamanager,
         model: RiggedSplatfactoModel,
-        options: RequestOptions,
+        prompt: str,
+        config: EditorConfig,
         keep: KeepMasks,
         maps: AvatarMaps | None = None,
     ):
-        self.options = options
+        self._prompt, self._config = prompt, config
         self._datamanager, self._keep = datamanager, keep
         self._maps = maps or AvatarMaps(datamanager, model)
         groups = datamanager.indices_by_timestep()
@@ -97,32 +67,34 @@ class RequestMaker:
         views: list[int],
         anchors: Mapping[int, Float[np.ndarray, "height width 3"]],
     ) -> EditRequest:
-        options = self.options
+        config = self._config
         cameras = self._datamanager.train_camera(views)
         c2w = np.tile(np.eye(4, dtype=np.float32), (len(views), 1, 1))
         c2w[:, :3] = cameras.camera_to_worlds.cpu().numpy()[:, :3]
         originals = np.stack([self._datamanager.original_image(view).numpy() for view in views])
         originals = originals.astype(np.float32) / 255
         return EditRequest(
-            prompt=options.prompt,
+            prompt=self._prompt,
             images=np.stack([anchors[view] if view in anchors else self.render(view) for view in views]),
             originals=originals,
             c2w=c2w,
             K=cameras.get_intrinsics_matrices().cpu().numpy().astype(np.float32),
             timesteps=tuple(self._timestep_of[view] for view in views),
-            canonical=np.stack([self._maps.canonical(view) for view in views]) if options.canonical else None,
+            canonical=np.stack([self._maps.canonical(view) for view in views])
+            if config.correspondence == "rig"
+            else None,
             view_ids=tuple(views),
             anchors=tuple(range(len(views) - len(anchors), len(views))),
             seed=batch.seed,
-            shared_noise=options.shared_noise,
+            shared_noise=config.shared_noise,
             noise=batch.noise,
-            guidance_scale=options.guidance_scale,
-            image_guidance_scale=options.image_guidance_scale,
+            guidance_scale=config.guidance_scale,
+            image_guidance_scale=config.image_guidance_scale,
             keep_mask=self._keep.masks(originals, views),
-            keep_strength=options.keep_strength,
-            keep_from=options.keep_from,
-            keep_until=options.keep_until,
-            steps=options.steps,
+            keep_strength=config.keep_strength,
+            keep_from=config.keep_from,
+            keep_until=config.keep_until,
+            steps=config.steps,
         )
 
     def render(self, view: int) -> Float[np.ndarray, "height width 3"]:

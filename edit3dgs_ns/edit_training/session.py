@@ -15,19 +15,21 @@ from __future__ import annotations
 import functools
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
-from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
+from jaxtyping import Bool
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from nerfstudio.utils import writer
 
 from edit3dgs_ns.edit_training.job import EditJob
+from edit3dgs_ns.edit_training.loop import EditLoop
 from edit3dgs_ns.edit_training.optimizers import edit_optimizers
+from edit3dgs_ns.edit_training.options import EditOptions
 from edit3dgs_ns.edit_training.originals import renders_of
-from edit3dgs_ns.edit_training.pipeline import EditPipeline, EditPipelineConfig
+from edit3dgs_ns.edit_training.prepare import limit_to_base_training, prepare_edit
 from edit3dgs_ns.edit_training.versions import RunHistory, Version
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.splats.checkpoints import model_state, read_checkpoint
@@ -52,7 +54,7 @@ class EditSession:
         self,
         pipeline: VanillaPipeline,
         job: EditJob,
-        config: EditPipelineConfig,
+        config: EditOptions,
         history: RunHistory,
         editor: Any,
         lock: AbstractContextManager[Any],
@@ -61,22 +63,28 @@ class EditSession:
         self._parent = history.keep_current()
         model, datamanager = pipeline.model, pipeline.datamanager
         assert isinstance(model, RiggedSplatfactoModel) and isinstance(datamanager, AvatarDatamanager)
-        self._datamanager = datamanager
+        self._model, self._datamanager, self._own_config = model, datamanager, model.config
         self.before = frozen_avatar(model)
         """The avatar that is edited, as it was."""
         datamanager.use_originals(renders_of(self.before, datamanager) if history.is_edited() else None)
-        self._edit = EditPipeline.around(config, datamanager, model, editor)
-        self._optimizers = Optimizers(edit_optimizers(), self._edit.get_param_groups())
         self.folder = _working_folder(history, self._parent.number)
-        """Where the rounds leave their pictures and records."""
-        self._callbacks = self._edit.get_training_callbacks(self._attributes(config))
+        """Where the rounds leave their images and records."""
         self.step = 0
         """Training steps done."""
+        limit_to_base_training(config)
+        model.train_by(config.model)
+        try:
+            self._edit = prepare_edit(config, datamanager, model, lambda: editor)
+            self._optimizers = Optimizers(edit_optimizers(), model.get_param_groups())
+            self._loop = EditLoop(self._edit, self._optimizers, self.folder)
+        except BaseException:
+            model.train_by(self._own_config)
+            raise
 
     @property
     def total_steps(self) -> int:
         """Training steps in all, as far as it is known: edits may converge early."""
-        return self._edit.total_steps
+        return self._loop.plan.total_steps
 
     @property
     def rounds_done(self) -> int:
@@ -91,28 +99,30 @@ class EditSession:
     @property
     def finished(self) -> bool:
         """All steps are done."""
-        return self.step >= self.total_steps
+        return self._loop.finished_at(self.step)
+
+    @property
+    def held_faces(self) -> Bool[np.ndarray, " faces"] | None:
+        """Faces of the rig whose Gaussians stay as they are; None for none."""
+        return self._edit.fit.held_faces
 
     def advance(self) -> None:
-        """A round of edits if one is due, and a training step."""
-        before, after = (
-            TrainingCallbackLocation.BEFORE_TRAIN_ITERATION,
-            TrainingCallbackLocation.AFTER_TRAIN_ITERATION,
-        )
-        for callback in self._callbacks:
-            callback.run_callback_at_location(self.step, location=before)
-        if writer.EVENT_STORAGE:
-            writer.write_out_storage()  # nobody else empties it in ns-viewer
-        with self._lock:
-            self._edit.train()
-            self._train_step()
-            for callback in self._callbacks:
-                callback.run_callback_at_location(self.step, location=after)
-            self._edit.eval()
+        """A round of edits if one is due, and a training step. After an exception the session can only be abandoned."""
+        try:
+            self._loop.before_step(self.step)
+            if writer.EVENT_STORAGE:
+                writer.write_out_storage()  # nobody else empties it in ns-viewer
+            with self._lock:
+                self._train_step()
+        except BaseException:
+            self._let_go()
+            raise
         self.step += 1
 
     def keep(self) -> Version:
         """The edited avatar becomes a version of the run, and the one that it shows."""
+        self._loop.finish()
+        self._let_go()
         step = self._parent.step + self.step
         path = self.folder / f"step-{step:09d}.ckpt"
         with self._lock:
@@ -122,45 +132,38 @@ class EditSession:
             with written_beside(path) as partial:
                 torch.save(content, partial)
         self._datamanager.use_originals(None)
-        for callback in self._callbacks:
-            callback.run_callback_at_location(self.step, location=TrainingCallbackLocation.AFTER_TRAIN)
         version = self._history.add(path, self._job.prompt, self._parent.number, self._job.options())
         path.unlink()
         return version
 
     def abandon(self) -> None:
         """The avatar is as it was, bit for bit. What was edited stays on disk: the same edit again takes it from there."""
-        self._edit.release()
+        self._let_go()
         show_version(self._pipeline, self._history, self._parent.number, self._lock)
         self._datamanager.use_originals(None)
 
-    def _train_step(self) -> None:
-        self._optimizers.zero_grad_all()
-        _, losses, _ = self._edit.get_train_loss_dict(step=self.step)
-        functools.reduce(torch.add, losses.values()).backward()  # type: ignore[no-untyped-call]
-        self._optimizers.optimizer_step_all()
-        self._optimizers.scheduler_step_all(self.step)
+    def _let_go(self) -> None:
+        """The model is trained as its own run says again; twice is harmless."""
+        self._loop.release()
+        with self._lock:
+            if self._model.config is not self._own_config:
+                self._model.train_by(self._own_config)
 
-    def _attributes(self, config: EditPipelineConfig) -> TrainingCallbackAttributes:
-        """What `EditPipeline` asks of a trainer."""
-        settings = SimpleNamespace(
-            load_dir=None, load_checkpoint=None, optimizers=edit_optimizers(), max_num_iterations=1 << 40
-        )
-        trainer: Any = SimpleNamespace(
-            base_dir=self.folder,
-            config=settings,
-            optimizers=self._optimizers,
-            save_checkpoint=lambda step: None,
-            stop_training=False,
-            train_lock=None,
-            _start_step=0,
-        )
-        return TrainingCallbackAttributes(
-            optimizers=self._optimizers,
-            grad_scaler=None,  # type: ignore[arg-type]
-            pipeline=self._edit,
-            trainer=trainer,
-        )
+    def _train_step(self) -> None:
+        """As Nerfstudio's trainer does it; evaluation mode before and after, for whoever draws."""
+        model, step = self._model, self.step
+        model.train()
+        try:
+            model.step_cb(self._optimizers, step)
+            self._optimizers.zero_grad_all()
+            cameras, batch = self._datamanager.next_train(step)
+            losses = model.get_loss_dict(model(cameras), batch)
+            functools.reduce(torch.add, losses.values()).backward()  # type: ignore[no-untyped-call]
+            self._optimizers.optimizer_step_all()
+            self._optimizers.scheduler_step_all(step)
+            model.step_post_backward(step)
+        finally:
+            model.eval()
 
 
 def show_version(

@@ -51,7 +51,7 @@ def run_settings(
     """
     names = "\n".join(path.name for path in datamanager.train_dataset.image_filenames)
     settings = {
-        "prompt": (config.model.prompt or "").strip(),
+        "prompt": config.prompt,
         "base_steps": base_steps,
         **{name: getattr(config, name) for name in _OF_THE_RUN},
         **{name: getattr(config.editor, name) for name in _OF_THE_REQUESTS},

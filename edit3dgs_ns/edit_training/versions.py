@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -84,12 +84,9 @@ class RunHistory:
             run: the new run's folder. If it has a history already, nothing happens.
             avatar: the checkpoint that it begins with; of a run (then with its history), or any other.
         """
-        if (Path(run) / FOLDER / _FILE).is_file():
-            return cls(run)
-        history = cls.__new__(cls)
-        history.run, history.folder, history._newest = Path(run), Path(run) / FOLDER, None
-        history._versions, history._current = [], None
-        history._take_over(_origin(avatar))
+        folder = Path(run) / FOLDER
+        if not (folder / _FILE).is_file():
+            _take_over(_origin(avatar), folder)
         return cls(run)
 
     # -- what there is -----------------------------------------------------------------------------------------------
@@ -212,17 +209,6 @@ class RunHistory:
 
     # -- files -------------------------------------------------------------------------------------------------------
 
-    def _take_over(self, chain: list[tuple[Version, Path]]) -> None:
-        number_here: dict[int, int] = {}
-        for version, checkpoint in chain:
-            parent = None if version.parent is None else number_here[version.parent]
-            here = Version(**{**asdict(version), "number": len(number_here), "parent": parent})
-            number_here[version.number] = here.number
-            _link(checkpoint, self._file(here))
-            self._versions.append(here)
-        self._current = self._versions[-1].number
-        self._write()
-
     def _unrecorded(self) -> Version | None:
         """The newest checkpoint as a version, if none of the recorded ones is this file."""
         if self._newest is None:
@@ -266,16 +252,10 @@ class RunHistory:
         return any(_same_content(path, self._file(version), version.sha256) for version in self._versions)
 
     def _file(self, version: Version) -> Path:
-        return self.folder / f"{version.number:04d}.ckpt"
+        return _kept_file(self.folder, version)
 
     def _write(self, pending: int | None = None) -> None:
-        self.folder.mkdir(exist_ok=True)
-        content = {
-            "current": self._current,
-            "pending": pending,
-            "versions": [asdict(version) for version in self._versions],
-        }
-        write_durably(self.folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
+        _write_versions(self.folder, self._versions, self._current, pending)
 
     def _read(self) -> int | None:
         """Reads history.json; returns the version that a dead process was going back to."""
@@ -297,6 +277,34 @@ class RunHistory:
                 "current avatar."
             ) from error
         return None if pending is None else int(pending)
+
+
+def _take_over(chain: list[tuple[Version, Path]], folder: Path) -> None:
+    """Writes a history whose versions are those of a chain, oldest first, numbered from 0."""
+    number_here: dict[int, int] = {}
+    versions: list[Version] = []
+    folder.mkdir(exist_ok=True)
+    for version, checkpoint in chain:
+        parent = None if version.parent is None else number_here[version.parent]
+        here = replace(version, number=len(versions), parent=parent)
+        number_here[version.number] = here.number
+        _link(checkpoint, _kept_file(folder, here))
+        versions.append(here)
+    _write_versions(folder, versions, versions[-1].number, None)
+
+
+def _kept_file(folder: Path, version: Version) -> Path:
+    return folder / f"{version.number:04d}.ckpt"
+
+
+def _write_versions(folder: Path, versions: list[Version], current: int | None, pending: int | None) -> None:
+    folder.mkdir(exist_ok=True)
+    content = {
+        "current": current,
+        "pending": pending,
+        "versions": [asdict(version) for version in versions],
+    }
+    write_durably(folder / _FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _newest_checkpoint(run: Path) -> Path | None:

@@ -233,6 +233,11 @@ class RiggedSplatfactoModel(SplatfactoModel):
         """Compare renders and targets (views, height, width, 3) with this from now on; None for L1 and SSIM."""
         self._image_loss = loss
 
+    @property
+    def image_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """What `use_image_loss` has set."""
+        return self._image_loss
+
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """PSNR of the batch and the number of Gaussians."""
         with torch.no_grad():

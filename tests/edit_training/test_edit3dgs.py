@@ -78,7 +78,7 @@ def test_the_avatar_takes_on_the_edit_in_views_that_were_never_edited(make_confi
     config = make_config(rounds=2, edit_every=20, final_steps=10)
     config.optimizers["features_dc"]["optimizer"].lr = 0.05
     trainer = train(config)
-    rounds, datamanager = trainer.pipeline._rounds, trainer.pipeline.datamanager
+    rounds, datamanager = trainer.pipeline._loop.rounds, trainer.pipeline.datamanager
     unseen = next(v for v in range(len(datamanager.train_dataset)) if v not in datamanager.replaced_indices())
     original = datamanager.original_image(unseen).numpy() / 255
     head = shows_head(original)[..., 0] > 0

@@ -57,7 +57,7 @@ def test_gaussians_outside_of_the_edited_part_stay_bit_for_bit(
     begin, seen = EditFit.begin, {}
 
     def remember(self, optimizers):
-        if not self._begun:
+        if self._restore is None:
             seen["before"] = _gaussians(self._model)
         begin(self, optimizers)
 
@@ -66,7 +66,7 @@ def test_gaussians_outside_of_the_edited_part_stay_bit_for_bit(
     options = {"avatar": None, "base_steps": base_steps} if base_steps else {}
     trainer = train(make_config(only="hair", hold_outside=True, rounds=2, **options))
     model = trainer.pipeline.model
-    held = torch.from_numpy(trainer.pipeline._fit._held_faces)[model.binding]
+    held = torch.from_numpy(trainer.pipeline._edit.fit.held_faces)[model.binding]
     assert 0.05 < held.float().mean() < 0.95
     for name, after in _gaussians(model).items():
         assert torch.equal(seen["before"][name][held], after[held]), name
@@ -84,7 +84,7 @@ def test_the_border_of_the_part_is_free(make_config, with_editor):
     config = make_config(only="nose", hold_outside=True, hold_border=0.02)
     pipeline = config.pipeline.setup(device="cpu", test_mode="val")
     head = pipeline.model.head
-    held = pipeline._fit._held_faces
+    held = pipeline._edit.fit.held_faces
     nose = head_assets(pipeline.datamanager.train_dataset.metadata).face_regions["nose"]
     middles = head.canonical_vertices()[head.faces].mean(dim=1).detach()
     distance = torch.cdist(middles, middles[nose]).amin(dim=1).numpy()
@@ -170,7 +170,7 @@ def test_without_weights_it_is_ssim_and_the_log_says_so_once(
     assert (
         printed.count("fitted with 0.6 L1 + 0.4 (1 - SSIM)") == 1 and "LPIPS' weights are not on" in printed
     )
-    loss = trainer.pipeline._fit.loss
+    loss = trainer.pipeline._edit.fit.loss
     a, b = torch.rand(2, 20, 20, 3), torch.rand(2, 20, 20, 3)
     torch.testing.assert_close(loss(a, b), losses.image_loss(a, b, 0.4))
 
@@ -318,8 +318,8 @@ def test_every_option_that_changes_edits_is_known_to_store_and_checkpoint(
         make_config(only="hair", **options).pipeline.setup(device="cpu", test_mode="val")
         for options in ({}, {name: value})
     )
-    assert settings_hash(one._settings) != settings_hash(other._settings)
-    check_same_run(one.get_extra_state(), one._settings)
+    assert settings_hash(one._edit.settings) != settings_hash(other._edit.settings)
+    check_same_run(one.get_extra_state(), one._edit.settings)
     with pytest.raises(ValueError, match="--load-dir: the run to resume has"):
-        check_same_run(one.get_extra_state(), other._settings)
-    assert json.loads(json.dumps(one._settings)) == one._settings
+        check_same_run(one.get_extra_state(), other._edit.settings)
+    assert json.loads(json.dumps(one._edit.settings)) == one._edit.settings

@@ -85,7 +85,8 @@ def _config(keep="none", only="none"):
 
 def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
     from edit3dgs_ns.edit_training.masks import make_keep_masks
-    from edit3dgs_ns.edit_training.requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.options import EditorConfig
+    from edit3dgs_ns.edit_training.requests import RequestMaker
 
     datamanager, model = stack
     by_timestep = datamanager.indices_by_timestep()
@@ -93,8 +94,8 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
     views = (by_timestep[first][0], by_timestep[second][1])
     batch = Batch(round=0, views=views, timesteps=(first, second), noise=0.7, seed=3)
     keep = make_keep_masks(_config(keep="eyes,eyelids,mouth,lips"), datamanager, model)
-    options = RequestOptions("older", keep_strength=0.9, keep_from=0.2, keep_until=0.8, canonical=True)
-    request = RequestMaker(datamanager, model, options, keep).make(batch, views[::-1])
+    options = EditorConfig(keep_strength=0.9, keep_from=0.2, keep_until=0.8, correspondence="rig")
+    request = RequestMaker(datamanager, model, "older", options, keep).make(batch, views[::-1])
     assert request.view_ids == views[::-1] and request.timesteps == (second, first)
     assert (request.keep_strength, request.keep_from, request.keep_until) == (0.9, 0.2, 0.8)
     for place, view in enumerate(request.view_ids):
@@ -104,10 +105,14 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
         assert shown[head].mean() > 0.85 and shown[away].mean() < 0.05
         assert 0.005 < request.keep_mask[place].mean() < 0.1 and request.keep_mask[place][away].max() < 0.01
         np.testing.assert_array_equal(
-            request.images[place], RequestMaker(datamanager, model, options, keep).render(view)
+            request.images[place], RequestMaker(datamanager, model, "older", options, keep).render(view)
         )
     bare = RequestMaker(
-        datamanager, model, RequestOptions("older"), make_keep_masks(_config(), datamanager, model)
+        datamanager,
+        model,
+        "older",
+        EditorConfig(correspondence="none"),
+        make_keep_masks(_config(), datamanager, model),
     )
     request = bare.make(batch, views)
     assert request.canonical is None and request.keep_mask is None
@@ -115,7 +120,7 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
 
 def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypatch):
     from edit3dgs_ns.edit_training.masks import make_keep_masks
-    from edit3dgs_ns.edit_training.requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.requests import RequestMaker
     from edit3dgs_ns.flame.model import ShapedHead
     from edit3dgs_ns.training.surface_maps import AvatarMaps
 
@@ -126,7 +131,7 @@ def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypat
     batch = Batch(round=0, views=views, timesteps=(first, first, second, second), noise=0.7, seed=3)
     maps = AvatarMaps(datamanager, model)
     keep = make_keep_masks(_config(keep="eyes,mouth", only="hair"), datamanager, model, maps)
-    maker = RequestMaker(datamanager, model, RequestOptions("older", canonical=True), keep, maps)
+    maker = RequestMaker(datamanager, model, "older", EditorConfig(correspondence="rig"), keep, maps)
     alone = [maker.make(batch, [view]) for view in views]
     posed, pose = [], ShapedHead.posed
 
@@ -205,14 +210,19 @@ class _Recorder:
 
 def test_later_rounds_take_edits_of_the_first_along_and_store_only_their_own(stack, tmp_path):
     from edit3dgs_ns.edit_training.masks import make_keep_masks
-    from edit3dgs_ns.edit_training.requests import RequestMaker, RequestOptions
+    from edit3dgs_ns.edit_training.options import EditorConfig
+    from edit3dgs_ns.edit_training.requests import RequestMaker
     from edit3dgs_ns.edit_training.rounds import EditRounds, History
     from edit3dgs_ns.editing.store import EditKey, EditStore
 
     datamanager, model = stack
     by_timestep = datamanager.indices_by_timestep()
     requests = RequestMaker(
-        datamanager, model, RequestOptions("older"), make_keep_masks(_config(), datamanager, model)
+        datamanager,
+        model,
+        "older",
+        EditorConfig(correspondence="none"),
+        make_keep_masks(_config(), datamanager, model),
     )
     editor, store = _Recorder(), EditStore(tmp_path / "edits", {})
     history = History(tmp_path / "history.json", "older", 2, 0, {})

@@ -51,12 +51,13 @@ def open_run(run: Path, into: Path):
     return config.get_base_dir(), pipeline
 
 
-def session_on(run: Path, pipeline, editor=None, job: EditJob = JOB):
+def session_on(run: Path, pipeline, editor=None, job: EditJob = JOB, hold_outside: bool = False):
     from edit3dgs_ns.edit_training.session import EditSession
 
     history = RunHistory(run)
     standard = standard_options(pipeline.config)
     standard.edit_every, standard.final_steps, standard.edit_loss = 4, 2, "ssim"
+    standard.hold_outside = hold_outside
     config = options_of(job, standard, pipeline.model, history.checkpoint(history.current.number))
     editor = SharedEditor(editor or GreenEditor())
     return EditSession(pipeline, job, config, history, editor, threading.Lock())
@@ -343,3 +344,56 @@ def test_motions_are_taken_over_and_those_of_another_head_refused(scene, opened,
     for file, message in (("wide.npz", "coefficients"), ("nothing.npz", "no such file"), ("", "Give a file")):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             motions.add(str(tmp_path / file) if file else "")
+
+
+# -- what an edit leaves behind ----------------------------------------------------------------------------------------
+
+
+def training_state(model) -> tuple:
+    """What decides how the next training of an avatar goes."""
+    parameters = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    hooked = [name for name, parameter in model.gauss_params.items() if parameter._backward_hooks]
+    return model.config, copy.deepcopy(model.config), model.image_loss, parameters, hooked
+
+
+@pytest.mark.parametrize("how", ["kept", "failed"])
+def test_gaussians_outside_of_the_edited_part_are_held_as_the_run_says_and_then_let_go(opened, how):
+    run, pipeline = opened
+    model = pipeline.model
+    before, trained_like = state_of(pipeline), training_state(model)
+    assert any(trained_like[3].values())
+
+    class Failing(GreenEditor):
+        def edit(self, request, progress=None, finished=None):
+            if model.head.pose["expr"].requires_grad or how == "failed":
+                raise RuntimeError("the motion is trained" if how == "kept" else "no more memory")
+            return super().edit(request)
+
+    session = session_on(run, pipeline, Failing(), replace(JOB, only="hair", rounds=1), hold_outside=True)
+    if how == "failed":
+        with pytest.raises(RuntimeError, match="no more memory"):
+            session.advance()
+    else:
+        while not session.finished:
+            session.advance()
+        held = torch.from_numpy(session.held_faces)[model.binding]
+        session.keep()
+        after = state_of(pipeline)
+        for name in ("means", "features_dc", "opacities"):
+            moved = (before[f"gauss_params.{name}"] != after[f"gauss_params.{name}"]).any(dim=1)
+            assert not moved[held].any(), name
+        assert (
+            (before["gauss_params.features_dc"] != after["gauss_params.features_dc"]).any(dim=1)[~held].any()
+        )
+    left = training_state(model)
+    assert left[0] is trained_like[0], "the config is the run's own again"
+    assert left[1:] == trained_like[1:]
+
+
+def test_a_run_that_held_the_outside_of_a_part_can_be_edited_as_a_whole(opened):
+    run, pipeline = opened
+    standard = standard_options(pipeline.config)
+    standard.hold_outside, standard.editor.only = True, "hair"
+    checkpoint = RunHistory(run).checkpoint(0)
+    assert not options_of(JOB, standard, pipeline.model, checkpoint).hold_outside
+    assert options_of(replace(JOB, only="nose"), standard, pipeline.model, checkpoint).hold_outside

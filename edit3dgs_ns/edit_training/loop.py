@@ -1,0 +1,164 @@
+"""The loop of edits: rounds of the diffusion model, and what training does differently between them.
+
+`ns-train edit3dgs` and the viewer both drive it; training steps are their own:
+
+```
+edit = prepare_edit(config, datamanager, model, load_editor)
+loop = EditLoop(edit, optimizers, folder)
+step = 0
+while not loop.finished_at(step):
+    loop.before_step(step)      # sets the learning rates; edits a round if one is due
+    ...                         # a training step
+    step += 1
+loop.finish()                   # or loop.release(), if the edit is given up
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from edit3dgs_ns.edit_training.plan import RunPlan
+from edit3dgs_ns.edit_training.prepare import PreparedEdit
+from edit3dgs_ns.edit_training.requests import RequestMaker
+from edit3dgs_ns.edit_training.rounds import HISTORY_FILE, EditRounds, History
+from edit3dgs_ns.editing.store import EditStore, settings_hash
+
+
+class EditLoop:
+    """One edit of an avatar, step by step.
+
+    Args:
+        edit: what is done.
+        optimizers: train the model; their configured learning rates are those of the edits.
+        folder: gets the edits and the record of the rounds.
+        resumed: folder of a run with the same settings, whose edits and record are taken over.
+        before_round: called with the step before each round; saves a checkpoint.
+        while_editing: entered while a round only looks at the avatar.
+    """
+
+    def __init__(
+        self,
+        edit: PreparedEdit,
+        optimizers: Optimizers,
+        folder: Path,
+        *,
+        resumed: Path | None = None,
+        before_round: Callable[[int], None] = lambda step: None,
+        while_editing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        self.edit, self._optimizers = edit, optimizers.optimizers
+        self._before_round, self._while_editing = before_round, while_editing
+        edit.fit.set_rates({name: optimizers.config[name]["optimizer"].lr for name in self._optimizers})
+        folder.mkdir(parents=True, exist_ok=True)
+        config = edit.config
+        self.rounds = EditRounds(
+            edit.datamanager,
+            RequestMaker(edit.datamanager, edit.model, config.prompt, config.editor, edit.keep, edit.maps),
+            edit.editor,
+            _open_store(folder, resumed, edit.settings),
+            _open_history(folder, resumed, edit),
+            rounds=config.rounds,
+            anchors=config.anchors,
+            train_on=config.train_on,
+        )
+
+    @property
+    def plan(self) -> RunPlan:
+        """Which step does what, as far as it is known: the rounds may end early."""
+        return self.edit.plan
+
+    def finished_at(self, step: int) -> bool:
+        """Whether all steps before `step` were all steps of the run."""
+        return step >= self.plan.total_steps
+
+    def resume(self, state: Mapping[str, Any], start_step: int) -> None:
+        """Continues at `start_step` with what `loop_state` gave.
+
+        Edits of the rounds before come from the store, and are made again only if they are gone.
+        """
+        schedule = self.edit.schedule
+        schedule.load_state_dict(state["schedule"])
+        self.rounds.history.converged_after = schedule.ended_after
+        begun = self.plan.rounds_begun_before(start_step)
+        for number in range(begun):
+            self.rounds.run(schedule.batch(number), start_step)
+        schedule.round = begun
+        torch.set_rng_state(
+            state["torch_rng"].cpu().to(torch.uint8)
+        )  # last: edits made again draw numbers too
+
+    def before_step(self, step: int) -> None:
+        """Sets the learning rates, and edits a round if one is due. Lets the model go if that fails."""
+        try:
+            self._before_step(step)
+        except BaseException:
+            self.release()
+            raise
+
+    def finish(self) -> None:
+        """Lets the model go, and records whether all rounds were done."""
+        self.release()
+        self.rounds.history.finished = self.edit.schedule.finished
+        self.rounds.history.save()
+
+    def release(self) -> None:
+        """Lets the model go: whatever trains it next has its own loss, and may move all of it. Again is harmless."""
+        self.edit.fit.end()
+
+    def _before_step(self, step: int) -> None:
+        edit, schedule, plan = self.edit, self.edit.schedule, self.plan
+        edit.fit.set_learning_rates(self._optimizers, step, plan)
+        if step < plan.base_steps:
+            return
+        edit.fit.begin(self._optimizers)
+        if schedule.finished or not plan.begins_round(step, schedule.round):
+            return
+        self._before_round(step)
+        with self._while_editing():
+            self.rounds.run(schedule.current, step)
+        schedule.advance()
+        if self.rounds.converged(schedule.round, edit.config.stop_when_converged):
+            schedule.end()
+
+
+def loop_state(edit: PreparedEdit) -> dict[str, Any]:
+    """What a checkpoint says of an edit: plain values and a tensor."""
+    return {
+        "settings": edit.settings,
+        "schedule": edit.schedule.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+    }
+
+
+def _open_history(folder: Path, resumed: Path | None, edit: PreparedEdit) -> History:
+    config = edit.config
+    history = History(
+        folder / HISTORY_FILE,
+        config.prompt,
+        config.rounds,
+        config.steps_before_edits,
+        edit.editor.settings,
+        edit.fit.loss.name,
+    )
+    if resumed is not None:
+        history.read_batches(resumed / HISTORY_FILE)
+    history.save()
+    return history
+
+
+def _open_store(folder: Path, resumed: Path | None, settings: Mapping[str, Any]) -> EditStore:
+    """The store in this folder, with all edits of the run that is resumed."""
+    store = EditStore.for_settings(folder / "edits", settings)
+    old = None if resumed is None else resumed / "edits" / settings_hash(settings)
+    if old is not None and old.is_dir() and old.resolve() != store.folder.resolve():
+        taken = store.copy_from(EditStore(old, settings))
+        CONSOLE.log(f"Took over {taken} finished edits from {old}")
+    return store
