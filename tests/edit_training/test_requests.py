@@ -120,6 +120,7 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
 
 def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypatch):
     from edit3dgs_ns.edit_training.masks import make_keep_masks
+    from edit3dgs_ns.edit_training.options import EditorConfig
     from edit3dgs_ns.edit_training.requests import RequestMaker
     from edit3dgs_ns.flame.model import ShapedHead
     from edit3dgs_ns.training.surface_maps import AvatarMaps
