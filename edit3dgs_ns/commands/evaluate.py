@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.commands.options import check_there
-from edit3dgs_ns.console import progress_bars, say, working
+from edit3dgs_ns.console import progress_bars, say
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
 from edit3dgs_ns.runs.run_files import find_config
@@ -98,9 +98,9 @@ class EvaluateCommand:
         return tuple(find_config(path, "--runs") for path in self.runs)
 
     def _run_comparison(self, options: EvaluationOptions) -> int:
+        from edit3dgs_ns.run_evaluation.job import evaluate
+
         with progress_bars() as progress:
-            with working(progress, "Loading PyTorch and Nerfstudio"):
-                from edit3dgs_ns.run_evaluation.job import evaluate
             report, path = evaluate(options, progress)
         from edit3dgs_ns.evaluation.report_table import print_report
 
@@ -109,9 +109,9 @@ class EvaluateCommand:
         return 0
 
     def _run_quality(self, configs: tuple[Path, ...]) -> int:
+        from edit3dgs_ns.run_evaluation.job import quality_rows
+
         with progress_bars() as progress:
-            with working(progress, "Loading PyTorch and Nerfstudio"):
-                from edit3dgs_ns.run_evaluation.job import quality_rows
             names, rows = quality_rows(configs, self.max_frames, progress)
         from edit3dgs_ns.console import print_table
 

@@ -42,7 +42,7 @@ class RenderSettings:
     """What the last step renders."""
 
     images_per_task: int = 32
-    """At most so many held-out images per figure, spread evenly."""
+    """Most held-out images per figure, spread evenly."""
     video_seconds: float = 5.0
     fps: int = 24
     scale: float = 1.5
@@ -89,7 +89,7 @@ class DemoSettings:
         return (*what, *self.edit.flags, *self.train_flags, *self.edit_flags)
 
     def with_options(self, prompt: str, seed: int) -> DemoSettings:
-        """The same with another sentence and another person."""
+        """Returns the same with another prompt and another person."""
         return replace(self, prompt=prompt, capture=replace(self.capture, seed=seed))
 
 

@@ -46,7 +46,7 @@ def _flame(path: str | None) -> Finding:
 
         assets = load_assets(Path(path))
     except Exception as error:
-        # Whatever is wrong with the user's file (or with the install) is the finding.
+        # Any error in the user's file (or in the install) is the finding.
         found = f"FLAME_MODEL_PATH={path}: {error}"
         advice = f"Point it at a FLAME model file ({FLAME_SITE}), or unset it to use the open head."
         return Finding("Heads", "FLAME", "missing", found, advice, required=True)

@@ -179,13 +179,16 @@ def quality_rows(
 ) -> tuple[list[str], list[list[str]]]:
     """Returns the names of runs, and a table of their quality against their captures: a label, then a cell for each run."""
     from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, formatted
-    from edit3dgs_ns.runs.trained_run import TrainedRun
 
     names = run_names([config.parent for config in configs])
     found = []
     for name, config in zip(names, configs, strict=True):
-        tick = ticking(progress, f"{name}: measuring", None)
-        found.append(quality_of(TrainedRun.of_capture(config), max_frames, tick))
+        with working(progress, f"Opening {config.parent}"):
+            from edit3dgs_ns.runs.trained_run import TrainedRun
+
+            run = TrainedRun.of_capture(config)
+        with working(progress, f"Measuring {name}"):
+            found.append(quality_of(run, max_frames))
     rows = []
     for key, title in SETTINGS.items():
         for metric in ("psnr", "ssim", "lpips"):
