@@ -5,6 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
+from functools import cache
+from graphlib import TopologicalSorter
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -60,13 +64,75 @@ def test_help_loads_no_heavy_library() -> None:
     )
 
 
+def test_dataparsers_import_the_core_alone() -> None:
+    """import-linter does not see the two folders that setuptools maps into the package."""
+    below = ("capture", "splats", "flame", "console", "errors", "files")
+    allowed = ("dataparsers", *below)
+    for importer, imported in _graph().items():
+        if importer.startswith("edit3dgs_ns.dataparsers"):
+            offends = [name for name in imported if name.split(".")[1] not in allowed]
+            assert not offends, f"{importer} imports {offends}"
+
+
+def test_nothing_imports_a_method_config_but_method_configs() -> None:
+    for importer, imported in _graph().items():
+        if not importer.startswith("edit3dgs_ns.method_configs"):
+            offends = [name for name in imported if name.startswith("edit3dgs_ns.method_configs")]
+            assert not offends, f"{importer} imports {offends}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    TopologicalSorter(_graph()).prepare()  # raises CycleError, which names the circle
+
+
+def test_every_module_is_an_entry_point_or_imported() -> None:
+    """By entry points, by the commands or by tools/; tests do not count."""
+    from edit3dgs_ns.commands.main import COMMANDS
+
+    graph: dict[str, set[str]] = _graph()
+    reached: set[str] = set()
+    waiting = ["edit3dgs_ns.__main__", "edit3dgs_ns.api"]
+    waiting += [f"edit3dgs_ns.commands.{target.split(':')[0]}" for target in COMMANDS.values()]
+    waiting += [entry.module for entry in distribution("edit3dgs-ns").entry_points]
+    tools = [name for path in (ROOT / "tools").rglob("*.py") for name in _imported_names(path)]
+    waiting += [module for name in tools if (module := _module_of(name, graph))]
+    while waiting:
+        module = waiting.pop()
+        if module in graph and module not in reached:
+            reached.add(module)
+            waiting += [*graph[module], module.rpartition(".")[0]]
+    assert sorted(set(graph) - reached) == []
+
+
+@cache
+def _graph() -> dict[str, set[str]]:
+    """Modules of the package, the mapped folders among them, and what each imports, also within functions."""
+    files = {_module_name(path): path for path in (ROOT / "edit3dgs_ns").rglob("*.py")}
+    for folder in ("dataparsers", "method_configs"):
+        files |= {f"edit3dgs_ns.{_module_name(path)}": path for path in (ROOT / folder).rglob("*.py")}
+    return {
+        module: {
+            found for name in _imported_names(path) if (found := _module_of(name, files)) and found != module
+        }
+        for module, path in files.items()
+    }
+
+
+def _module_of(name: str, modules: Collection[str]) -> str | None:
+    """Returns the module that a dotted name imports: itself, or the one that it is an attribute of."""
+    if name in modules:
+        return name
+    parent = name.rpartition(".")[0]
+    return parent if parent in modules else None
+
+
 def _imported_names(path: Path) -> list[str]:
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
 
 
