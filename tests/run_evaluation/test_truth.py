@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from edit3dgs_ns.evaluation.expression_fit import FitOptions
+from edit3dgs_ns.evaluation.expression_fit import FitOptions, fit_expression
+from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.rendering.views import (
     EvaluationView,
     Setting,
@@ -21,6 +22,7 @@ from edit3dgs_ns.rendering.views import (
     self_reenactment,
     shared_frames,
 )
+from edit3dgs_ns.run_evaluation import expression
 from edit3dgs_ns.run_evaluation.expression import ExpressionFits
 from edit3dgs_ns.run_evaluation.job import evaluate
 from edit3dgs_ns.run_evaluation.options import EvaluationOptions
@@ -150,8 +152,26 @@ def test_true_edits_stand_beside_expressions_where_there_are_any(
         assert sheet.height > sheet.width / 6 * 2.5  # three rows of six frames, square, and headings
 
 
-def test_the_true_edits_error_is_that_of_a_perfect_edit(run: TrainedRun) -> None:
-    """Of an edit that is the true one, error and reference are the same fit to the same pictures."""
+def remember_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits with the same inputs, bit for bit, give the same result. Repeated, a fit agrees with itself to about 1e-6 only: sums of
+    PyTorch on the CPU do not always round alike."""
+    known: dict[tuple[bytes, ...], FlamePose] = {}
+
+    def fit(draw: Any, image: Any, pose: FlamePose, starts: Any, where: Any, options: Any) -> FlamePose:
+        inputs = (image, where, *vars(pose).values(), *vars(starts[0]).values())
+        key = tuple(tensor.numpy().tobytes() for tensor in inputs)
+        if key not in known:
+            known[key] = fit_expression(draw, image, pose, starts, where, options)
+        return known[key]
+
+    monkeypatch.setattr(expression, "fit_expression", fit)
+
+
+def test_the_true_edits_error_is_that_of_a_perfect_edit(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an edit that is the true one, error and reference are the same fit to the same images."""
+    remember_fits(monkeypatch)
     setting = self_reenactment(run, shared_frames([run], ["run"]))
     shots = shots_of(setting)
     truth = {
