@@ -148,14 +148,14 @@ class EditPipeline(AvatarPipeline):
 
     def _prepare(self) -> PreparedEdit:
         """Everything that a training run needs and an evaluation does not."""
-        from edit3dgs_ns.editing.shared_editor import SharedEditor
+        from edit3dgs_ns.editing.thread_safe_editor import ThreadSafeEditor
         from edit3dgs_ns.training.load_avatar import load_avatar
 
         config, model = self.config, self._avatar_model
         if config.avatar is not None:
             path = load_avatar(model, config.avatar)
             CONSOLE.log(f"Editing the avatar of {path}")
-        return prepare_edit(config, self.datamanager, model, lambda: SharedEditor(self._load_editor()))
+        return prepare_edit(config, self.datamanager, model, lambda: ThreadSafeEditor(self._load_editor()))
 
     @property
     def _avatar_model(self) -> RiggedSplatfactoModel:

@@ -26,7 +26,7 @@ from edit3dgs_ns.edit_training.peak_memory import peak_memory_gb
 from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid, progress_bar
 from edit3dgs_ns.edit_training.requests import RequestMaker
 from edit3dgs_ns.editing.agreement.key_views import order_around_head
-from edit3dgs_ns.editing.convergence import IN_A_ROW, corrections, has_converged
+from edit3dgs_ns.editing.convergence import ROUNDS_REQUIRED, corrections, has_converged
 from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.editing.store import EditKey, EditStore
@@ -136,7 +136,9 @@ class EditRounds:
 
         What was measured is kept with every edit, so that a resumed run decides the same.
         """
-        values = [self._mean_of("correction", number) for number in range(max(rounds - IN_A_ROW, 0), rounds)]
+        values = [
+            self._mean_of("correction", number) for number in range(max(rounds - ROUNDS_REQUIRED, 0), rounds)
+        ]
         if not has_converged(values, threshold):
             return False
         self.history.converged_after = rounds

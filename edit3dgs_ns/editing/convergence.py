@@ -1,4 +1,4 @@
-"""When edits have stopped changing the avatar, so that more rounds would be for nothing.
+"""Convergence test: whether the edits of recent rounds still change the avatar.
 
 What is measured is the *correction* of a round: how far its edits are from the renders they started from, that is, from
 what all rounds before have made of the avatar. It costs nothing (both images are at hand), and it needs no view to come
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-IN_A_ROW = 2
+ROUNDS_REQUIRED = 2
 """Rounds that have to agree: one may have drawn views that show little of the edit."""
 _WHITE = 0.99
 """Brighter in all channels is background."""
@@ -29,7 +29,7 @@ def corrections(
     edits: Float[np.ndarray, "views height width 3"],
     keep_mask: Float[np.ndarray, "views height width"] | None = None,
 ) -> list[float]:
-    """For every view the mean absolute change of colour from its render to its edit, 0 to 1, over what there is to edit.
+    """Mean absolute change of colour from render to edit, per view, 0 to 1, over the pixels that are edited.
 
     Args:
         renders: the views before the edit.
@@ -56,5 +56,5 @@ def has_converged(rounds: Sequence[float | None], threshold: float) -> bool:
         rounds: the mean correction of every round so far; None where it is not known.
         threshold: in the units of colours, 0 to 1; 0 for never.
     """
-    last = rounds[-IN_A_ROW:]
-    return len(last) == IN_A_ROW and all(value is not None and value < threshold for value in last)
+    last = rounds[-ROUNDS_REQUIRED:]
+    return len(last) == ROUNDS_REQUIRED and all(value is not None and value < threshold for value in last)

@@ -1,7 +1,7 @@
-"""What an editor is: a batch of views and a sentence in, the edited views out.
+"""Interface of an editor: a batch of views and a prompt in, the edited views out.
 
 A request and its result hold numpy arrays and plain values only, so that they can be pickled, stored and sent
-to another machine. A request is the *whole* batch: an editor may look at all views of it together.
+to another machine. A request is the *whole* batch: an editor may use all views of it together.
 
 Conventions: images are float32 RGB in [0, 1] on white; `c2w` is camera-to-world with OpenGL axes (x right, y
     up, looking along -z), metres; `K` is in pixels of the images.
@@ -46,14 +46,14 @@ class EditRequest:
     K: Float[np.ndarray, "views 3 3"] | None = None
     """Intrinsics of every view."""
     timesteps: tuple[int, ...] = ()
-    """Place on the motion of every view; all 0 when not given. One batch may span several."""
+    """Timestep of every view; all 0 when not given. One batch may span several."""
     canonical: Float[np.ndarray, "views height width 3"] | None = None
-    """Where every pixel's spot lies on the canonical head, in metres; NaN where a pixel shows nothing of the
-    avatar. Pixels of any two views and timesteps show the same spot where these agree."""
+    """Rest position on the canonical head of what every pixel shows, in metres; NaN where a pixel shows nothing of the
+    avatar. Pixels of any two views and timesteps show the same surface point where these agree."""
     view_ids: tuple[int, ...] = ()
     """A number for every view that stays the same from request to request; 0, 1, ... when not given."""
     anchors: tuple[int, ...] = ()
-    """Positions of views that are key views at every step: a look carried along from earlier requests, which the
+    """Positions of views that are key views at every step: an appearance carried along from earlier requests, which the
     other views are to follow. They are edited and returned like the others."""
     seed: int = 0
     """Seed of the noise."""
@@ -64,7 +64,7 @@ class EditRequest:
     """How far the current images are noised before denoising, as a fraction of the schedule in (0, 1]; 1 is
     pure noise."""
     guidance_scale: float | None = None
-    """Weight of the sentence (s_T); None for the editor's own."""
+    """Weight of the prompt (s_T); None for the editor's own."""
     image_guidance_scale: float | None = None
     """Weight of the original image (s_I); None for the editor's own."""
     keep_mask: Float[np.ndarray, "views height width"] | None = None
@@ -168,7 +168,7 @@ class EditResult:
 
 
 class Editor(Protocol):
-    """Changes images as a sentence says."""
+    """Edits images as a prompt says."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Editor(Protocol):
 
     @property
     def views_depend(self) -> bool:
-        """What a view becomes depends on the others of its request: a batch is then always asked for as a whole."""
+        """Whether the edit of a view depends on the other views of its request; a batch is then always requested as a whole."""
         ...
 
     def unknown_instruction(self, prompt: str) -> str | None:

@@ -1,5 +1,4 @@
-"""Fitting images into what a diffusion model takes: scaled as a whole, padded with white, never stretched;
-and back."""
+"""Scaling and padding of images to the sizes a diffusion model takes, and back; the aspect ratio is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a UNet predicts to the clean latents that it means, and back.
+"""Conversion between a UNet's predictions (epsilon, v or sample) and clean latents.
 
 A noisy latent is x = a x0 + s e, with the clean latent x0, standard normal noise e, a^2 + s^2 = 1 and a^2 the scheduler's
     `alphas_cumprod` (Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", NeurIPS 2020, eq. 4). A UNet predicts e
@@ -22,7 +22,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 class Rates(NamedTuple):
-    """What a noisy latent is made of."""
+    """Shares of clean latent and noise in a noisy latent."""
 
     signal: float
     """a: how much of the clean latent."""

@@ -1,4 +1,4 @@
-"""Which views are edited next, and with how much noise.
+"""Schedule of edits: views and noise bound of every round.
 
 A round edits one batch: several cameras of one timestep, or of several. Rounds follow each other in turns:
     within a turn every timestep comes once. What a round edits depends on the options and the round's number
@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.editing.coverage import farthest_first
+from edit3dgs_ns.editing.farthest_point_sampling import farthest_point_sampling
 from edit3dgs_ns.editing.noise_levels import falling_noise, resumed_noise
 from edit3dgs_ns.errors import UserError
 
@@ -26,12 +26,12 @@ Order = Literal["random", "sequential", "farthest-first"]
 _MUST_AGREE = (
     "seed", "order", "views_per_edit", "timesteps_per_edit", "timesteps", "noise_first", "noise_last", "new_noise",
 )  # fmt: skip
-"""What the meaning of a round depends on."""
+"""Options that determine what each round edits."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one round edits."""
+    """Views, noise bound and seed of one round."""
 
     round: int
     views: tuple[int, ...]
@@ -45,14 +45,14 @@ class Batch:
 
 
 class EditSchedule:
-    """Deals out batches, round by round.
+    """Assigns a batch of views and a noise bound to every round.
 
     Args:
         views_by_timestep: training images of every timestep.
         rounds: rounds in all.
         views_per_edit: cameras per timestep of a round; all of a timestep's if it has fewer.
         timesteps_per_edit: timesteps of a round.
-        timesteps: how many different timesteps are edited at all; 0 for as many as the rounds reach. So many are
+        timesteps: how many different timesteps are edited at all; 0 for as many as the rounds reach. These are
             visited again and again.
         order: `random` shuffles the timesteps anew in every turn; `sequential` goes along the motion, in even steps
             when the rounds do not reach every timestep; `farthest-first` takes next whose expression is the
@@ -117,7 +117,7 @@ class EditSchedule:
         self.seed, self.new_noise = seed, new_noise
         self.round = 0
         self.ended_after: int | None = None
-        """So many rounds were enough; None while nobody has said so."""
+        """Rounds after which the run was ended early; None if it was not."""
         self._chosen = self._choose(expressions)
         self._turns: list[list[int]] = []
 
@@ -128,7 +128,7 @@ class EditSchedule:
 
     @property
     def finished(self) -> bool:
-        """All rounds are done."""
+        """Whether all rounds are done."""
         return self.round >= self.due_rounds
 
     def end(self) -> None:
@@ -147,7 +147,7 @@ class EditSchedule:
         self.round += 1
 
     def batch(self, number: int) -> Batch:
-        """What round `number` (0, 1, ...) edits."""
+        """Batch of round `number` (0, 1, ...)."""
         if not 0 <= number < self.rounds:
             raise IndexError(f"Round {number}: expected 0 to {self.rounds - 1}.")
         timestep_of = {}
@@ -213,7 +213,7 @@ class EditSchedule:
         if self.order == "farthest-first":
             if expressions is None:
                 raise UserError("The order farthest-first needs the expressions of all timesteps.")
-            return [known[place] for place in farthest_first(expressions[known], count)]
+            return [known[place] for place in farthest_point_sampling(expressions[known], count)]
         if self.order == "sequential":
             return [known[place * len(known) // count] for place in range(count)]
         random.Random(f"{self.seed}/timesteps").shuffle(known)

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 _TEMPORARY = ".part"
 _RECORD = re.compile(r"(\d{5,9})_(\d{5,9})\.json")
-_PICTURE = re.compile(r"(\d{5,9})_(\d{5,9})\.png")
+_IMAGE = re.compile(r"(\d{5,9})_(\d{5,9})\.png")
 
 
 @dataclass(frozen=True, order=True)
@@ -87,7 +87,7 @@ class EditStore:
         return sorted(self._records)
 
     def record(self, key: EditKey) -> dict[str, Any]:
-        """What was said when the edit was put in."""
+        """The record that was stored with the edit."""
         return dict(self._records[key])
 
     def latest(self, before_round: int | None = None) -> dict[int, EditKey]:
@@ -138,8 +138,8 @@ class EditStore:
         """
         if key not in self._records:
             raise KeyError(f"{self.folder} holds no edit {key.stem}.")
-        with Image.open(self._path(key, "png")) as picture:
-            return np.asarray(picture.convert("RGB"))
+        with Image.open(self._path(key, "png")) as image:
+            return np.asarray(image.convert("RGB"))
 
     def copy_from(self, other: EditStore) -> int:
         """Take over all edits of a store with the same settings that are not here yet.
@@ -180,11 +180,11 @@ class EditStore:
             )
 
     def _sweep(self) -> None:
-        """Remove what a killed write left: unfinished files, and pictures whose record was never written."""
+        """Remove what a killed write left: unfinished files, and images whose record was never written."""
         for path in self.folder.glob(f"*{_TEMPORARY}"):
             path.unlink()
         for path in self.folder.glob("*.png"):
-            if _PICTURE.fullmatch(path.name) and not path.with_suffix(".json").exists():
+            if _IMAGE.fullmatch(path.name) and not path.with_suffix(".json").exists():
                 path.unlink()
 
     def _read_records(self) -> dict[EditKey, dict[str, Any]]:
@@ -200,7 +200,7 @@ class EditStore:
         return records
 
     def _intact(self, record: Path) -> dict[str, Any] | None:
-        """The record, if it can be read and its picture is the one it was written for. A damaged edit is made
+        """The record, if it can be read and its image is the one it was written for. A damaged edit is made
         anew: say so."""
         try:
             entry = _read_object(record)
@@ -210,7 +210,7 @@ class EditStore:
             return None
         if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
             logger.warning(
-                "The stored edit %s is damaged and will be made again: the picture was changed.",
+                "The stored edit %s is damaged and will be made again: the image was changed.",
                 record.with_suffix(".png"),
             )
             return None
@@ -218,7 +218,7 @@ class EditStore:
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
-    """A short name for a set of settings, the same whatever their order."""
+    """A short name for a set of settings, independent of their order."""
     return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:12]
 
 

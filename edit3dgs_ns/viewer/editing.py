@@ -228,12 +228,12 @@ class Editing:
     def _editor(self, job: EditJob, config: Any) -> Any:
         """The diffusion model, loaded once for this process."""
         from edit3dgs_ns.edit_training.checks import check_editor, load_editor_of
-        from edit3dgs_ns.editing.shared_editor import SharedEditor
+        from edit3dgs_ns.editing.thread_safe_editor import ThreadSafeEditor
 
         if job.model not in self._editors:
             options = replace(config.editor, model=job.model)
             check_editor(options)
-            self._editors[job.model] = SharedEditor(load_editor_of(options, self._pipeline.device))
+            self._editors[job.model] = ThreadSafeEditor(load_editor_of(options, self._pipeline.device))
         return self._editors[job.model]
 
     def _camera(self, client: int) -> Cameras:

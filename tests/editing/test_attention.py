@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.editing.agreement.attention import SharedAttention, together, token_grid
+from edit3dgs_ns.editing.agreement.attention import SharedAttention, joint_attention, token_grid
 from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.loading import load_editor
@@ -157,13 +157,13 @@ def test_sliced_attention_gives_the_same_and_never_scores_all_queries_at_once(un
     attn = next(m for name, m in unet.named_modules() if name.endswith("attn1"))
     hidden = torch.randn(2, 3, 10, attn.to_q.in_features)
     with torch.no_grad():
-        expected = together(attn.processor, attn, hidden)
+        expected = joint_attention(attn.processor, attn, hidden)
         attn.set_attention_slice(1)
         scores, get = [], attn.get_attention_scores
         attn.get_attention_scores = lambda q, k, mask: (
             scores.append((q.shape[1], k.shape[1])) or get(q, k, mask)
         )
-        torch.testing.assert_close(together(attn.processor, attn, hidden), expected)
+        torch.testing.assert_close(joint_attention(attn.processor, attn, hidden), expected)
     assert set(scores) == {(10, 30)}
 
 

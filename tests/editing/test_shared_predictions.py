@@ -108,7 +108,7 @@ def test_one_view_keeps_every_bit():
 LATENT = GRID
 
 
-def _same_spots(view: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+def _same_points(view: int, other: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells of a view whose spot another view truly shows, and where on its grid: (x, y) in cells."""
     request = head_request()
     cells = np.arange(LATENT[0] * LATENT[1])
@@ -134,7 +134,7 @@ def _disagreement(values: torch.Tensor) -> float:
     for view in range(len(values)):
         for other in range(len(values)):
             if other != view:
-                cells, place = _same_spots(view, other)
+                cells, place = _same_points(view, other)
                 own = values[view].flatten(1).T[torch.from_numpy(cells)]
                 found.append((own - _sampled(values[other], place)).abs().mean(dim=1))
     return float(torch.cat(found).median())
@@ -164,7 +164,7 @@ def test_what_agrees_already_is_left_nearly_as_it_is():
 
 def test_points_between_cells_are_found_better_than_the_nearest_cell():
     correspondence = _rig(_maps())
-    cells, place = _same_spots(0, 1)
+    cells, place = _same_points(0, 1)
     nearest = correspondence.match([0], [1], LATENT).index[0, 0].numpy()[cells]
     surface = correspondence._surface(1, LATENT)
     points = correspondence._surface(0, LATENT).position.reshape(-1, 3)[cells]
@@ -250,10 +250,10 @@ def test_along_epipolar_lines_key_views_agree_and_the_others_follow():
 
 
 def test_tokens_of_several_latents_hand_over_what_lies_within_them():
-    from edit3dgs_ns.editing.agreement.epipolar import _spots
+    from edit3dgs_ns.editing.agreement.epipolar import _latent_matches
 
     index, weight = torch.tensor([[3], [1], [6], [0]]), torch.tensor([[1.0], [1.0], [1.0], [0.0]])
-    spots = _spots(index, weight, (2, 2), (4, 4))
+    spots = _latent_matches(index, weight, (2, 2), (4, 4))
     # Tokens 2 x 2 of 2 x 2 latents; token 6 is token 2 of the second key view.
     assert spots.index[:, 0].view(4, 4)[:2].tolist() == [[10, 11, 2, 3], [14, 15, 6, 7]]
     assert spots.index[:, 0].view(4, 4)[2:, :2].tolist() == [[24, 25], [28, 29]]

@@ -15,7 +15,7 @@ import yaml
 
 from edit3dgs_ns.edit_training.job import EditJob, options_of, standard_options
 from edit3dgs_ns.edit_training.versions import RunHistory
-from edit3dgs_ns.editing.shared_editor import SharedEditor
+from edit3dgs_ns.editing.thread_safe_editor import ThreadSafeEditor
 from edit3dgs_ns.splats.checkpoints import model_state
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from tests.edit_runs import PROMPT, GreenEditor, checkpoint_of, shows_head, train
@@ -59,7 +59,7 @@ def session_on(run: Path, pipeline, editor=None, job: EditJob = JOB, hold_outsid
     standard.edit_every, standard.final_steps, standard.edit_loss = 4, 2, "ssim"
     standard.hold_outside = hold_outside
     config = options_of(job, standard, pipeline.model, history.checkpoint(history.current.number))
-    editor = SharedEditor(editor or GreenEditor())
+    editor = ThreadSafeEditor(editor or GreenEditor())
     return EditSession(pipeline, job, config, history, editor, threading.Lock())
 
 

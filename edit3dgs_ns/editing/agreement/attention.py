@@ -45,7 +45,7 @@ _DECIDING = 0
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the batch of a forward holds: for each of the branches, each of the views."""
+    """Views and guidance branches in the batch of a forward."""
 
     views: tuple[int, ...]
     branches: tuple[int, ...]
@@ -54,7 +54,7 @@ class _Pass:
 
 @dataclass
 class _KeyRecord:
-    """What the key views' pass leaves for the others, at one layer."""
+    """Outputs (and inputs) of one layer in the key views' pass, for the other views."""
 
     outputs: Float[Tensor, "branches keys tokens channels"]
     queries: Float[Tensor, "keys tokens channels"] | None = None
@@ -66,7 +66,7 @@ class SharedAttention:
 
     Args:
         unet: any diffusers model with `attn_processors` and `set_attn_processor`.
-        correspondence: finds the key views' positions that show the same spot.
+        correspondence: finds the key views' positions that show the same surface point.
         latent_size: height and width of the latents, whose fractions are the layers' token grids.
         branches: guidance branches; the features of the first decide the matches for all.
     """
@@ -170,7 +170,7 @@ class SharedAttention:
         now: _Pass,
     ) -> Float[Tensor, "branches keys tokens channels"]:
         """Every key view sees the keys and values of all, within its branch."""
-        output = together(layer.former, attn, hidden)
+        output = joint_attention(layer.former, attn, hidden)
         record = self._records.get(layer.name)
         if record is None:
             record = _KeyRecord(output.new_empty(self._branches, *output.shape[1:]))
@@ -187,12 +187,12 @@ class SharedAttention:
         hidden: Float[Tensor, "branches views tokens channels"],
         now: _Pass,
     ) -> Float[Tensor, "branches views tokens channels"]:
-        """Take the key views' output where they show the same spot; elsewhere look at oneself."""
+        """Take the key views' output where they show the same surface point; elsewhere attend to the view itself."""
         record, matches = self._records[layer.name], self._match(layer, hidden, now)
         whole = len(now.branches) == self._branches
         found = record.outputs if whole else record.outputs[list(now.branches)]
         output = blend(found, matches.keys, matches.index, matches.weight)
-        look_at_oneself(layer.former, attn, hidden, (matches.index < 0).all(dim=1), output)
+        attend_to_self(layer.former, attn, hidden, (matches.index < 0).all(dim=1), output)
         return output
 
     def _match(
@@ -252,7 +252,7 @@ class _SelfAttention:
         return self._shared.attend(self, attn, hidden_states)
 
 
-def together(
+def joint_attention(
     processor: Any, attn: Any, hidden: Float[Tensor, "branches keys tokens channels"]
 ) -> Float[Tensor, "branches keys tokens channels"]:
     """Self-attention over the tokens of all key views, each branch by itself."""
@@ -281,7 +281,7 @@ def blend(
     return blended
 
 
-def look_at_oneself(
+def attend_to_self(
     processor: Any,
     attn: Any,
     hidden: Float[Tensor, "branches views tokens channels"],

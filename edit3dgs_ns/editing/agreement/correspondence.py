@@ -1,7 +1,7 @@
-"""Which token of which key view shows the same spot: what feature injection asks.
+"""Correspondence between views: which token of which key view shows the same surface point.
 
 Key views are edited together; every other view takes over, token by token, what its two nearest key views computed at the same
-    spot (DGE, Chen et al., ECCV 2024, section 3.3). Three ways to find that spot:
+    surface point (DGE, Chen et al., ECCV 2024, section 3.3). Three ways to find it:
 
     epipolar    the most similar features along the epipolar line (DGE); cameras of one timestep
     rig         the nearest place on the canonical head; any cameras, any timesteps
@@ -26,7 +26,7 @@ CorrespondenceKind = Literal["epipolar", "rig", "none"]
 
 
 ANCHOR_WEIGHT = 1e3
-"""How much more an anchor counts than another key view where both show a spot: its look is settled."""
+"""How much more an anchor counts than another key view where both show a surface point: its appearance is settled."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TokenMatches:
     """Where the tokens of some views are found in their two nearest key views, nearest first."""
 
     index: Int64[Tensor, "views two tokens"]
-    """Token of the key view; -1 where it does not show the spot."""
+    """Token of the key view; -1 where it does not show the surface point."""
     weight: Float[Tensor, "views two tokens"]
     """Share of each key view in the blend; 0 where `index` is -1; the two sum to 1 where there is any match, else to 0."""
     keys: Int64[Tensor, "views two"]
@@ -43,7 +43,7 @@ class TokenMatches:
 
 @dataclass(frozen=True)
 class LayerFeatures:
-    """What a step's key views, and the others' matches, look like at one attention layer."""
+    """Key views' features and the others' matches at one attention layer of a step."""
 
     grid: tuple[int, int]
     """Rows and columns of its tokens."""
@@ -54,8 +54,8 @@ class LayerFeatures:
 
 
 @dataclass(frozen=True)
-class SharedSpots:
-    """From which places of the batch's views the positions of one of them take a common value."""
+class LatentMatches:
+    """For every latent position of a view: the positions of all views whose weighted mean it takes, and how far."""
 
     index: Int64[Tensor, "positions taken"]
     """Positions of all views of the request, those of the first before those of the second, and so on."""
@@ -66,7 +66,7 @@ class SharedSpots:
 
 
 class Correspondence(Protocol):
-    """Finds the spots of views in key views: tokens of attention layers, and positions of latents."""
+    """Finds surface points of views in key views: tokens of attention layers, and positions of latents."""
 
     needs_features: bool
     """`match` needs `queries` and `key_queries`."""
@@ -93,9 +93,9 @@ class Correspondence(Protocol):
         """
         ...
 
-    def shared_spots(
+    def match_latents(
         self, views: Sequence[int], keys: Sequence[int], size: tuple[int, int], layer: LayerFeatures | None
-    ) -> Iterator[SharedSpots]:
+    ) -> Iterator[LatentMatches]:
         """Find out, for each of some views, from where its latents take a common value.
 
         Args:
@@ -142,7 +142,7 @@ def blended(
 ) -> TokenMatches:
     """Weigh the matches in two key views by how near these are (DGE): w = (d2, d1) / (d1 + d2).
 
-    Where only one of them shows the spot it has all the weight.
+    Where only one of them shows the surface point it has all the weight.
     """
     index = index.clone()
     single = nearest.place[:, 0] == nearest.place[:, 1]

@@ -1,6 +1,6 @@
 """Matches along epipolar lines by the similarity of features (DGE, Chen et al., ECCV 2024, section 3.3).
 
-What a pixel of one camera shows lies, in the picture that another camera takes at the same moment, on a line (Hartley and
+What a pixel of one camera shows lies, in the image of another camera at the same timestep, on a line (Hartley and
     Zisserman, Multiple View Geometry, chapter 9). Along it the most similar feature is the match. The head moves between
     timesteps, so that for views of two timesteps the line says nothing: all tokens are compared.
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from edit3dgs_ns.editing.agreement.correspondence import (
     ANCHOR_WEIGHT,
+    LatentMatches,
     LayerFeatures,
-    SharedSpots,
     TokenMatches,
     blended,
     nearest_keys,
@@ -37,7 +37,7 @@ _SAME_PLACE = 1e-5
 _RETURNS_WITHIN = 1.5
 """Key views agree on a match that, followed back, ends within this many tokens (each way) of where it began."""
 _LEAD = 4.0
-"""Among key views each counts so many times as much as the next: a plain mean of unlike looks would be grey."""
+"""Among key views each counts this many times as much as the next: a plain mean of unlike appearances would be grey."""
 
 
 class EpipolarCorrespondence:
@@ -77,17 +77,17 @@ class EpipolarCorrespondence:
                 index[row, column] = _best(features, F.normalize(key_queries[place], dim=-1), band).cpu()
         return blended(index, nearest, self._device)
 
-    def shared_spots(
+    def match_latents(
         self,
         views: Sequence[int],
         keys: Sequence[int],
         size: tuple[int, int],
         layer: LayerFeatures | None = None,
-    ) -> Iterator[SharedSpots]:
-        """See `Correspondence.shared_spots`.
+    ) -> Iterator[LatentMatches]:
+        """See `Correspondence.match_latents`.
 
-        Key views are matched with each other at the layer's tokens; the most central one counts most, whoever asks. The others take
-        what they were matched with for the attention.
+        Key views are matched with each other at the layer's tokens; the most central one counts most, for all of them. The others
+        take what they were matched with for the attention.
         """
         if layer is None:
             raise UserError("Epipolar correspondence needs the features of the key views.")
@@ -98,11 +98,11 @@ class EpipolarCorrespondence:
             found = layer.matches[view]
             place = torch.tensor(keys, device=found.keys.device)[found.keys[0]]
             index = found.index[0] + place[:, None] * (layer.grid[0] * layer.grid[1])
-            yield _spots(index.T, found.weight[0].T, layer.grid, size)
+            yield _latent_matches(index.T, found.weight[0].T, layer.grid, size)
 
     def _among_keys(
         self, keys: Sequence[int], size: tuple[int, int], layer: LayerFeatures
-    ) -> Iterator[SharedSpots]:
+    ) -> Iterator[LatentMatches]:
         """Of the key views, in their order."""
         tokens = layer.grid[0] * layer.grid[1]
         features = F.normalize(layer.key_queries, dim=-1)
@@ -123,7 +123,7 @@ class EpipolarCorrespondence:
                     returns = (found[a, b] >= 0) & _are_near(back, own, layer.grid, _RETURNS_WITHIN)
                     weight[b] = lead[b] * returns
             place = torch.tensor(keys, device=index.device)[:, None] * tokens
-            yield _spots((index + place).T, (weight / weight.sum(dim=0)).T, layer.grid, size)
+            yield _latent_matches((index + place).T, (weight / weight.sum(dim=0)).T, layer.grid, size)
 
     def _lead(self, keys: Sequence[int]) -> list[float]:
         """How much each key view counts: the one nearest to the middle of their cameras most, whatever their order; anchors
@@ -228,12 +228,12 @@ def _are_near(
     return (one >= 0) & (rows <= within) & (columns <= within)
 
 
-def _spots(
+def _latent_matches(
     index: Int64[Tensor, "tokens taken"],
     weight: Float[Tensor, "tokens taken"],
     grid: tuple[int, int],
     size: tuple[int, int],
-) -> SharedSpots:
+) -> LatentMatches:
     """Carry what tokens take to the latents' positions: those within a token take those within the matched one."""
     rows, columns = size[0] // grid[0], size[1] // grid[1]
     y, x = torch.meshgrid(
@@ -244,7 +244,7 @@ def _spots(
     key, taken = index[token] // (grid[0] * grid[1]), index[token] % (grid[0] * grid[1])
     place = taken // grid[1] * rows * size[1] + taken % grid[1] * columns
     weight = weight[token]
-    return SharedSpots(
+    return LatentMatches(
         (key * size[0] * size[1] + place + inside[:, None]) * (weight > 0),
         weight,
         weight.sum(dim=1).clamp(max=1),

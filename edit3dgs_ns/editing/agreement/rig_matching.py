@@ -1,8 +1,8 @@
-"""Matches by the place on the canonical head: the renderer knows which spot of the head every pixel shows.
+"""Correspondence by the rest position on the canonical head, which the renderer knows for every pixel.
 
-Two pixels of any two views, at any two timesteps, show the same spot exactly when their rest positions on the canonical head
-    agree. Unlike an epipolar line this is unique, holds across expressions, and knows what is hidden: a spot that a key view
-    does not show has no near place among its tokens, and so no match.
+Two pixels of any two views, at any two timesteps, show the same surface point exactly when their rest positions on the
+    canonical head agree. Unlike an epipolar line this is unique, holds across expressions, and knows what is hidden: a surface
+    point that a key view does not show has no near place among its tokens, and so no match.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from edit3dgs_ns.editing.agreement.correspondence import (
     ANCHOR_WEIGHT,
+    LatentMatches,
     LayerFeatures,
-    SharedSpots,
     TokenMatches,
     blended,
     nearest_keys,
@@ -34,8 +34,8 @@ _FOOTPRINT = 0.75
 """A match lies at most this share of the key token's spacing away: of a regular grid no place is farther than 0.71. (On the demo's
 avatar, at 64 x 64 tokens, 0.98 of the visible tokens are matched, and 0.08 of those that are hidden.)"""
 _SHARPNESS = 4.0
-"""A spot's common value is weighed by how finely each view sees it, to this power. A plain mean (0) of unlike looks is grey;
-the highest powers leave a spot to one view."""
+"""A surface point's common value is weighed by how finely each view sees it, to this power. A plain mean (0) of unlike
+appearances is grey; the highest powers leave a point to one view."""
 _COMMON_AREA = 2.5e-5
 """Square metres of a latent's pixel on the head, roughly: keeps powers of densities near 1."""
 
@@ -75,17 +75,17 @@ class RigCorrespondence:
         ]
         return blended(torch.from_numpy(np.array(pairs)), nearest, self._device)
 
-    def shared_spots(
+    def match_latents(
         self,
         views: Sequence[int],
         keys: Sequence[int],
         size: tuple[int, int],
         layer: LayerFeatures | None = None,
-    ) -> Iterator[SharedSpots]:
-        """See `Correspondence.shared_spots`; features are not looked at.
+    ) -> Iterator[LatentMatches]:
+        """See `Correspondence.match_latents`; features are not looked at.
 
-        The value of a spot of the head is the same whichever view asks for it: c times the mean of what the key views have there,
-        and 1 - c times the mean of what all views have, each weighed by how finely it sees the spot, and anchors before all
+        The value of a surface point is the same whichever view asks for it: c times the mean of what the key views have there,
+        and 1 - c times the mean of what all views have, each weighed by how finely it sees the point, and anchors before all
         others. c says how plainly any key view shows it: 1, falling to 0 where the key views end, so that no seam appears.
         Towards the edges of its own surface, where its latents mix two, a view goes back to its own value.
         """
@@ -93,20 +93,20 @@ class RigCorrespondence:
         is_key = np.isin(everyone, keys)
         counts = np.where(np.isin(everyone, self._request.anchors), ANCHOR_WEIGHT, 1.0)[:, None]
         for view in views:
-            seen = [self._look(view, other, size) for other in everyone]
+            seen = [self._seen_in(view, other, size) for other in everyone]
             weight, solid = counts * np.stack([s.weight for s in seen]), np.stack([s.solid for s in seen])
             led = solid[is_key].max(axis=0)
             part = led * _normalised(weight * is_key[:, None]) + (1 - led) * _normalised(weight)
             used = np.flatnonzero(part.any(axis=1))
             index = [seen[other].index + other * (size[0] * size[1]) for other in used]
             share = [seen[other].share * part[other][:, None] for other in used]
-            yield SharedSpots(
+            yield LatentMatches(
                 torch.from_numpy(np.concatenate(index, axis=1).astype(np.int64)).to(self._device),
                 torch.from_numpy(np.concatenate(share, axis=1)).to(self._device, torch.float32),
                 torch.from_numpy(self._surface(view, size).solid.reshape(-1)).to(self._device, torch.float32),
             )
 
-    def _look(self, view: int, other: int, size: tuple[int, int]) -> _Seen:
+    def _seen_in(self, view: int, other: int, size: tuple[int, int]) -> _Seen:
         """What a view shows of another view's positions; found once."""
         known = self._seen.get((view, other, size))
         if known is None:
@@ -149,11 +149,11 @@ class _Seen:
 
     index: Int32[np.ndarray, "positions 4"]
     share: Float[np.ndarray, "positions 4"]
-    """Cells of the one and their weights in what it has there; all 0 where it does not show the spot."""
+    """Cells of the one and their weights in what it has there; all 0 where it does not show the surface point."""
     weight: Float[np.ndarray, " positions"]
-    """How much it counts; a property of the spot, whoever asks."""
+    """How much it counts; a property of the surface point, the same for every view."""
     solid: Float[np.ndarray, " positions"]
-    """How plainly it shows the spot, from 0 at an edge to 1."""
+    """How plainly it shows the surface point, from 0 at an edge to 1."""
 
 
 def _normalised(weight: Float[np.ndarray, "views positions"]) -> Float[np.ndarray, "views positions"]:

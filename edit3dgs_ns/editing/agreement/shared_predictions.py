@@ -1,10 +1,10 @@
-"""One look for all views: what is predicted for a spot of the head becomes the same in every view that shows it.
+"""Synchronised predictions: the clean latents of a surface point become the same in every view that shows it.
 
-Shared attention alone moves little where a UNet decides a look (a hue, a style) in its convolutions, from the noise of each view.
-    So the clean latents that are predicted at a denoising step are brought into agreement before the scheduler takes the step: the
-    key views, then every other view with them. This is the synchronisation of clean predictions of
-    Liu et al., "Text-Guided Texturing by Synchronized Multi-View Diffusion" (SyncMVD, SIGGRAPH Asia 2024), section 4.2, without a
-    texture: the positions of views are joined directly, and only while the look is decided. Later every view makes its own detail.
+Shared attention alone moves little where a UNet decides the appearance (a hue, a style) in its convolutions, from the noise of
+    each view. So the clean latents that are predicted at a denoising step are brought into agreement before the scheduler takes
+    the step: the key views, then every other view with them. This is the synchronisation of clean predictions of Liu et al.,
+    "Text-Guided Texturing by Synchronized Multi-View Diffusion" (SyncMVD, SIGGRAPH Asia 2024), section 4.2, without a texture:
+    the positions of views are joined directly, and only while the appearance is decided. Later every view makes its own detail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from edit3dgs_ns.editing.agreement.correspondence import Correspondence, LayerFeatures, SharedSpots
+from edit3dgs_ns.editing.agreement.correspondence import Correspondence, LatentMatches, LayerFeatures
 from edit3dgs_ns.editing.predictions import PredictionSpace
 
 
@@ -25,10 +25,10 @@ class SharedPredictions:
 
     Args:
         scheduler: of the loop.
-        correspondence: says which positions show the same spot.
+        correspondence: says which positions show the same surface point.
         until: the lowest diffusion timestep at which predictions are shared.
         anchors: views whose clean latents are known, for they were edited in an earlier round: they are given, not predicted,
-            so that every later round takes over the look of the first.
+            so that every later round takes over the appearance of the first.
         known: these latents, as the UNet sees them (scaled).
 
     Raises:
@@ -66,10 +66,10 @@ class SharedPredictions:
         if t < self._until or not self._space.knows_clean(t):
             return predicted
         clean = self._space.clean(predicted, noisy, t)
-        common = agreed(self._told(clean), keys, self._correspondence, layer)
-        return self._space.moved(predicted, self._told(common) - clean, t)
+        common = agreed(self._with_anchors(clean), keys, self._correspondence, layer)
+        return self._space.moved(predicted, self._with_anchors(common) - clean, t)
 
-    def _told(self, clean: Float[Tensor, "views channels height width"]) -> Tensor:
+    def _with_anchors(self, clean: Float[Tensor, "views channels height width"]) -> Tensor:
         """Clean latents, those of the anchors as they are known."""
         if self._known is None:
             return clean
@@ -84,22 +84,22 @@ def agreed(
     correspondence: Correspondence,
     layer: LayerFeatures | None = None,
 ) -> Float[Tensor, "views channels height width"]:
-    """Values of latents, made equal where views show the same spot; those that nothing matches stay as they are."""
+    """Values of latents, made equal where views show the same surface point; those that nothing matches stay as they are."""
     size = (values.shape[2], values.shape[3])
     result = values.clone()
     others = [view for view in range(len(values)) if view not in keys]
     for views in (list(keys), others):
         table = result.permute(0, 2, 3, 1).flatten(0, 2).clone()
-        for view, spots in zip(views, correspondence.shared_spots(views, keys, size, layer), strict=True):
-            result[view] = _mixed(values[view], table, spots)
+        for view, matches in zip(views, correspondence.match_latents(views, keys, size, layer), strict=True):
+            result[view] = _mixed(values[view], table, matches)
     return result
 
 
 def _mixed(
     own: Float[Tensor, "channels height width"],
     table: Float[Tensor, "all_positions channels"],
-    spots: SharedSpots,
+    matches: LatentMatches,
 ) -> Float[Tensor, "channels height width"]:
     """A view's values with the common ones where these are trusted."""
-    common = F.embedding_bag(spots.index, table, per_sample_weights=spots.weight, mode="sum")
-    return own + spots.trust.view(own.shape[1:]) * (common.T.view(own.shape) - own)
+    common = F.embedding_bag(matches.index, table, per_sample_weights=matches.weight, mode="sum")
+    return own + matches.trust.view(own.shape[1:]) * (common.T.view(own.shape) - own)

@@ -1,7 +1,7 @@
-"""How the views of a batch are edited as one: which of them lead at a step, and what they share.
+"""Agreement of the views of a batch: key views of each step, shared attention and shared predictions.
 
 At every denoising step some views are key views (see `key_views`). Their attention is shared and handed on to the others (see
-    `attention`), and so is what is predicted for each spot of the head (see `shared_predictions`).
+    `attention`), and so is what is predicted for each surface point (see `shared_predictions`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ViewSharing:
 
     Args:
         options: what is shared.
-        correspondence: which positions of two views show the same spot.
+        correspondence: which positions of two views show the same surface point.
         request: the batch.
         unet: whose attention is shared.
         scheduler: of the loop.

@@ -105,7 +105,7 @@ def corners(
     Args:
         grid: the view's.
         points: on the surface, metres on the canonical head.
-        nearest: the cell nearest to each of them, which shows its spot.
+        nearest: the cell nearest to each of them, which shows the point.
     """
     height, width = grid.spacing.shape
     place = _between(grid, points, nearest)

@@ -1,4 +1,4 @@
-"""Into and out of what a diffusion model works on: images as latents, sentences as vectors."""
+"""Conversion of images to latents and back, and of prompts to text embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class ImageCodec:
-    """Images to latents and back.
+    """Encodes images to latents and decodes latents to images.
 
     Args:
         vae: diffusers' image autoencoder.
@@ -79,15 +79,15 @@ class ImageCodec:
         return images
 
 
-def encode_sentence(
-    sentence: str, tokenizer: Any, text_encoder: Any, device: torch.device, dtype: torch.dtype
+def encode_prompt(
+    prompt: str, tokenizer: Any, text_encoder: Any, device: torch.device, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "1 tokens width"], Float[Tensor, "1 tokens width"]]:
-    """The sentence and the empty sentence, padded to the tokenizer's length."""
+    """Text embeddings of the prompt and of the empty prompt, padded to the tokenizer's length."""
     length = tokenizer.model_max_length
     tokens = tokenizer(
-        [sentence, ""], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        [prompt, ""], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
-    whole = tokenizer(sentence).input_ids
+    whole = tokenizer(prompt).input_ids
     if len(whole) > length:
         cut = tokenizer.decode(whole[length - 1 : -1])
         logger.warning(

@@ -1,4 +1,4 @@
-"""What an editor's model says of itself: the scales and steps that suit it, and the instructions that it was taught."""
+"""Default guidance scales, steps and resolution of an editing model, and the instructions that it was trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edit3dgs_ns.editing.editor import EditRequest
 
 @dataclass(frozen=True)
 class EditorDefaults:
-    """What holds when a request leaves it open. A folder's `edit3dgs.json` may set its own."""
+    """Values used where a request gives none. A folder's `edit3dgs.json` may set its own."""
 
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
@@ -18,7 +18,7 @@ class EditorDefaults:
     resolution: int | None = None
     """Longer side, in pixels, that the images are scaled to for the model; None leaves their size alone."""
     instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Wordings of the instructions that the model was taught, by edit; empty when it takes any sentence."""
+    """Wordings of the instructions that the model was taught, by edit; empty when it takes any prompt."""
 
     def settings_for(self, request: EditRequest) -> dict[str, Any]:
         """The scales and steps of a request, with what it leaves open filled in, as JSON values."""
@@ -48,5 +48,5 @@ class EditorDefaults:
         )
 
 
-def _normalised(sentence: str) -> str:
-    return " ".join(sentence.lower().strip().strip(".!?").split())
+def _normalised(prompt: str) -> str:
+    return " ".join(prompt.lower().strip().strip(".!?").split())

@@ -14,8 +14,8 @@ class Branch:
     """One prediction of the UNet for a view, and its weight in the guided one."""
 
     weight: float
-    sentence: bool
-    """It is given the sentence; else the empty one."""
+    text: bool
+    """It is given the prompt; else the empty prompt."""
     image: bool
     """It is given the original image; else zeros."""
 
@@ -30,7 +30,7 @@ def guidance_weights(guidance_scale: float, image_guidance_scale: float) -> tupl
 
 
 def guidance_branches(guidance_scale: float, image_guidance_scale: float) -> tuple[Branch, ...]:
-    """The branches that count; those of weight 0 need no computing.
+    """Guidance branches with a weight other than 0.
 
     The first is the one whose features say where views show the same: the image alone (DGE), else the closest
     to it.

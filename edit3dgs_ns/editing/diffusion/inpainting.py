@@ -1,4 +1,4 @@
-"""Keeping parts of the original: its latents are put back under a mask while the rest is denoised.
+"""Retention of parts of the original: its latents are put back under a mask while the rest is denoised.
 
 At the later denoising steps the latents under the mask become those of the original image, noised to the level that the others
     have reached, as inpainting with an unconditional model does it (Lugmayr et al., "RePaint", CVPR 2022, eq. 8; Avrahami et
@@ -24,7 +24,7 @@ from edit3dgs_ns.errors import UserError
 
 @dataclass(frozen=True)
 class KeepOptions:
-    """How much of the original is put back, and when; see the fields of `EditRequest` with these names."""
+    """Strength and time span of putting back the original; see the fields of `EditRequest` with these names."""
 
     strength: float = 1.0
     start: float = 0.5

@@ -3,7 +3,7 @@
 Source: Brooks, Holynski and Efros, "InstructPix2Pix: Learning to Follow Image Editing Instructions", CVPR 2023.
     What is different from a plain edit: the loop may start from the *current* image, noised to `request.noise`
     (SDEdit; Instruct-NeRF2NeRF), while the condition stays the *original* image; all views of a batch go
-    through a denoising step before any goes through the next, so that they can look at each other (DGE, see
+    through a denoising step before any goes through the next, so that they can attend to each other (DGE, see
     `attention.py`) and keep parts of their originals (see `inpainting.py`). Every view draws its noise from a
     generator of its own, and how many views go through the UNet together changes nothing. With pure noise,
     one view and nothing kept, the result is that of diffusers' `StableDiffusionInstructPix2PixPipeline`.
@@ -25,7 +25,7 @@ from torch import Tensor
 from edit3dgs_ns.editing.agreement.correspondence import Correspondence
 from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions, ViewSharing
-from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_sentence
+from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_prompt
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
 from edit3dgs_ns.editing.diffusion.inpainting import KeepOptions, LatentKeeper, latent_mask
@@ -43,7 +43,7 @@ class InstructPix2Pix:
     Args:
         unet: noise predictor with the latent and the image latent as input channels.
         vae: image autoencoder.
-        text_encoder: gives the sentence's tokens as vectors.
+        text_encoder: gives the text embeddings of the prompt.
         tokenizer: its tokenizer.
         scheduler: any diffusers scheduler; its configuration is not changed.
         name: what to call the model in records: a hub id, a folder, or `demo`.
@@ -101,7 +101,7 @@ class InstructPix2Pix:
 
     @property
     def views_depend(self) -> bool:
-        """What a view becomes depends on the others of its batch, which has to be edited as a whole."""
+        """Whether the edit of a view depends on the other views of its batch, which then has to be edited as a whole."""
         return self.sharing.correspondence != "none"
 
     @property
@@ -167,7 +167,7 @@ class InstructPix2Pix:
     # -- before the first step -------------------------------------------------------------------------------
 
     def _prepare(self, request: EditRequest, frame: Frame, progress: Progress | None) -> LoopBatch:
-        """Encode sentence and images, draw the noise, and start the latents."""
+        """Encode prompt and images, draw the noise, and start the latents."""
         settings = self.defaults.settings_for(request)
         first, timesteps = self._timesteps(settings["steps"], request.noise)
         generators = [torch.Generator().manual_seed(request.view_seed(v)) for v in range(request.num_views)]
@@ -177,7 +177,7 @@ class InstructPix2Pix:
         ).to(self._device)
         return LoopBatch(
             settings=settings,
-            text=encode_sentence(
+            text=encode_prompt(
                 request.prompt, self.tokenizer, self.text_encoder, self._device, self.unet.dtype
             ),
             condition=condition,

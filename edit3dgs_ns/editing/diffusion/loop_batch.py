@@ -17,7 +17,7 @@ from edit3dgs_ns.editing.editor import Progress
 
 @dataclass
 class LoopBatch:
-    """What the loop needs of a batch that is being edited."""
+    """Inputs and running state of a batch in the denoising loop."""
 
     settings: dict[str, Any]
     text: tuple[Float[Tensor, "1 tokens width"], Float[Tensor, "1 tokens width"]]
@@ -32,7 +32,7 @@ class LoopBatch:
     steps_done: int = 0
 
     def count_steps(self, views: int) -> None:
-        """Some views have gone through a step."""
+        """Counts views that have gone through a denoising step, and reports progress."""
         self.steps_done += views
         if self.progress is not None:
             self.progress(self.steps_done, len(self.condition) * len(self.timesteps))
@@ -40,10 +40,10 @@ class LoopBatch:
     def unet_input(
         self, latents: Float[Tensor, "views 4 h w"], views: list[int], branches: Sequence[int]
     ) -> tuple[Float[Tensor, "rows 8 h w"], Float[Tensor, "rows tokens width"]]:
-        """Latents with their condition, and words, in the order (branch, view)."""
-        sentence, nothing = self.text
+        """Latents with their image condition, and text embeddings, in the order (branch, view)."""
+        prompt, empty = self.text
         condition = self.condition[views]
         images = [condition if self.branches[b].image else torch.zeros_like(condition) for b in branches]
-        words = [sentence if self.branches[b].sentence else nothing for b in branches]
+        words = [prompt if self.branches[b].text else empty for b in branches]
         inputs = torch.cat([latents[views].repeat(len(branches), 1, 1, 1), torch.cat(images)], dim=1)
         return inputs, torch.cat([word.expand(len(views), -1, -1) for word in words])

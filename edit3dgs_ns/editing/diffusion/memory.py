@@ -1,4 +1,4 @@
-"""How much goes through a model at once: less, by itself, when the device has no memory left."""
+"""Batch size of a model's forward passes, reduced automatically when the device runs out of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an editor's folder holds, checked before any weights are loaded: its class, its parts, its own defaults.
+"""Checks of an editor's folder before any weights are loaded: its class, its parts, its own defaults.
 
 Needs neither PyTorch nor diffusers: a wrong option is answered at once.
 """
@@ -132,7 +132,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_channels(folder: Path) -> None:
-    """Refuse a UNet without input channels for the image to edit, whatever class the index names."""
+    """Refuse a UNet without input channels for the image to edit, also where the index names the right class."""
     unet, vae = (
         read_json(path) if path.is_file() else {}
         for path in (folder / part / "config.json" for part in ("unet", "vae"))
@@ -146,7 +146,7 @@ def _check_channels(folder: Path) -> None:
 
 
 def editor_version(model: str | Path) -> str:
-    """What the `edit3dgs.json` of a folder says of its weights' version; empty where it says nothing.
+    """Version of the weights from the folder's `edit3dgs.json`; empty where none is given.
 
     Raises:
         ValueError, FileNotFoundError: as `check_model`.
@@ -157,7 +157,7 @@ def editor_version(model: str | Path) -> str:
 
 
 def taught_edits(model: str | Path) -> tuple[str, ...]:
-    """The edits that the `edit3dgs.json` of a folder lists; none where the model takes any sentence.
+    """The edits that the `edit3dgs.json` of a folder lists; none where the model takes any prompt.
 
     Raises:
         ValueError, FileNotFoundError: as `check_model`.
@@ -166,7 +166,7 @@ def taught_edits(model: str | Path) -> tuple[str, ...]:
 
 
 def defaults_of(source: Path | str, resolution: int | None) -> EditorDefaults:
-    """What `edit3dgs.json` in the folder says, over the usual values of InstructPix2Pix."""
+    """Defaults from the folder's `edit3dgs.json`, completed by the usual values of InstructPix2Pix."""
     path = source / DEFAULTS_FILE if isinstance(source, Path) else None
     given = read_json(path) if path is not None and path.is_file() else {}
     usual = EditorDefaults()

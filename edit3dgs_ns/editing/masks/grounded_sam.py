@@ -73,7 +73,7 @@ class Segmenter(Protocol):
 
 
 class GroundedSamMasks:
-    """A `MaskSource` that looks for phrases in pictures.
+    """A `MaskSource` that detects phrases in images.
 
     Args:
         detector: finds boxes.
@@ -102,30 +102,28 @@ class GroundedSamMasks:
         view_ids: Sequence[int],
         phrases: Sequence[str],
     ) -> list[Float[np.ndarray, "height width"] | None]:
-        """See `MaskSource.masks`; the same image gets the same mask whatever its number."""
+        """See `MaskSource.masks`; the same image gets the same mask in any position of the batch."""
         asked = asked_for(phrases)
         cache = MaskCache(self._folder, {"version": 1, "phrases": list(asked), **self.settings()})
-        pictures = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
-        keys = [image_key(picture) for picture in pictures]
+        pixels = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+        keys = [image_key(image) for image in pixels]
         found: dict[str, Found | None] = {
-            key: cache.get(picture) for key, picture in zip(keys, pictures, strict=True)
+            key: cache.get(image) for key, image in zip(keys, pixels, strict=True)
         }
         new = {key: place for place, key in enumerate(keys) if found[key] is None}
         for part in _parts(list(new.values()), self._views):
-            for place, result in zip(part, self._find(pictures[part], asked), strict=True):
-                cache.put(pictures[place], result)
+            for place, result in zip(part, self._find(pixels[part], asked), strict=True):
+                cache.put(pixels[place], result)
                 found[keys[place]] = result
         results = [found[key] for key in keys]
         self._say_what_is_missing(asked, view_ids, results)
         return [None if r is None or not r.mask.any() else r.mask.astype(np.float32) for r in results]
 
-    def _find(
-        self, pictures: UInt8[np.ndarray, "views height width 3"], phrases: Sequence[str]
-    ) -> list[Found]:
-        boxes = self._detector.detect(pictures, phrases)
+    def _find(self, pixels: UInt8[np.ndarray, "views height width 3"], phrases: Sequence[str]) -> list[Found]:
+        boxes = self._detector.detect(pixels, phrases)
         shown = [view for view, of_view in enumerate(boxes) if of_view]
-        masks = self._segmenter.segment(pictures[shown], [boxes[view] for view in shown]) if shown else []
-        nothing = np.zeros(pictures.shape[1:3], bool)
+        masks = self._segmenter.segment(pixels[shown], [boxes[view] for view in shown]) if shown else []
+        nothing = np.zeros(pixels.shape[1:3], bool)
         of_view = dict(zip(shown, masks, strict=True))
         return [Found(of_view.get(view, nothing), found) for view, found in enumerate(boxes)]
 

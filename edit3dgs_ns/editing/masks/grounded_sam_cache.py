@@ -70,9 +70,9 @@ class MaskCache:
         if not path.is_file():
             return None
         try:
-            with Image.open(path) as picture:
-                mask = np.array(picture.convert("1"), bool)
-                boxes = tuple(_box(entry) for entry in json.loads(picture.info[_BOXES]))
+            with Image.open(path) as stored:
+                mask = np.array(stored.convert("1"), bool)
+                boxes = tuple(_box(entry) for entry in json.loads(stored.info[_BOXES]))
         except (
             OSError,
             SyntaxError,

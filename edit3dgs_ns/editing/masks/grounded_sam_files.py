@@ -119,7 +119,7 @@ def _read_safetensors(path: Path, option: str) -> object:
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """Short hash of what files hold, whatever they are called: two copies of the same weights are the same weights."""
+    """Short hash of what files hold, independent of their names: two copies of the same weights are the same weights."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

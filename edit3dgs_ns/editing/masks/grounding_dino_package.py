@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "groundingdino-py"
 _CHANNELS = 256
-"""The package's sine embeddings have this length, whatever it is told."""
+"""The package's sine embeddings have this length, independent of its options."""
 
 
 def build(config: GroundingDinoConfig, tokenizer: Any) -> nn.Module:

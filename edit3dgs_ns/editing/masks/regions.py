@@ -1,7 +1,7 @@
 """Masks of named parts of the head in the views of a batch, and what of a view is kept of its original.
 
 Where masks come from is exchangeable. The rig knows them: the faces of a region, drawn with everything that hides them. A detector
-    (Grounding DINO with SAM 2) finds in a picture what a phrase says.
+    (Grounding DINO with SAM 2) finds in an image what a phrase says.
 """
 
 from __future__ import annotations

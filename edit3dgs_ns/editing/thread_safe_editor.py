@@ -1,4 +1,4 @@
-"""An editor that several may use, one after the other: a training run and a viewer that makes a preview meanwhile."""
+"""Editor wrapper for several threads: a training run, and a viewer that makes a preview meanwhile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from edit3dgs_ns.editing.editor import Editor, EditRequest, EditResult, Finished, Progress
 
 
-class SharedEditor:
-    """An `Editor` that edits one batch at a time, whichever threads ask, and lets somebody watch.
+class ThreadSafeEditor:
+    """An `Editor` that edits one request at a time, in the thread that asks, and reports progress to a watcher.
 
     Args:
         editor: does the work.
@@ -19,7 +19,7 @@ class SharedEditor:
         self._editor = editor
         self._one_at_a_time = threading.Lock()
         self.watcher: Progress | None = None
-        """Told of the progress of every batch, besides the one who asked."""
+        """Called with the progress of every request, after the caller's own `progress`."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class SharedEditor:
     def edit(
         self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
     ) -> EditResult:
-        """See `Editor`; waits for whoever edits now."""
+        """See `Editor`; waits until no other thread edits."""
 
         def both(done: int, total: int) -> None:
             for tell in (progress, self.watcher):

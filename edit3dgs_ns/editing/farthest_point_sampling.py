@@ -1,4 +1,4 @@
-"""Few that stand for many: greedy k-center."""
+"""Farthest point sampling (greedy k-center)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 
-def farthest_first(points: Float[np.ndarray, "points coordinates"], count: int) -> list[int]:
-    """Indices of `count` points that cover all of them, the most telling first (all of them if there are fewer).
+def farthest_point_sampling(points: Float[np.ndarray, "points coordinates"], count: int) -> list[int]:
+    """Returns the indices of `count` points that cover all points, in the order they are chosen (all points if there are fewer).
 
     The first is the point nearest to the mean; each next one is the farthest from those before (of several, the lowest
     index). So a longer result begins with the shorter one, and the first k cover the points for every k: no point is more
