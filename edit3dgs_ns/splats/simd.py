@@ -191,16 +191,6 @@ def smaller(typingctx, a, b):
 
 
 @intrinsic
-def larger(typingctx, a, b):
-    """max(a, b), lane by lane."""
-
-    def codegen(context, builder, sig, args):
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
-
-    return a(a, a), codegen
-
-
-@intrinsic
 def where_less(typingctx, a, b, x, y):
     """x where a < b, else y."""
 

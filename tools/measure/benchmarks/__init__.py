@@ -1,1 +1,1 @@
-"""`make bench`: one module per section, each with `measure(console) -> dict`; and two programs that tests run."""
+"""`make bench`: one module per section, each with `measure(console) -> dict`; and the attention's memory, which a test reads."""
