@@ -136,13 +136,22 @@ def test_an_unknown_part_ends_the_run_before_the_editor_is_loaded(make_config, m
         make_config(keep="eyes,hat").pipeline.setup(device="cpu", test_mode="val")
 
 
-def test_without_an_avatar_one_is_trained_first(make_config):
+def test_without_an_avatar_one_is_trained_first(make_config, monkeypatch):
+    from edit3dgs_ns.edit_training.fit import EditFit
+
+    end, trained = EditFit.end, []
+
+    def remember(self):
+        trained.append([parameter.requires_grad for parameter in self._model.head.pose.values()])
+        end(self)
+
+    monkeypatch.setattr(EditFit, "end", remember)
     trainer = train(make_config(avatar=None, base_steps=3, rounds=1))
     history = history_of(trainer.base_dir)
     assert history["base_steps"] == 3 and history["batches"][0]["step"] == 3
     assert trainer.step + 1 == 3 + 2 + 2
-    pose = trainer.pipeline.model.head.pose
-    assert not any(parameter.requires_grad for parameter in pose.values())
+    assert not any(trained[0]), "the motion is frozen while edits are fitted"
+    assert all(parameter.requires_grad for parameter in trainer.pipeline.model.head.pose.values())
 
 
 def same_run(one: Path, other: Path) -> None:
