@@ -4,7 +4,7 @@ A `Lanes` value lives in registers: LLVM maps <16 x float> to one AVX-512 regist
 NEON; no compiler and no instruction set is required. float64 gives <16 x double>.
 
 Use inside kernels: `load(array, i)`, `store(array, i, v)`, `splat(x)`, `lane_numbers(x)` (0 to 15 in the type
-of x), `+ - * / +=`, `smaller`, `larger`, `absolute`, `where_less(a, b, x, y)` (x where a < b, else y),
+of x), `+ - * / +=`, `smaller`, `absolute`, `where_less(a, b, x, y)` (x where a < b, else y),
 `total(v)` and `store_totals` (always summed in the same order), `any_positive(v)`, and `exp_of_minus_8(u)`. Also `element` and
 `prefetch`. Indices count elements of a contiguous 1D array and are not checked.
 """
