@@ -24,11 +24,17 @@ PLACEHOLDERS = {"N": "1", "X": "0.1"}
 """Numbers that a page leaves open."""
 OF_OTHERS = {"--constraint", "--editable", "--person", "--heldout"}
 """Options of pip, and of our shell scripts."""
+BLOCK = re.compile(r"(?ms)^```(\w*)\n(.*?)^```")
+
+
+def code_of(page: Path, language: str) -> list[str]:
+    """A page's code blocks in a language; those of the shell name none."""
+    return [code for found, code in BLOCK.findall(page.read_text(encoding="utf-8")) if found == language]
 
 
 def blocks(page: Path) -> Iterator[list[str]]:
     """Command lines of a page's code blocks, as words; without comments and output."""
-    for block in re.findall(r"(?ms)^```\n(.*?)^```", page.read_text(encoding="utf-8")):
+    for block in code_of(page, ""):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True) if "'" not in line or line.count("'") % 2 == 0 else []
             if words:
@@ -38,7 +44,7 @@ def blocks(page: Path) -> Iterator[list[str]]:
 
 def inline(page: Path) -> list[str]:
     """Code within a page's sentences, tables and headings."""
-    text = re.sub(r"(?ms)^```\n.*?^```", "", page.read_text(encoding="utf-8"))
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
 
 
