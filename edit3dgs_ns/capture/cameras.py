@@ -7,7 +7,10 @@ top edge.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -45,9 +48,86 @@ class Camera:
     """One pinhole camera."""
 
     c2w: Float[np.ndarray, "4 4"]
+    """Camera-to-world, OpenGL axes (x right, y up, looks along -z), metres."""
     K: Float[np.ndarray, "3 3"]
+    """Intrinsics in pixels, cy from the top edge."""
     width: int
+    """Pixels."""
     height: int
+    """Pixels."""
+
+    @classmethod
+    def look_at(
+        cls,
+        position: Sequence[float],
+        target: Sequence[float] = (0.0, -0.012, -0.028),
+        *,
+        width: int = 256,
+        height: int = 256,
+        fov: float = 24.0,
+    ) -> Camera:
+        """A camera at `position` that looks at `target`; the image's upper edge is towards +y.
+
+        Args:
+            position: metres; y is up and an unturned face looks along +z, so (0, 0, 1) is a metre in front of it.
+            target: metres; by default the middle of a head at the origin.
+            width: image width in pixels.
+            height: image height in pixels.
+            fov: vertical field of view in degrees, between 0 and 180.
+
+        Raises:
+            ValueError: position and target coincide, the view is straight up or down, or a size or angle is out of range.
+        """
+        eye, aim = np.asarray(position, float), np.asarray(target, float)
+        if eye.shape != (3,) or aim.shape != (3,) or not np.isfinite([eye, aim]).all():
+            raise UserError(
+                f"position {position} and target {target}: expected three finite numbers each, in metres."
+            )
+        if np.linalg.norm(np.cross(eye - aim, [0.0, 1.0, 0.0])) < 1e-6:
+            raise UserError(
+                f"position {position} and target {target}: they coincide or lie on a vertical line, so that no side of the "
+                "image is up. Move the camera aside."
+            )
+        if width < 1 or height < 1 or not 0 < fov < 180:
+            raise UserError(
+                f"width {width}, height {height}, fov {fov}: expected at least one pixel and an angle between 0 and 180 degrees."
+            )
+        focal = height / (2 * math.tan(math.radians(fov) / 2))
+        K = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+        return cls(look_at(eye, aim), K, width, height)
+
+    @classmethod
+    def from_transforms(cls, path: str | Path) -> list[Camera]:
+        """The cameras of a capture: one for each camera number in a transforms file, in the order of the numbers.
+
+        Args:
+            path: a `transforms_*.json`, or a capture's folder (then its training cameras). The principal point is taken to
+                be the image's middle, as GaussianAvatars does.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no transforms file, or one of its frames is damaged.
+        """
+        from edit3dgs_ns.capture.transforms import each_frame, find_capture, read_transforms
+
+        path = Path(path).expanduser()
+        source = (
+            path
+            if path.is_file() or path.suffix == ".json"
+            else find_capture(path, "path") / "transforms_train.json"
+        )
+        cameras: dict[int, Camera] = {}
+        for frame in each_frame(read_transforms(source), source):
+            if isinstance(frame, Exception):
+                raise frame
+            w, h = frame.width, frame.height
+            K = np.array([[frame.fx, 0.0, w / 2], [0.0, frame.fy, h / 2], [0.0, 0.0, 1.0]])
+            cameras.setdefault(frame.camera_index, cls(frame.c2w, K, w, h))
+        if not cameras:
+            raise UserError(
+                f"{source} lists no frames, so there is no camera in it. Give another split's file."
+            )
+        return [cameras[number] for number in sorted(cameras)]
 
 
 def look_at(

@@ -7,6 +7,7 @@ from typing import Any
 
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
+from edit3dgs_ns.splats.fitting import GAUSSIAN_EDIT_RATES
 from edit3dgs_ns.training.optimizers import avatar_optimizers
 from edit3dgs_ns.training.schedulers import rate_at
 
@@ -23,14 +24,7 @@ def edit_optimizers() -> dict[str, dict[str, Any]]:
         return {"optimizer": AdamOptimizerConfig(lr=rate, eps=1e-15), "scheduler": None}
 
     return {
-        "means": adam(2e-3),
-        "features_dc": adam(1e-2),
-        "features_rest": adam(5e-4),
-        "opacities": adam(1e-2),
-        "scales": adam(4e-3),
-        "quats": adam(1e-3),
-        "expression_means": adam(2e-4),
-        "expression_colors": adam(2e-4),
+        **{name: adam(rate) for name, rate in GAUSSIAN_EDIT_RATES.items()},
         "light": adam(1e-3),
         "flame_expr": adam(1e-4),
         "flame_translation": adam(1e-6),

@@ -72,6 +72,23 @@ def load_assets(path: str | Path | None = None, masks: str | Path | None = None)
     return add_teeth(assets) if has_flame_topology(assets) else assets
 
 
+def head_with(num_vertices: int | None, flame_model: str | Path | None = None) -> FlameAssets:
+    """The head model that an avatar is bound to: the given file, or the embedded open head if it has this many vertices.
+
+    Args:
+        num_vertices: of the avatar's head; None if unknown.
+        flame_model: FLAME's file; None: the open head where it fits, else what FLAME_MODEL_PATH names.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_assets`.
+    """
+    if flame_model is None:
+        open_head = load_assets(OPEN_HEAD_PATH)
+        if num_vertices == open_head.num_vertices:
+            return open_head
+    return load_assets(flame_model)
+
+
 def _read_table(path: Path) -> dict[str, np.ndarray]:
     kind = path.suffix.lower()
     if kind == ".npz":

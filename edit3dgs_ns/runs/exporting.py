@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
-from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
-from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
-from edit3dgs_ns.splats.rig import POSE_PARAMETERS
+from edit3dgs_ns.splats.ply import write_splat_ply
+from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
 
 OPTION = "--load-config"
 SPLAT_NAME = "splat.ply"
@@ -49,7 +45,7 @@ def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tup
     if "gauss_params.means" not in state or "head.shape" not in state:
         raise UserError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
     write_avatar(output, bound_gaussians(state), motion_of(state), _imported_npz(config), overwrite)
-    return [output / PLY_NAME, output / NPZ_NAME], _left_out(state)
+    return [output / PLY_NAME, output / NPZ_NAME], lost_in_ply(state)
 
 
 def export_splat(
@@ -91,18 +87,6 @@ def export_splat(
     return [path]
 
 
-def bound_gaussians(state: Mapping[str, Tensor]) -> BoundGaussians:
-    """The Gaussians in a model's state."""
-    names = [field.name for field in fields(BoundGaussians) if field.name != "binding"]
-    return BoundGaussians(**{name: state[f"gauss_params.{name}"] for name in names}, binding=state["binding"])
-
-
-def motion_of(state: Mapping[str, Tensor]) -> FlameMotion:
-    """The head's parameters in a model's state."""
-    pose = {name: state[f"head.pose.{name}"] for name in POSE_PARAMETERS}
-    return FlameMotion(shape=state["head.shape"], static_offset=state["head.static_offset"], **pose)
-
-
 def _require_config(path: Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
@@ -135,13 +119,3 @@ def _imported_npz(config: Path) -> Path | None:
         if (folder / IMPORTED / NPZ_NAME).is_file():
             return folder / IMPORTED / NPZ_NAME
     return None
-
-
-def _left_out(state: Mapping[str, Tensor]) -> list[str]:
-    """What GaussianAvatars' format has no place for."""
-    found = []
-    if "gauss_params.expression_means" in state:
-        found.append("offsets of place and colour that follow the expression")
-    if "appearance.light" in state and bool(state["appearance.light"].any()):
-        found.append("light that changes as the head turns")
-    return found

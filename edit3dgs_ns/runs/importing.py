@@ -23,8 +23,8 @@ from edit3dgs_ns.console import say
 from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
-from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
-from edit3dgs_ns.flame.loading import load_assets
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.loading import head_with
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.splats.avatar_files import NPZ_NAME, AvatarFiles, check_avatar, read_avatar
 from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER
@@ -93,11 +93,7 @@ def import_avatar(
 
 def head_of(avatar: AvatarFiles, flame_model: Path | None) -> FlameAssets:
     """The head model that an avatar is bound to: the given one, or the embedded one if the avatar has its number of vertices."""
-    if flame_model is None:
-        open_head = load_assets(OPEN_HEAD_PATH)
-        if avatar.num_vertices == open_head.num_vertices:
-            return open_head
-    return load_assets(flame_model)
+    return head_with(avatar.num_vertices, flame_model)
 
 
 def avatar_state(

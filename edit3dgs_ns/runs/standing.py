@@ -9,9 +9,9 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs.backgrounds import read_background, scene_name
 from edit3dgs_ns.runs.derive import derived_folder, require_avatar, write_derived_run
-from edit3dgs_ns.runs.exporting import motion_of
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.splats.checkpoints import PLAYS, find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.rigged_gaussians import motion_of
 
 
 def derive_run(

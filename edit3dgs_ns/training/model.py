@@ -17,12 +17,13 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.models.splatfacto import SplatfactoModel, num_sh_bases
+from nerfstudio.models.splatfacto import SplatfactoModel
 from torch import Tensor, nn
 
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.splats import losses
-from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, local_to_world, triangle_frames
+from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, triangle_frames
+from edit3dgs_ns.splats.rigged_gaussians import colors_of_degree, pose_gaussians
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
 from edit3dgs_ns.training.controls import AvatarControls
@@ -266,16 +267,18 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self, pose: FlamePose, frames: TriangleFrames | None = None
     ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
         """The same in any pose of one frame; `frames` are the head's in this pose, where they are known already."""
-        params, frames = self.gauss_params, self.head.frames_of(pose) if frames is None else frames
-        colors = self.colors_in_use()
-        offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
-        means, colors = self.appearance(params["means"], colors, pose, frames, self.binding, *offsets)
-        return local_to_world(means, params["quats"], params["scales"], self.binding, frames), colors
+        return pose_gaussians(
+            self.gauss_params,
+            int(self.sh_degree_reached),
+            self.appearance,
+            self.binding,
+            pose,
+            self.head.frames_of(pose) if frames is None else frames,
+        )
 
     def colors_in_use(self) -> Float[Tensor, "gaussians bases 3"]:
         """SH coefficients of the degrees that training has reached, as they are stored: without light and expression."""
-        params, count = self.gauss_params, num_sh_bases(int(self.sh_degree_reached))
-        return torch.cat([params["features_dc"][:, None], params["features_rest"][:, : count - 1]], dim=1)
+        return colors_of_degree(self.gauss_params, int(self.sh_degree_reached))
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
         """What a camera sees, the run's background included; in the viewer's window, with all that its controls say."""
