@@ -228,6 +228,8 @@ class Avatar:
             )
         _refuse_existing(path, overwrite)
         pipeline: dict[str, Any] = {f"_model.{name}": value for name, value in self.gaussians.state().items()}
+        # An empty parameter by which every model of Nerfstudio knows its device; loading asks for it.
+        pipeline["_model.device_indicator_param"] = torch.empty(0)
         if self.backdrop is not None:
             pipeline[BACKDROP] = self.backdrop.state()
         content = {"step": 0, "pipeline": pipeline, _RASTERIZE_MODE: self.rasterize_mode}
@@ -409,7 +411,7 @@ class Avatar:
         seed: int = 0,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
-        fit_steps: int = 100,
+        fit_steps: int = 200,
         progress: Callable[[int, int], None] | None = None,
     ) -> EditedBatch:
         """Edits one batch of views and fits the Gaussians to them.

@@ -29,6 +29,8 @@ GAUSSIAN_EDIT_RATES: Mapping[str, float] = {
     "expression_colors": 2e-4,
 }
 """Adam's learning rates while edits are fitted: an avatar is there, so positions and sizes move little, colours freely."""
+ONE_BATCH_RATES: Mapping[str, float] = {**GAUSSIAN_EDIT_RATES, "features_dc": 3e-2}
+"""For a single batch: its few steps have to carry the colours as far as the twenty rounds of a run do."""
 _SSIM_WEIGHT, _POSITION_WEIGHT, _POSITION_FREE, _SCALE_FREE = 0.2, 0.01, 1.0, 0.6
 """As in GaussianAvatars, see `losses`."""
 _FINAL_SHARE = 0.1
@@ -54,7 +56,7 @@ def fit_gaussians(
     views: Sequence[TargetView],
     steps: int,
     *,
-    rates: Mapping[str, float] = GAUSSIAN_EDIT_RATES,
+    rates: Mapping[str, float] = ONE_BATCH_RATES,
     rasterize_mode: RasterizeMode = "classic",
     scene: WorldSplats | None = None,
     seed: int = 0,
@@ -82,7 +84,8 @@ def fit_gaussians(
     )
     with torch.no_grad():
         frames = [avatar.head.frames_of(view.pose) for view in views]
-    generator, order = torch.Generator().manual_seed(seed), []
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
     for step in range(steps):
         order = order or torch.randperm(len(views), generator=generator).tolist()
         number = order.pop()

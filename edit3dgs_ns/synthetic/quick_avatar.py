@@ -32,7 +32,7 @@ _RATES = {
     "scales": 2e-2,
     "quats": 5e-3,
 }
-_SPACING, _OPACITY = 0.004, 0.8
+_SPACING, _OPACITY = 0.0, 0.8
 
 
 def quick_avatar(
@@ -40,8 +40,8 @@ def quick_avatar(
     *,
     size: int = 128,
     cameras: int = 5,
-    frames: int = 6,
-    steps: int = 240,
+    frames: int = 4,
+    steps: int = 150,
     progress: Callable[[int, int], None] | None = None,
 ) -> RiggedGaussians:
     """An avatar of the embedded open head, fitted to ray-cast images of one synthetic person.
@@ -50,7 +50,7 @@ def quick_avatar(
         seed: which person.
         size: side of the images in pixels.
         cameras: 1 to 16, in front of the face.
-        frames: timesteps of its motion, in which it makes six faces.
+        frames: timesteps of its motion, in which it makes faces.
         steps: of the fit, one image each.
         progress: is told the steps done and to do.
     """
