@@ -268,7 +268,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
     ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
         """The same in any pose of one frame; `frames` are the head's in this pose, where they are known already."""
         return pose_gaussians(
-            self.gauss_params,
+            dict(self.gauss_params.items()),
             int(self.sh_degree_reached),
             self.appearance,
             self.binding,
@@ -278,7 +278,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
 
     def colors_in_use(self) -> Float[Tensor, "gaussians bases 3"]:
         """SH coefficients of the degrees that training has reached, as they are stored: without light and expression."""
-        return colors_of_degree(self.gauss_params, int(self.sh_degree_reached))
+        return colors_of_degree(dict(self.gauss_params.items()), int(self.sh_degree_reached))
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
         """What a camera sees, the run's background included; in the viewer's window, with all that its controls say."""
