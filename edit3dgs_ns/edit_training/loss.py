@@ -1,6 +1,6 @@
-"""How well the avatar's pictures match the edited ones: L1 and LPIPS, or L1 and SSIM where LPIPS' weights are not at hand.
+"""The image loss between renders and edited images: L1 and LPIPS, or L1 and SSIM where LPIPS' weights are not at hand.
 
-Edited pictures of one head differ in detail from view to view. LPIPS forgives that more than differences of single pixels
+Edited images of one head differ in detail from view to view. LPIPS forgives that more than differences of single pixels
 do: Instruct-NeRF2NeRF (Haque et al., ICCV 2023) and its successors fit edits with it. The binding losses of
 `splats/losses.py` come on top, as in every training.
 """
@@ -85,8 +85,8 @@ def check_edit_loss(which: LossName, weight: float | None) -> None:
         )
 
 
-def said_of(loss: EditLoss, which: LossName) -> str:
-    """One line for the log."""
+def describe_loss(loss: EditLoss, which: LossName) -> str:
+    """The loss as one line for the log."""
     reason = ""
     if which == "auto" and loss.distance == "ssim":
         reason = f" (LPIPS' weights are not on this machine: {weights_path()})"

@@ -20,7 +20,7 @@ class EditorConfig:
     """InstructPix2Pix to edit with: a hub id, a folder in diffusers' format, or `demo` for the small embedded
     one."""
     guidance_scale: Optional[float] = None  # noqa: UP045
-    """Weight of the sentence; the model's own if not given (7.5)."""
+    """Weight of the prompt; the model's own if not given (7.5)."""
     image_guidance_scale: Optional[float] = None  # noqa: UP045
     """Weight of the original image; the model's own if not given (1.5)."""
     steps: Optional[int] = None  # noqa: UP045
@@ -42,16 +42,16 @@ class EditorConfig:
     """All views start from the same noise, so that what the noise decides agrees between them."""
     correspondence: Literal["none", "epipolar", "rig"] = "rig"
     """How the views of a batch agree: key views look at each other, and the others take over what these found
-    at the same spot of the head. `rig`: the spot is known from the avatar, across cameras and timesteps;
-    `epipolar`: it is searched by its looks, on the line where the key view must show it; `none`: each view is
+    at the same surface point. `rig`: the point is known from the avatar, across cameras and timesteps;
+    `epipolar`: it is searched by its appearance, on the line where the key view must show it; `none`: each view is
     edited alone."""
     views_per_key: int = 5
-    """At each denoising step one view in so many neighbours is a key view; of three views or more two are."""
+    """Neighbouring views for each key view of a denoising step; of three views or more two are key views."""
     self_attention_below: int = 100
     """Below this diffusion timestep (of usually 1000) each view is denoised alone; 0 for never."""
     share_prediction_until: int = 600
-    """Down to this diffusion timestep a spot of the head is predicted the same in all views that show it: the look is
-    decided together. Below it every view makes its own detail. 1000 for never."""
+    """Down to this diffusion timestep a surface point is predicted the same in all views that show it: the
+    appearance is decided together. Below it every view makes its own detail. 1000 for never."""
     keep: str = "none"
     """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
     expression. Any region of the rig, an unknown name lists them; with --pipeline.masks grounded-sam any words:
@@ -102,13 +102,13 @@ class EditOptions(AvatarPipelineConfig):
     """End the rounds early when edits change what the avatar shows by less than this, on average over the head (colours go
     from 0 to 1), in two rounds in a row; 0: as many as `rounds` says. `edit_history.json` lists it as `correction`."""
     anchors: int = 0
-    """Views of the first round that every later round edits along as key views, so that it follows their look. Each
+    """Views of the first round that every later round edits along as key views, so that it follows their appearance. Each
     costs as much as any other view of a batch, and is trained on no second time."""
     timestep_order: Literal["random", "sequential", "farthest-first"] = "random"
     """Which timestep is edited next: `random`; `sequential`, along the motion; `farthest-first`, the one whose expression is
     farthest from all before, so that few timesteps cover a long capture and the rig carries their edit to the others."""
     timesteps: int = 0
-    """Edit only so many different timesteps, again and again; 0: as many as the rounds reach."""
+    """Number of different timesteps that are edited, in turns; 0: as many as the rounds reach."""
     noise_first: float = 0.98
     """How far the renders of the first round are noised before they are edited, as a fraction of the
     diffusion schedule."""
@@ -118,13 +118,13 @@ class EditOptions(AvatarPipelineConfig):
     """Draw new noise in every round."""
     masks: Literal["rig", "grounded-sam"] = "rig"
     """Where the masks of --pipeline.editor.keep and --pipeline.editor.only come from: `rig`, the avatar itself (exact,
-    and costs nothing); `grounded-sam`, a detector that looks for any words in the pictures."""
+    and costs nothing); `grounded-sam`, a detector that looks for any words in the images."""
     grounded_sam: GroundedSamOptions = field(default_factory=GroundedSamOptions)
     """the detector of --pipeline.masks grounded-sam"""
     train_on: Literal["edited", "mixed"] = "edited"
     """Once there are edits, train on `edited` images only: timesteps that are not edited change with them, because all share
     the Gaussians. Or `mixed`, on all images of the capture: those that no round has edited hold the avatar to its old
-    look, so it is for runs that reach them all."""
+    appearance, so it is for runs that reach them all."""
     edit_loss: Literal["auto", "lpips", "ssim"] = "auto"
     """What edits are fitted with besides L1: LPIPS or SSIM; `auto` is LPIPS if its weights (AlexNet) are on this machine.
     Nothing is downloaded."""

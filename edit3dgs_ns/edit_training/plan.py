@@ -16,7 +16,7 @@ class RunPlan:
     base_steps: int
     """Steps before the first edit."""
     rounds: int
-    """Edits."""
+    """Rounds of edits."""
     edit_every: int
     """Steps from one edit to the next."""
     final_steps: int

@@ -9,7 +9,7 @@ from typing import Any
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from edit3dgs_ns.edit_training.fit import EditFit, held_faces
-from edit3dgs_ns.edit_training.loss import make_edit_loss, said_of
+from edit3dgs_ns.edit_training.loss import describe_loss, make_edit_loss
 from edit3dgs_ns.edit_training.masks import make_keep_masks
 from edit3dgs_ns.edit_training.options import EditOptions
 from edit3dgs_ns.edit_training.plan import RunPlan
@@ -70,7 +70,7 @@ def prepare_edit(
     keep = make_keep_masks(config, datamanager, model, maps)
     held = held_faces(config, datamanager, model, maps)
     loss = make_edit_loss(config.edit_loss, config.edit_loss_weight, config.model.ssim_lambda)
-    CONSOLE.log(said_of(loss, config.edit_loss), highlight=False)
+    CONSOLE.log(describe_loss(loss, config.edit_loss), highlight=False)
     editor = load_editor()
     settings = run_settings(
         config,

@@ -18,14 +18,12 @@ _WIDEST_GRID = 2048
 def edit_grid(
     originals: UInt8[np.ndarray, "views height width 3"], edited: UInt8[np.ndarray, "views height width 3"]
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """One picture: the originals in a row, the edits below; shrunk if very wide."""
-    picture = np.concatenate([np.concatenate(list(row), axis=1) for row in (originals, edited)], axis=0)
-    if picture.shape[1] > _WIDEST_GRID:
-        height = round(picture.shape[0] * _WIDEST_GRID / picture.shape[1])
-        picture = np.asarray(
-            Image.fromarray(picture).resize((_WIDEST_GRID, height), Image.Resampling.LANCZOS)
-        )
-    return picture
+    """One image: the originals in a row, the edits below; shrunk if very wide."""
+    grid = np.concatenate([np.concatenate(list(row), axis=1) for row in (originals, edited)], axis=0)
+    if grid.shape[1] > _WIDEST_GRID:
+        height = round(grid.shape[0] * _WIDEST_GRID / grid.shape[1])
+        grid = np.asarray(Image.fromarray(grid).resize((_WIDEST_GRID, height), Image.Resampling.LANCZOS))
+    return grid
 
 
 class RoundClock:

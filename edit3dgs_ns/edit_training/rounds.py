@@ -49,7 +49,7 @@ class History:
     loss: str = ""
     """What the edits are fitted with."""
     converged_after: int | None = None
-    """So many rounds were enough; None if none said so."""
+    """Rounds completed when the run converged; None if it has not."""
     batches: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
 
@@ -132,7 +132,7 @@ class EditRounds:
             self._show(batch, step)
 
     def converged(self, rounds: int, threshold: float) -> bool:
-        """Whether the edits of the last of so many rounds changed next to nothing; see `editing.convergence`. Says so.
+        """Whether the edits of the last rounds changed next to nothing (see `editing.convergence`); logs and records it if so.
 
         What was measured is kept with every edit, so that a resumed run decides the same.
         """
@@ -144,7 +144,7 @@ class EditRounds:
         self.history.converged_after = rounds
         self.history.save()
         CONSOLE.log(
-            f"Converged after {rounds} of at most {self.rounds} rounds: the last two changed the avatar's pictures by "
+            f"Converged after {rounds} of at most {self.rounds} rounds: the last two changed the avatar's renders by "
             f"{values[-2]:.4f} and {values[-1]:.4f}, less than {threshold:g}. On to the final steps.",
             highlight=False,
         )
@@ -199,7 +199,7 @@ class EditRounds:
         )
 
     def _keeper(self, batch: Batch, request: EditRequest, step: int) -> Callable[[int, np.ndarray], None]:
-        """Puts a view into the store the first time it is given; what an anchor becomes is nobody's edit.
+        """Callback saving each edited view once; anchor views are skipped.
 
         Raises (from the function returned):
             UserError: the image has values that are not finite; the store never holds such an edit.
@@ -251,14 +251,14 @@ class EditRounds:
         for number, group in enumerate(self._groups_of_one_size(batch.views)):
             originals = torch.stack([self.datamanager.original_image(view) for view in group])
             edited = torch.stack([self.datamanager.train_image(view) for view in group])
-            picture = edit_grid(originals.numpy(), edited.numpy())
+            grid = edit_grid(originals.numpy(), edited.numpy())
             name = f"round_{batch.round:04d}" + (f"_{number}" if number else "")
             folder = self.history.path.parent / "edit_grids"
             folder.mkdir(exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{name}.png")
+            Image.fromarray(grid).save(folder / f"{name}.png")
             writer.put_image(
                 name="Edits/original over edited",
-                image=torch.from_numpy(picture.astype(np.float32) / 255),
+                image=torch.from_numpy(grid.astype(np.float32) / 255),
                 step=step,
             )
 

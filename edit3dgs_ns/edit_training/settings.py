@@ -1,4 +1,4 @@
-"""What the edits of a run depend on, as plain values: edits are stored under them, and only the same run is resumed.
+"""The settings that the edits of a run depend on, as plain values: edits are stored under them, and only the same run is resumed.
 
 Every option that changes an edit belongs here, also one that changes it by the avatar it starts from (losses, what is trained).
 """

@@ -1,12 +1,13 @@
-"""The history of a run's avatar: every version of it, with the sentence that made it, kept so that each can come back bit for bit.
+"""The history of a run's avatar: every version of it, with the prompt that made it, kept so that each can come back bit for bit.
 
     RUN/history/history.json    the versions, and which of them is the run's avatar now
     RUN/history/0000.ckpt       version 0, the trained avatar; 0001.ckpt what the first edit made of it; ...
     RUN/nerfstudio_models/      holds the current version: what ns-viewer, ns-render, ns-export and --pipeline.avatar take
 
 A version is the checkpoint's file itself (a hard link where the file system has them), so that it costs no time and, as long as
-it is the current one, no disk. Checkpoints are never written in place, so a link never changes. What goes back says so in
-history.json before it touches a checkpoint; a process that dies in between is made good by the next one that opens the history.
+it is the current one, no disk. Checkpoints are never written in place, so a link never changes. A return
+to a version is noted in history.json before a checkpoint is touched; if the process dies in between, the next one that opens the
+history completes it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, CHECKPOINT_NAME
 FOLDER = "history"
 _FILE = "history.json"
 _ROUNDS = "edit_history.json"
-"""The rounds of `ns-train edit3dgs`: says which sentence an edit was for that has no history yet."""
+"""The rounds of `ns-train edit3dgs`: the prompt of an edit that has no history yet."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +348,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def _last_edit(run: Path) -> tuple[str | None, dict[str, Any]]:
-    """The sentence of a run of `ns-train edit3dgs`, and its rounds; (None, {}) for any other run."""
+    """The prompt of a run of `ns-train edit3dgs`, and its rounds; (None, {}) for any other run."""
     with contextlib.suppress(OSError, ValueError):
         content = json.loads((run / _ROUNDS).read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("prompt"), str):
