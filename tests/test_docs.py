@@ -121,6 +121,19 @@ def test_commands_named_in_sentences_exist(page: Path) -> None:
     assert sorted(name for name in named if name not in COMMANDS and not name.startswith("-")) == []
 
 
+def test_python_on_the_pages_uses_what_the_api_has() -> None:
+    from edit3dgs_ns import api
+
+    codes = [code for page in PAGES for code in code_of(page, "python")]
+    assert codes
+    known = {*dir(api.Avatar), *dir(api.Motion), *dir(api.Camera), *api.EditedBatch.__annotations__}
+    for code in codes:
+        nodes = list(ast.walk(ast.parse(code)))
+        imported = {name.name for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
+        used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        assert imported <= set(api.__all__) and used <= known
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
     for page in PAGES:
