@@ -378,7 +378,8 @@ class Avatar:
         Raises:
             ValueError: there is no such timestep.
         """
-        return self.render_views([camera], timestep)[0]
+        image: np.ndarray = self.render_views([camera], timestep)[0]
+        return image
 
     @torch.no_grad()
     def render_views(
@@ -399,7 +400,8 @@ class Avatar:
             backgrounds=viewmats.new_ones(len(cameras), 3),
             rasterize_mode=self.rasterize_mode,
         )
-        return image.clamp(0, 1).cpu().numpy()
+        rendered: np.ndarray = image.clamp(0, 1).cpu().numpy()
+        return rendered
 
     def edit(
         self,
@@ -508,7 +510,8 @@ class Avatar:
         """Rest position of what every pixel shows, metres; NaN where nothing certain."""
         viewmats, Ks = self._matrices(cameras)
         seen = Cameras(viewmats, Ks, cameras[0].width, cameras[0].height, self.rasterize_mode)
-        return canonical_maps(self.gaussians.surface(pose), seen).cpu().numpy()
+        places: np.ndarray = canonical_maps(self.gaussians.surface(pose), seen).cpu().numpy()
+        return places
 
     def _fitted(
         self, images: np.ndarray, cameras: Sequence[Camera], pose: FlamePose, steps: int, seed: int
