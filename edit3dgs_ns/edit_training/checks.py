@@ -71,7 +71,7 @@ def check_editor(config: EditorConfig) -> None:
     from edit3dgs_ns.editing.diffusion.model_folder import check_model
 
     check_model(config.model)
-    if not (0 <= config.keep_strength <= 1 and 0 <= config.keep_from <= config.keep_until <= 1):
+    if not config.in_range():
         raise UserError(
             f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
             f"--pipeline.editor.keep-until {config.keep_until}: expected numbers from 0 to 1, and from <= until."

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional
 
+from edit3dgs_ns.editing.editor import KeepOptions
 from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
 from edit3dgs_ns.training.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
@@ -13,7 +14,7 @@ from edit3dgs_ns.training.pipeline import AvatarPipelineConfig
 
 
 @dataclass
-class EditorConfig:
+class EditorConfig(KeepOptions):
     """The diffusion model and how it is used."""
 
     model: str = "timbrooks/instruct-pix2pix"
@@ -58,12 +59,6 @@ class EditorConfig:
     "the hat. the glasses"."""
     only: str = "none"
     """Parts of the head that alone are edited, like `hair`; `none` edits all."""
-    keep_strength: float = 1.0
-    """How much of the original is put back where it is kept, from 0 to 1."""
-    keep_from: float = 0.5
-    """Share of a round's denoising steps after which the original begins to be put back."""
-    keep_until: float = 1.0
-    """Share of a round's denoising steps after which it is put back no more."""
     attention_slicing: bool = False
     """Compute attention one head at a time. Slower; only for devices where PyTorch's own memory-saving attention
     is not available."""

@@ -91,9 +91,7 @@ class RequestMaker:
             guidance_scale=config.guidance_scale,
             image_guidance_scale=config.image_guidance_scale,
             keep_mask=self._keep.masks(originals, views),
-            keep_strength=config.keep_strength,
-            keep_from=config.keep_from,
-            keep_until=config.keep_until,
+            keep_options=config.keep_options(),
             steps=config.steps,
         )
 

@@ -10,7 +10,7 @@ Conventions: images are float32 RGB in [0, 1] on white; `c2w` is camera-to-world
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,26 @@ Progress = Callable[[int, int], None]
 Finished = Callable[[int, np.ndarray], None]
 """`finished(view, image)`: the view at this position of the request is final, so that it can be kept before
 the others are done."""
+
+
+@dataclass
+class KeepOptions:
+    """How much of the original is put back where a request's `keep_mask` says, and during which denoising steps."""
+
+    keep_strength: float = 1.0
+    """How much of the original is put back where it is kept, from 0 to 1."""
+    keep_from: float = 0.5
+    """Share of a round's denoising steps after which the original begins to be put back."""
+    keep_until: float = 1.0
+    """Share of a round's denoising steps after which it is put back no more."""
+
+    def keep_options(self) -> KeepOptions:
+        """Returns a copy without the fields that a subclass adds."""
+        return KeepOptions(**{option.name: getattr(self, option.name) for option in fields(KeepOptions)})
+
+    def in_range(self) -> bool:
+        """Whether all are from 0 to 1, and from is not after until."""
+        return 0 <= self.keep_strength <= 1 and 0 <= self.keep_from <= self.keep_until <= 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +89,8 @@ class EditRequest:
     """Weight of the original image (s_I); None for the editor's own."""
     keep_mask: Float[np.ndarray, "views height width"] | None = None
     """1 where a view keeps what its original shows (the expression: eyes and mouth), 0 where it is edited."""
-    keep_strength: float = 1.0
-    """How much of the original is put back under the mask, from 0 to 1."""
-    keep_from: float = 0.5
-    """Share of the round's denoising steps after which the original begins to be put back."""
-    keep_until: float = 1.0
-    """Share of the round's denoising steps after which it is put back no more."""
+    keep_options: KeepOptions = field(default_factory=KeepOptions)
+    """How much of the original is put back under the mask, and when."""
     steps: int | None = None
     """Denoising steps for the whole schedule, of which a noise below 1 takes its share; None for the editor's
     own."""
@@ -132,11 +148,11 @@ class EditRequest:
             low, high = float(mask.min()), float(mask.max())
             if not (low >= 0.0 and high <= 1.0):
                 raise UserError(f"keep_mask: expected values in [0, 1], found {low:.3g} to {high:.3g}.")
-        if not 0.0 <= self.keep_strength <= 1.0:
-            raise UserError(f"keep_strength {self.keep_strength}: expected a number from 0 to 1.")
-        if not 0.0 <= self.keep_from <= self.keep_until <= 1.0:
+        if not self.keep_options.in_range():
+            given = self.keep_options
             raise UserError(
-                f"keep_from {self.keep_from} and keep_until {self.keep_until}: expected 0 <= from <= until <= 1."
+                f"keep_strength {given.keep_strength}, keep_from {given.keep_from} and keep_until {given.keep_until}: "
+                "expected numbers from 0 to 1, and from <= until."
             )
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-from edit3dgs_ns.editing.editor import EditResult
+from edit3dgs_ns.editing.editor import EditResult, KeepOptions
 from edit3dgs_ns.editing.schedule import Batch
 from tests.tiny_capture import write_tiny_capture
 
@@ -97,7 +97,7 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
     options = EditorConfig(keep_strength=0.9, keep_from=0.2, keep_until=0.8, correspondence="rig")
     request = RequestMaker(datamanager, model, "older", options, keep).make(batch, views[::-1])
     assert request.view_ids == views[::-1] and request.timesteps == (second, first)
-    assert (request.keep_strength, request.keep_from, request.keep_until) == (0.9, 0.2, 0.8)
+    assert request.keep_options == KeepOptions(keep_strength=0.9, keep_from=0.2, keep_until=0.8)
     for place, view in enumerate(request.view_ids):
         head = request.originals[place].min(axis=-1) < 0.99
         shown = np.isfinite(request.canonical[place]).all(axis=-1)

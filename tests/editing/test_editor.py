@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from edit3dgs_ns.editing.editor import EditResult
+from edit3dgs_ns.editing.editor import EditResult, KeepOptions
 
 
 def test_request_and_result_survive_pickling(make_request):
@@ -21,7 +21,9 @@ def test_request_and_result_survive_pickling(make_request):
 def test_request_holds_only_arrays_and_plain_values(make_request):
     plain = (str, int, float, bool, tuple, np.ndarray, type(None))
     request = make_request()
-    assert all(isinstance(getattr(request, field.name), plain) for field in dataclasses.fields(request))
+    values = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    values |= vars(values.pop("keep_options"))
+    assert all(isinstance(value, plain) for value in values.values())
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_request_holds_only_arrays_and_plain_values(make_request):
         ({"keep_mask": np.zeros((3, 16, 16), dtype=np.float32)}, "keep_mask has shape"),
         ({"keep_mask": np.full((3, 32, 32), 2, dtype=np.float32)}, "keep_mask: expected values"),
         ({"keep_mask": np.full((3, 32, 32), np.nan, dtype=np.float32)}, "keep_mask: expected values"),
-        ({"keep_strength": 1.5}, "keep_strength"),
-        ({"keep_from": 0.8, "keep_until": 0.5}, "keep_from"),
+        ({"keep_options": KeepOptions(keep_strength=1.5)}, "keep_strength"),
+        ({"keep_options": KeepOptions(keep_from=0.8, keep_until=0.5)}, "keep_from"),
         ({"noise": 0.0}, "noise"),
         ({"noise": 1.5}, "noise"),
         ({"steps": 0}, "steps"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from edit3dgs_ns.editing.diffusion.inpainting import KeepOptions, LatentKeeper, latent_mask
+from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.loading import load_editor
+from edit3dgs_ns.editing.editor import KeepOptions
 from edit3dgs_ns.editing.framing import Frame
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def test_before_it_they_have_the_noise_level_of_the_next_step(loop):
 )
 def test_the_range_of_steps(loop, start, end, active):
     scheduler, original, noise, latents, mask = loop
-    keeper = LatentKeeper(original, mask, noise, scheduler, KeepOptions(start=start, end=end))
+    keeper = LatentKeeper(original, mask, noise, scheduler, KeepOptions(keep_from=start, keep_until=end))
     following = [*scheduler.timesteps[1:], None]
     changed = [s for s in range(5) if not torch.equal(keeper.apply(latents, following[s], s, 5), latents)]
     assert changed == active
@@ -58,7 +59,7 @@ def test_the_range_of_steps(loop, start, end, active):
 
 def test_strength_mixes(loop):
     scheduler, original, noise, latents, mask = loop
-    result = LatentKeeper(original, mask, noise, scheduler, KeepOptions(strength=0.3)).apply(
+    result = LatentKeeper(original, mask, noise, scheduler, KeepOptions(keep_strength=0.3)).apply(
         latents, None, 4, 5
     )
     torch.testing.assert_close(result[0, :, 0, 0], 0.7 * latents[0, :, 0, 0] + 0.3 * original[0, :, 0, 0])
@@ -101,7 +102,9 @@ def test_a_mask_of_a_smaller_image_is_scaled_along():
 
 def test_with_all_kept_the_original_comes_back_as_the_autoencoder_has_it(tiny_editor_folder, make_request):
     editor = load_editor(tiny_editor_folder)
-    request = make_request(views=2, keep_mask=np.ones((2, 32, 32), np.float32), keep_from=0.0)
+    request = make_request(
+        views=2, keep_mask=np.ones((2, 32, 32), np.float32), keep_options=KeepOptions(keep_from=0.0)
+    )
     latents = editor.vae.encode(
         2 * torch.from_numpy(request.originals).permute(0, 3, 1, 2) - 1
     ).latent_dist.mode()
@@ -124,7 +127,7 @@ def test_what_is_decoded_is_the_original_under_the_mask_and_the_edit_elsewhere(
     mask = np.zeros((2, 32, 32), np.float32)
     mask[:, :8] = 1
     late = make_request(
-        views=2, keep_mask=mask, keep_from=0.9
+        views=2, keep_mask=mask, keep_options=KeepOptions(keep_from=0.9)
     )  # in the last step alone: nothing spreads from the mask
     kept, edited = editor.edit(late), editor.edit(make_request(views=2))
     latents = editor.vae.encode(

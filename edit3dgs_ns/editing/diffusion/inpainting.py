@@ -8,7 +8,6 @@ At the later denoising steps the latents under the mask become those of the orig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,30 +16,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.editing.editor import KeepOptions
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.errors import UserError
-
-
-@dataclass(frozen=True)
-class KeepOptions:
-    """Strength and time span of putting back the original; see the fields of `EditRequest` with these names."""
-
-    strength: float = 1.0
-    start: float = 0.5
-    end: float = 1.0
-
-    @classmethod
-    def of(cls, request: EditRequest) -> KeepOptions:
-        """The options of a request."""
-        return cls(request.keep_strength, request.keep_from, request.keep_until)
 
 
 class LatentKeeper:
     """Puts the original's latents back after denoising steps.
 
-    With strength 1 and `end` 1 the latents where the mask is 1 are the original's exactly after the last step, and those where it
-    is 0 are never touched.
+    With `keep_strength` 1 and `keep_until` 1 the latents where the mask is 1 are the original's exactly after the last
+    step, and those where it is 0 are never touched.
 
     Args:
         original_latents: of the original images, as the UNet sees them (scaled), without noise.
@@ -66,7 +51,7 @@ class LatentKeeper:
             )
         self._original, self._noise, self._scheduler = original_latents, noise, scheduler
         self._options = options or KeepOptions()
-        self._share = self._options.strength * mask_latent.to(original_latents)
+        self._share = self._options.keep_strength * mask_latent.to(original_latents)
 
     def apply(
         self, latents: Float[Tensor, "views channels h w"], t_next: Tensor | None, step: int, total: int
@@ -80,7 +65,7 @@ class LatentKeeper:
             total: how many steps the round takes.
         """
         done = (step + 1) / total
-        if not self._options.start < done <= self._options.end:
+        if not self._options.keep_from < done <= self._options.keep_until:
             return latents
         original = self._original
         if t_next is not None:

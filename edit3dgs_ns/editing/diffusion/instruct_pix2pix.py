@@ -28,7 +28,7 @@ from edit3dgs_ns.editing.agreement.sharing import SharingOptions, ViewSharing
 from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_prompt
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
-from edit3dgs_ns.editing.diffusion.inpainting import KeepOptions, LatentKeeper, latent_mask
+from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress, check_finite
@@ -230,7 +230,7 @@ class InstructPix2Pix:
             return None
         mask = latent_mask(request.keep_mask, frame, (condition.shape[2], condition.shape[3]), self._device)
         original = condition * self._codec.scale
-        return LatentKeeper(original, mask, noise, self.scheduler, KeepOptions.of(request))
+        return LatentKeeper(original, mask, noise, self.scheduler, request.keep_options)
 
     # -- the loop --------------------------------------------------------------------------------------------
 
