@@ -82,15 +82,18 @@ class EditLoop:
     def resume(self, state: Mapping[str, Any], start_step: int) -> None:
         """Continues at `start_step` with what `loop_state` gave.
 
-        Edits of the rounds before come from the store, and are made again only if they are gone.
+        Edits of the rounds before come from the store, and are made again only if they are gone. A run that has begun its final
+        steps and is given more rounds edits the next one at once, and each of the others `edit_every` steps after the one before.
         """
         schedule = self.edit.schedule
         schedule.load_state_dict(state["schedule"])
         self.rounds.history.converged_after = schedule.ended_after
-        begun = self.plan.rounds_begun_before(start_step)
-        for number in range(begun):
+        schedule.round = min(schedule.round, schedule.due_rounds)
+        self.edit.delay = int(state.get("delay", 0))  # checkpoints of older versions have none
+        if not schedule.finished:
+            self.edit.delay += max(start_step - self.plan.first_step_of(schedule.round), 0)
+        for number in range(schedule.round):
             self.rounds.run(schedule.batch(number), start_step)
-        schedule.round = begun
         torch.set_rng_state(
             state["torch_rng"].cpu().to(torch.uint8)
         )  # last: edits made again draw numbers too
@@ -134,6 +137,7 @@ def loop_state(edit: PreparedEdit) -> dict[str, Any]:
     return {
         "settings": edit.settings,
         "schedule": edit.schedule.state_dict(),
+        "delay": edit.delay,
         "torch_rng": torch.get_rng_state(),
     }
 

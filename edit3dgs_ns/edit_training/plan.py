@@ -11,7 +11,7 @@ _FINAL_RATE = 0.1
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Everything about a step follows from its number, so that a run that was stopped goes on."""
+    """Everything about a step follows from its number and these values, so that a run that was stopped goes on."""
 
     base_steps: int
     """Steps before the first edit."""
@@ -21,20 +21,22 @@ class RunPlan:
     """Steps from one edit to the next."""
     final_steps: int
     """Steps after the last edit's own, with falling learning rates."""
+    delay: int = 0
+    """Steps by which the rounds not yet begun, and all steps after them, come later: the final steps that a run had done before
+    it was given more rounds."""
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
-        return self.base_steps + self.rounds * self.edit_every + self.final_steps
+        return self.base_steps + self.rounds * self.edit_every + self.final_steps + self.delay
 
-    def rounds_begun_before(self, step: int) -> int:
-        """How many rounds have begun before `step`."""
-        local = step - self.base_steps
-        return 0 if local <= 0 else min(-(-local // self.edit_every), self.rounds)
+    def first_step_of(self, number: int) -> int:
+        """The step before which round `number` (0, 1, ...) is edited, if it has not begun."""
+        return self.base_steps + number * self.edit_every + self.delay
 
     def begins_round(self, step: int, number: int) -> bool:
         """Whether round `number` (0, 1, ...) is edited before `step`."""
-        return number < self.rounds and step - self.base_steps == number * self.edit_every
+        return number < self.rounds and step == self.first_step_of(number)
 
     def learning_rate_factor(self, step: int) -> float:
         """Of the configured learning rates, while edits are fitted."""

@@ -21,7 +21,7 @@ from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from edit3dgs_ns.training.surface_maps import AvatarMaps
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedEdit:
     """An edit that is ready for an `EditLoop`."""
 
@@ -37,13 +37,19 @@ class PreparedEdit:
     """The diffusion model, an `Editor`. Not among the modules of a pipeline, and so not in its checkpoints."""
     settings: dict[str, Any]
     """What the edits depend on; see `run_settings`."""
+    delay: int = 0
+    """Final steps done before the run was given more rounds; see `RunPlan`."""
 
     @property
     def plan(self) -> RunPlan:
         """Which step does what, as far as it is known: the rounds may end early."""
         config = self.config
         return RunPlan(
-            config.steps_before_edits, self.schedule.due_rounds, config.edit_every, config.final_steps
+            config.steps_before_edits,
+            self.schedule.due_rounds,
+            config.edit_every,
+            config.final_steps,
+            self.delay,
         )
 
 

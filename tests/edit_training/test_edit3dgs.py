@@ -225,6 +225,17 @@ def test_a_run_that_crashed_in_mid_round_ends_like_one_that_did_not(
     same_run(resumed.base_dir, undisturbed.base_dir)
 
 
+def test_rounds_added_to_a_finished_run_are_as_far_apart_as_the_others(make_config, edited):
+    """The final steps that were done count for no round: not once the run goes on, and not when it is resumed from there again."""
+    run, steps = edited, [0, 2, 4]
+    for rounds, added in ((5, [8, 10]), (6, [14])):
+        run, steps = train(make_config(rounds=rounds, load_dir=run.base_dir)), steps + added
+        assert [batch["step"] for batch in history_of(run.base_dir)["batches"]] == steps
+        assert run.step + 1 == run.pipeline.total_steps == steps[-1] + 2 + 2
+    unchanged = train(make_config(rounds=6, load_dir=run.base_dir))
+    assert unchanged.pipeline.total_steps == run.pipeline.total_steps
+
+
 def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch):
     from edit3dgs_ns.editing.store import EditStore
 
