@@ -60,7 +60,7 @@ class GreenEditor:
     views_depend = False
 
     def unknown_instruction(self, prompt: str) -> None:
-        """Knows every sentence."""
+        """Knows every prompt."""
 
     def edit(self, request: EditRequest, progress: Any = None, finished: Any = None) -> EditResult:
         """Of the originals; the current renders do not matter."""
@@ -69,5 +69,5 @@ class GreenEditor:
 
 
 def shows_head(images: np.ndarray) -> np.ndarray:
-    """1 where pictures on white show something, with a last axis of 1."""
+    """1 where images on white show something, with a last axis of 1."""
     return (images.min(axis=-1, keepdims=True) < 0.97).astype(np.float32)

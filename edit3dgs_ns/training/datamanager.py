@@ -62,13 +62,13 @@ class AvatarDatamanagerConfig(FullImageDatamanagerConfig):
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """What the stream decodes."""
+class _ImageKey:
+    """Key of an image in the stream."""
 
     index: int
     """Of the training image."""
     edit: int
-    """Number of the edit that stands in for it; 0 is the image as it was captured."""
+    """Number of the edit that replaces it; 0 for the captured image."""
 
 
 class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[type-arg]
@@ -89,17 +89,17 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
             config.cameras_per_step,
             config.train_cameras_sampling_seed,
         )
-        self._readers: dict[_Picture, ImageReader] = {}
-        self._replaced: dict[int, UInt8[Tensor, "height width 3"] | _Picture] = {}
+        self._readers: dict[_ImageKey, ImageReader] = {}
+        self._replaced: dict[int, UInt8[Tensor, "height width 3"] | _ImageKey] = {}
         self._edit_numbers = itertools.count(1)
         self._render_original: Callable[[int], UInt8[np.ndarray, "height width 3"]] | None = None
         self._train_images = self.make_stream(config.cache_gb, config.image_workers)
 
     # -- the images ---------------------------------------------------------------------------------------------------
 
-    def make_stream(self, cache_gb: float, workers: int) -> ImageStream[_Picture]:
+    def make_stream(self, cache_gb: float, workers: int) -> ImageStream[_ImageKey]:
         """A stream of the training images, captured and edited."""
-        return ImageStream(self._read_picture, int(cache_gb * 2**30), workers)
+        return ImageStream(self._read_image, int(cache_gb * 2**30), workers)
 
     def train_image(self, index: int) -> UInt8[Tensor, "height width 3"]:
         """The image that training image `index` stands for now: the edit if there is one, else the original."""
@@ -108,7 +108,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
 
     def original_image(self, index: int) -> UInt8[Tensor, "height width 3"]:
         """Training image `index` before any edit of this run, on white: as captured, if `use_originals` says nothing else."""
-        return self._train_images.get(_Picture(index, 0), keep=index not in self._replaced)
+        return self._train_images.get(_ImageKey(index, 0), keep=index not in self._replaced)
 
     def use_originals(self, render: Callable[[int], UInt8[np.ndarray, "height width 3"]] | None) -> None:
         """Let other images stand for the captured ones, all of them, and forget all replacements.
@@ -121,7 +121,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
             self.restore_image(index)
         self.restrict_to(None)
         self._render_original = render
-        self._train_images.keep_only(lambda picture: False)
+        self._train_images.keep_only(lambda key: False)
 
     def replace_image(
         self,
@@ -142,9 +142,9 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
             raise IndexError(f"No training image {index}; there are {len(self.train_dataset)}.")
         self.restore_image(index)
         if not isinstance(image, Tensor):
-            picture = _Picture(index, next(self._edit_numbers))
-            self._readers[picture] = image
-            self._replaced[index] = picture
+            key = _ImageKey(index, next(self._edit_numbers))
+            self._readers[key] = image
+            self._replaced[index] = key
             return
         self._require_size(index, tuple(image.shape))
         if image.dtype != torch.uint8:
@@ -154,8 +154,8 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
     def restore_image(self, index: int) -> None:
         """Training image `index` is the captured one again."""
         former = self._replaced.pop(index, None)
-        if isinstance(former, _Picture):
-            self._train_images.keep_only(lambda picture: picture != former)
+        if isinstance(former, _ImageKey):
+            self._train_images.keep_only(lambda key: key != former)
             del self._readers[former]
 
     def replaced_indices(self) -> list[int]:
@@ -163,7 +163,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
         return sorted(self._replaced)
 
     def indices_by_timestep(self) -> dict[int, list[int]]:
-        """Training images by place on the motion (0 ... T-1), in the capture's order."""
+        """Training images by timestep (0 ... T-1), in the capture's order."""
         groups: dict[int, list[int]] = defaultdict(list)
         for index, timestep in enumerate(self._timesteps()):
             groups[timestep].append(index)
@@ -182,7 +182,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
         self._order.restrict_to(indices)
         if indices is not None:
             used = set(indices)
-            self._train_images.keep_only(lambda picture: picture.index in used)
+            self._train_images.keep_only(lambda key: key.index in used)
 
     def batch_indices(self, step: int) -> list[int]:
         """The training images of a step."""
@@ -231,20 +231,20 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
         """Let the workers decode the images of this step and of those that follow."""
         steps = range(step, step + self.config.prefetch_steps + 1)
         coming = [self._current(index) for s in steps for index in self.batch_indices(s)]
-        self._train_images.prefetch(picture for picture in coming if not isinstance(picture, Tensor))
+        self._train_images.prefetch(key for key in coming if not isinstance(key, Tensor))
 
-    def _current(self, index: int) -> UInt8[Tensor, "height width 3"] | _Picture:
+    def _current(self, index: int) -> UInt8[Tensor, "height width 3"] | _ImageKey:
         """What training image `index` stands for now."""
-        return self._replaced.get(index, _Picture(index, 0))
+        return self._replaced.get(index, _ImageKey(index, 0))
 
-    def _read_picture(self, picture: _Picture) -> UInt8[np.ndarray, "height width 3"]:
+    def _read_image(self, key: _ImageKey) -> UInt8[np.ndarray, "height width 3"]:
         """Called by the workers."""
-        if picture.edit == 0 and self._render_original is not None:
-            return self._render_original(picture.index)
-        if picture.edit == 0:
-            return self.train_dataset.get_numpy_image(picture.index)
-        image = self._readers[picture]()
-        self._require_size(picture.index, image.shape)
+        if key.edit == 0 and self._render_original is not None:
+            return self._render_original(key.index)
+        if key.edit == 0:
+            return self.train_dataset.get_numpy_image(key.index)
+        image = self._readers[key]()
+        self._require_size(key.index, image.shape)
         return image
 
     def _require_size(self, index: int, found: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""An avatar as it is at one moment, kept while the original goes on changing: for before and after, and as the start of an edit."""
+"""A copy of an avatar, kept while the original goes on changing: for before and after, and as the start of an edit."""
 
 from __future__ import annotations
 

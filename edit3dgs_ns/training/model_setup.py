@@ -41,7 +41,7 @@ def refuse_untimed(camera: Cameras, needed: bool) -> None:
     """Raises a ValueError for cameras without times where they are needed: when a camera path is rendered."""
     if needed and camera.times is None:
         raise UserError(
-            '--camera-path-filename: not every camera of this path has a "render_time", so nothing says which moments it shows. '
+            '--camera-path-filename: not every camera of this path has a "render_time", so nothing says which times it shows. '
             "Save the path in ns-viewer's Render panel, or add to each of its cameras a place on the motion, from 0 to 1. "
             "`edit3dgs orbit` and `edit3dgs reenact` make videos that need no path."
         )

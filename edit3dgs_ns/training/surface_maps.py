@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Posed:
-    """The avatar at one moment."""
+    """The avatar posed at one timestep."""
 
     vertices: Float[Tensor, "vertices 3"]
     gaussians: WorldGaussians
@@ -44,7 +44,7 @@ class AvatarMaps:
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Within this, the avatar does not change: it is posed once for each moment, however many views show it."""
+        """Context in which the avatar does not change: it is posed once per timestep, for all views of it."""
         outer, self._kept = self._kept, {} if self._kept is None else self._kept
         try:
             yield

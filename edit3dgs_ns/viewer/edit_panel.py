@@ -1,4 +1,4 @@
-"""The tab Edit of the viewer's panel: the prompt and its options, what is going on, and the history."""
+"""The tab Edit of the viewer's panel: the prompt and its options, the progress, and the history."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import viser
 
 from edit3dgs_ns.edit_training.job import EditJob
 from edit3dgs_ns.edit_training.versions import Version
-from edit3dgs_ns.viewer.text import picture, plain
+from edit3dgs_ns.viewer.text import image_element, plain
 
 _WAITING = "Write what to change, look at a preview, and edit."
 
 
 class Actions(Protocol):
-    """What the buttons do; everything returns at once, with a reason if it cannot be done now and "" if it is begun."""
+    """Callbacks of the buttons. Each returns at once: "" if the action has begun, otherwise the reason why it cannot."""
 
     def preview(self, job: EditJob, client: int) -> str:
-        """Edit a image of what this client sees."""
+        """Edits an image of what this client sees."""
         ...
 
     def edit(self, job: EditJob) -> str:
-        """Edit the avatar."""
+        """Edits the avatar."""
         ...
 
     def pause(self, pause: bool) -> str:
-        """Stop for a while, or go on."""
+        """Pauses the edit or the training, or resumes it."""
         ...
 
     def undo(self) -> str:
-        """Give up the edit that is going on, or take back the last one."""
+        """Abandons the current edit, or reverts the last one."""
         ...
 
-    def go_back(self, version: int) -> str:
-        """Show another version."""
+    def revert(self, version: int) -> str:
+        """Reverts to another version."""
         ...
 
 
@@ -62,7 +62,7 @@ class EditPanel:
     ):
         self._actions, gui = actions, server.gui
         parts = f"Separated by commas; none for nothing. Of: {', '.join(regions)}" if regions else None
-        self._prompt = gui.add_text("Sentence", prompt, hint='For example: "Make him look older"')
+        self._prompt = gui.add_text("Prompt", prompt, hint='For example: "Make him look older"')
         self._model = gui.add_dropdown("Model", tuple(models), hint="InstructPix2Pix to edit with")
         self._guidance = gui.add_number(
             "Guidance", 0.0, min=0.0, max=30.0, step=0.5, hint="Weight of the prompt; 0: the model's own"
@@ -86,9 +86,9 @@ class EditPanel:
         self._pause = gui.add_button("Pause editing", icon=viser.Icon.PLAYER_PAUSE, disabled=True)
         self._resume = gui.add_button("Go on", icon=viser.Icon.PLAYER_PLAY, visible=False)
         self._undo = gui.add_button("Undo last edit", icon=viser.Icon.ARROW_BACK_UP)
-        self._said = gui.add_markdown(plain(_WAITING))
+        self._message = gui.add_markdown(plain(_WAITING))
         self._bar = gui.add_progress_bar(0.0, visible=False)
-        self._picture = gui.add_markdown("", visible=False)
+        self._image = gui.add_markdown("", visible=False)
         self._history = gui.add_markdown("")
         with gui.add_folder("Go to a version", expand_by_default=False):
             self._version = gui.add_number("Version", 0, min=0, step=1)
@@ -100,10 +100,10 @@ class EditPanel:
         self._pause.on_click(lambda _: self._ask(lambda: actions.pause(True)))
         self._resume.on_click(lambda _: self._ask(lambda: actions.pause(False)))
         self._undo.on_click(lambda _: self._ask(actions.undo))
-        go.on_click(lambda _: self._ask(lambda: actions.go_back(int(self._version.value))))
+        go.on_click(lambda _: self._ask(lambda: actions.revert(int(self._version.value))))
 
     def job(self) -> EditJob:
-        """What the controls ask for."""
+        """Returns the edit that the controls describe."""
         return EditJob(
             prompt=self._prompt.value.strip(),
             model=self._model.value,
@@ -116,27 +116,27 @@ class EditPanel:
         )
 
     def show_state(self, busy: bool, editing: bool, paused: bool) -> None:
-        """Which buttons can be pressed."""
+        """Enables the buttons that can be pressed."""
         self._preview.disabled = self._edit.disabled = busy
         self._pause.visible, self._resume.visible = not paused, paused
         self._pause.disabled = not editing
 
-    def say(self, text: str, share: float | None = None) -> None:
-        """What is going on; `share` of it, in [0, 1], is done (None: no bar)."""
+    def show_message(self, text: str, share: float | None = None) -> None:
+        """Shows a message, and a progress bar at `share` in [0, 1] (None: no bar)."""
         content = plain(text)
-        if content != self._said.content:
-            self._said.content = content
+        if content != self._message.content:
+            self._message.content = content
         self._bar.visible = share is not None
         if share is not None:
             self._bar.value = round(100 * min(max(share, 0.0), 1.0), 1)
 
-    def show_picture(self, image: np.ndarray, said: str) -> None:
-        """A image with a line below it."""
-        self._picture.content = f"{picture(image, said)}\n\n{plain(said)}"
-        self._picture.visible = True
+    def show_image(self, image: np.ndarray, caption: str) -> None:
+        """Shows an image with a caption below it."""
+        self._image.content = f"{image_element(image, caption)}\n\n{plain(caption)}"
+        self._image.visible = True
 
     def show_history(self, versions: Sequence[Version], current: int) -> None:
-        """The versions of the run."""
+        """Lists the versions of the run."""
         lines = [
             f"{'**' if version.number == current else ''}{version.number}: "
             f"{plain(version.prompt or 'the avatar as trained')}"
@@ -148,4 +148,4 @@ class EditPanel:
     def _ask(self, action: Callable[[], str]) -> None:
         reason = action()
         if reason:
-            self.say(reason)
+            self.show_message(reason)

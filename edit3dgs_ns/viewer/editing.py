@@ -1,4 +1,4 @@
-"""What the buttons of the tab Edit do, and what the panel says about it."""
+"""Actions of the buttons in the tab Edit, and the messages that the panel shows about them."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Editing:
         self._lock = viewer.train_lock or threading.Lock()
         self._worker = Worker(self._report, self._give_way)
         self._editors: dict[str, Any] = {}
-        self._drawn = self._pictured = 0.0
+        self._drawn = self._grid_shown = 0.0
         self._share, self._caution = 0.0, ""
         self._grids: Path | None = None
-        """Where the images of the last edit's rounds are."""
+        """Folder of the last edit's grids of images, one for each round."""
         self._changed = False
-        """What the worker does, or has just done, changes the avatar."""
+        """Whether the worker's current or last job changes the avatar."""
 
     @property
     def worker(self) -> Worker:
@@ -72,11 +72,11 @@ class Editing:
         return self._worker
 
     def begin(self, panel: EditPanel) -> None:
-        """The panel is there: find out where the avatar comes from."""
+        """Called once the panel is there: finds the avatar from before the edit, for the comparison."""
         self._panel = panel
-        self._pictured = time.time()
+        self._grid_shown = time.time()
         if self._viewer.trainer is None:
-            self._worker.go_back(self._find_before)
+            self._worker.revert(self._find_before)
         else:
             own = getattr(self._pipeline, "_editor", None)
             if own is not None:
@@ -114,15 +114,15 @@ class Editing:
         """See `Actions`."""
         if self._training():
             return _TRAINING
-        return "" if self._worker.go_back(lambda: self._go_to(None)) else _BUSY
+        return "" if self._worker.revert(lambda: self._go_to(None)) else _BUSY
 
-    def go_back(self, version: int) -> str:
+    def revert(self, version: int) -> str:
         """See `Actions`."""
         if self._training():
             return _TRAINING
         if self._worker.status.state != "idle":
             return _BUSY
-        return "" if self._worker.go_back(lambda: self._go_to(version)) else _BUSY
+        return "" if self._worker.revert(lambda: self._go_to(version)) else _BUSY
 
     # -- a training that goes on -------------------------------------------------------------------------------------
 
@@ -149,8 +149,8 @@ class Editing:
         step, total = trainer.step, self._pipeline.total_steps
         if self._scene.before is None and step >= self._pipeline.base_steps:
             self._remember_before()
-        said = f"{'Paused' if paused else 'Training'}: step {step} of {total}, round {schedule.round} of {schedule.due_rounds}"
-        self._panel.say(said, step / max(total, 1))
+        message = f"{'Paused' if paused else 'Training'}: step {step} of {total}, round {schedule.round} of {schedule.due_rounds}"
+        self._panel.show_message(message, step / max(total, 1))
 
     def _remember_before(self) -> None:
         from edit3dgs_ns.training.frozen_copy import frozen_avatar
@@ -172,10 +172,10 @@ class Editing:
                 self._scene.model, self._regions, camera, self._scene.pose_now(), job, standard.noise_first
             ),
             self._lock,
-            lambda done, total: self._panel.say("Editing this image ...", done / total),
+            lambda done, total: self._panel.show_message("Editing this image ...", done / total),
         )
         both = np.concatenate([preview.render, preview.edited], axis=1)
-        self._panel.show_picture(both, "Preview: this view, and its edit. The avatar is not touched.")
+        self._panel.show_image(both, "Preview: this view, and its edit. The avatar is not touched.")
         return editor.unknown_instruction(job.prompt) or "The preview is done."
 
     def _open_session(self, job: EditJob) -> Any:
@@ -185,7 +185,7 @@ class Editing:
         current = history.keep_current()
         standard = standard_options(self._pipeline.config)
         config = options_of(job, standard, self._scene.model, history.checkpoint(current.number))
-        self._panel.say("Loading the diffusion model ...")
+        self._panel.show_message("Loading the diffusion model ...")
         editor = self._editor(job, config)
         session = EditSession(self._pipeline, job, config, history, editor, self._lock)
         self._scene.before, self._share, self._grids = (
@@ -208,7 +208,7 @@ class Editing:
         return f"The avatar is version {version.number} again: {version.prompt or 'as it was trained'}."
 
     def _find_before(self) -> str:
-        """What the shown version is an edit of, for the comparison."""
+        """Loads the version that the shown one is an edit of, for the comparison."""
         from edit3dgs_ns.edit_training.session import version_avatar
         from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
         from edit3dgs_ns.training.frozen_copy import frozen_avatar
@@ -237,7 +237,7 @@ class Editing:
         return self._editors[job.model]
 
     def _camera(self, client: int) -> Cameras:
-        """What a visitor looks at, in the proportions and at the size of the capture's images."""
+        """Returns the camera of a visitor, with the aspect ratio and size of the capture's images."""
         cameras = self._pipeline.datamanager.train_dataset.cameras
         width, height = int(cameras.width[0]), int(cameras.height[0])
         shrink = min(1.0, _LARGEST / max(width, height))
@@ -245,14 +245,14 @@ class Editing:
         assert camera is not None, "somebody has pressed a button"
         return camera.to(self._pipeline.device)
 
-    # -- what is said ------------------------------------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------------------------------
 
     def _watch(self, done: int, total: int) -> None:
         """The diffusion model has done a step."""
         session = self._worker.status.session
         if session is not None:
-            said = f"Round {session.rounds_done + 1} of {session.rounds}: {100 * done // total} % edited"
-            self._panel.say(said, self._share)
+            message = f"Round {session.rounds_done + 1} of {session.rounds}: {100 * done // total} % edited"
+            self._panel.show_message(message, self._share)
 
     def _report(self, status: Status) -> None:
         session = status.session
@@ -264,16 +264,16 @@ class Editing:
         )
         if session is not None:
             self._share = session.step / max(session.total_steps, 1)
-            said = f"{'Paused' if status.state == 'paused' else 'Editing'}: step {session.step} of {session.total_steps}, "
-            self._panel.say(
-                f"{said}round {session.rounds_done} of {session.rounds}.{self._caution}", self._share
+            message = f"{'Paused' if status.state == 'paused' else 'Editing'}: step {session.step} of {session.total_steps}, "
+            self._panel.show_message(
+                f"{message}round {session.rounds_done} of {session.rounds}.{self._caution}", self._share
             )
             self._redraw_sometimes()
         elif not busy:
-            if status.said:
-                self._panel.say(status.said)
+            if status.message:
+                self._panel.show_message(status.message)
             self._show_history()
-            if self._changed:  # a image is drawn small first: one that stays must not flicker
+            if self._changed:  # an image is drawn small first: one that stays must not flicker
                 self._redraw()
 
     def _show_history(self) -> None:
@@ -282,11 +282,11 @@ class Editing:
             self._panel.show_history(history.versions, history.current.number)
 
     def _show_newest(self, folder: Path) -> None:
-        path = newest_picture(folder, self._pictured)
+        path = newest_image(folder, self._grid_shown)
         if path is not None:
-            self._pictured = path.stat().st_mtime
+            self._grid_shown = path.stat().st_mtime
             image, _ = read_image(path)
-            self._panel.show_picture(image, "The latest round: before (above) and after.")
+            self._panel.show_image(image, "The latest round: before (above) and after.")
 
     def _redraw_sometimes(self) -> None:
         if time.monotonic() - self._drawn > _REDRAW_EVERY:
@@ -300,10 +300,10 @@ class Editing:
             time.sleep(0.02)
 
 
-def newest_picture(folder: Path, than: float) -> Path | None:
-    """The newest PNG in a folder that is newer than a moment (seconds since the epoch)."""
+def newest_image(folder: Path, than: float) -> Path | None:
+    """Returns the newest PNG of a folder if it is newer than a time (seconds since the epoch), otherwise None."""
     with contextlib.suppress(FileNotFoundError):
-        pictures = [(path.stat().st_mtime, path) for path in folder.glob("*.png")]
-        if pictures and max(pictures)[0] > than:
-            return max(pictures)[1]
+        images = [(path.stat().st_mtime, path) for path in folder.glob("*.png")]
+        if images and max(images)[0] > than:
+            return max(images)[1]
     return None

@@ -17,15 +17,15 @@ def plain(text: str) -> str:
     return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in " ".join(text.split()))
 
 
-def picture(
-    image: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"], said: str
+def image_element(
+    image: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"], caption: str
 ) -> str:
-    """A image as wide as the panel; floats are in [0, 1]."""
+    """Returns the element of an image as wide as the panel; floats are in [0, 1]."""
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=90)
     data = base64.b64encode(buffer.getvalue()).decode()
     # An element of its own: images in Markdown's notation are shrunk to 240 pixels.
-    alt = "".join(letter for letter in said if letter.isalnum() or letter == " ")
+    alt = "".join(letter for letter in caption if letter.isalnum() or letter == " ")
     return f'<img alt="{alt}" style={{{{width: "100%"}}}} src="data:image/jpeg;base64,{data}" />'

@@ -1,10 +1,10 @@
-"""The thread that previews, edits and goes back, and the rules of what may be asked of it when.
+"""The thread that previews, edits and reverts, and the states in which each of these may be requested.
 
     idle -- preview --> previewing --> idle
     idle -- edit --> editing <-- pause, resume --> paused;  done --> idle
-    idle, editing, paused -- undo --> going back --> idle          (while it edits, undo gives the edit up)
+    idle, editing, paused -- undo --> reverting --> idle           (while it edits, undo abandons the edit)
 
-What is asked for only sets a flag or fills a queue of one: no caller ever waits.
+A request only sets a flag or fills a queue of one: no caller ever waits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-State = Literal["idle", "previewing", "editing", "paused", "going back"]
+State = Literal["idle", "previewing", "editing", "paused", "reverting"]
 
-_LOOK = 0.1
-"""Seconds between two looks at the flags while paused."""
+_POLL_SECONDS = 0.1
+"""Between two checks of the flags while paused."""
 
 
 class Session(Protocol):
@@ -26,32 +26,32 @@ class Session(Protocol):
 
     @property
     def finished(self) -> bool:
-        """All steps are done."""
+        """Whether all steps are done."""
         ...
 
     def advance(self) -> None:
-        """Do a step."""
+        """Does one step."""
         ...
 
     def keep(self) -> Any:
-        """The edited avatar stays."""
+        """Keeps the edited avatar as a new version."""
         ...
 
     def abandon(self) -> None:
-        """The avatar is as it was."""
+        """Restores the avatar from before the edit."""
         ...
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the worker does."""
+    """State of the worker, with a message for the user."""
 
     state: State
-    said: str = ""
-    """For the user: what it has done, or what went wrong."""
+    message: str = ""
+    """What was done, or what went wrong."""
     failed: bool = False
     session: Any = None
-    """While editing: the edit."""
+    """The edit, while editing."""
 
 
 class Worker:
@@ -72,30 +72,33 @@ class Worker:
 
     @property
     def status(self) -> Status:
-        """What it does now."""
+        """The current status."""
         return self._status
 
-    # -- what can be asked -------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------------
 
     def preview(self, make: Callable[[], str]) -> bool:
-        """Make a preview; `make` shows it and returns what to say. False if there is something else to do."""
+        """Requests a preview; `make` shows it and returns a message. Returns False if the worker is busy."""
         return self._begin("previewing", lambda: self._once(make))
 
     def edit(self, begin: Callable[[], Session]) -> bool:
-        """Do an edit from beginning to end. False if there is something else to do."""
+        """Requests an edit from beginning to end. Returns False if the worker is busy."""
         return self._begin("editing", lambda: self._do_edit(begin))
 
-    def go_back(self, go: Callable[[], str]) -> bool:
-        """Go back to another version; `go` does it and returns what to say. While it edits: give the edit up instead."""
+    def revert(self, do: Callable[[], str]) -> bool:
+        """Requests another version; `do` shows it and returns a message. While an edit goes on, that is abandoned instead.
+
+        Returns False if the worker is busy.
+        """
         with self._changed:
             if self._status.state in ("editing", "paused"):
                 self._give_up = True
                 self._changed.notify_all()
                 return True
-        return self._begin("going back", lambda: self._once(go))
+        return self._begin("reverting", lambda: self._once(do))
 
     def pause(self, pause: bool) -> bool:
-        """Stop after the step that is being done, or go on. False if it does not edit."""
+        """Pauses after the current step, or resumes. Returns False if nothing is being edited."""
         with self._changed:
             if self._status.state not in ("editing", "paused"):
                 return False
@@ -104,7 +107,7 @@ class Worker:
             return True
 
     def wait(self, timeout: float) -> bool:
-        """Wait until there is nothing to do; False if `timeout` seconds were not enough."""
+        """Waits until the worker is idle. Returns False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._next is None and self._status.state == "idle", timeout
@@ -166,7 +169,7 @@ class Worker:
     def _wait_while_paused(self) -> None:
         with self._changed:
             while self._pause and not self._give_up:
-                self._changed.wait(_LOOK)
+                self._changed.wait(_POLL_SECONDS)
 
     def _tell(self, status: Status) -> None:
         with self._changed:

@@ -211,7 +211,7 @@ class _Settling:
         self.views = 0
 
     def unknown_instruction(self, prompt: str) -> None:
-        """Knows every sentence."""
+        """Knows every prompt."""
 
     def edit(self, request, progress=None, finished=None):
         self.views += request.num_views

@@ -15,7 +15,7 @@ from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.viewer.compare import wiped
 from edit3dgs_ns.viewer.layers import NO_REGION, Palette
 from edit3dgs_ns.viewer.pose import pose_sliders, posed_by_hand
-from edit3dgs_ns.viewer.text import picture, plain
+from edit3dgs_ns.viewer.text import image_element, plain
 from edit3dgs_ns.viewer.timeline import Timeline, time_of
 from edit3dgs_ns.viewer.worker import Worker
 
@@ -148,9 +148,9 @@ def test_the_smaller_of_two_regions_that_overlap_shows():
 def test_no_text_becomes_markup_or_code():
     assert plain("Make {him} <b>older</b>") == r"Make \{him\} \<b\>older\</b\>"
     assert plain("a_b *c* [d](e)\n\n# f") == r"a\_b \*c\* \[d\]\(e\) \# f"
-    assert '"}' not in picture(np.zeros((2, 2, 3), np.uint8), 'x"} {alert(1)}').split("src=")[0].replace(
-        '"100%"}}', ""
-    )
+    assert '"}' not in image_element(np.zeros((2, 2, 3), np.uint8), 'x"} {alert(1)}').split("src=")[
+        0
+    ].replace('"100%"}}', "")
 
 
 # -- the thread that edits ---------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_an_edit_runs_to_its_end_and_nothing_else_can_begin_meanwhile():
     assert (session.done, session.end) == (3, "kept")
     assert [r.state for r in reports] == ["editing"] * 4 + ["idle"] and not reports[-1].failed
     assert worker.preview(lambda: "seen") and worker.wait(20)
-    assert worker.status.said == "seen"
+    assert worker.status.message == "seen"
 
 
 def test_a_paused_edit_does_no_step_until_it_goes_on():
@@ -227,7 +227,7 @@ def test_undo_while_it_edits_gives_the_edit_up(paused):
         _until(lambda: worker.status.state == "paused")
     else:
         _until(lambda: worker.status.session is session)
-    assert worker.go_back(lambda: pytest.fail("the version before is not to be undone as well"))
+    assert worker.revert(lambda: pytest.fail("the version before is not to be undone as well"))
     session.let.release()
     assert worker.wait(20)
     assert session.end == "abandoned" and session.done < 3
@@ -242,7 +242,7 @@ def test_what_goes_wrong_is_said_and_the_avatar_is_as_it_was(capsys):
     worker = Worker(lambda status: None)
     worker.edit(lambda: session)
     assert worker.wait(20)
-    assert session.end == "abandoned" and worker.status.failed and "out of memory" in worker.status.said
+    assert session.end == "abandoned" and worker.status.failed and "out of memory" in worker.status.message
     assert "Traceback" in capsys.readouterr().err
     assert worker.preview(lambda: "still alive") and worker.wait(20)
-    assert worker.status.said == "still alive"
+    assert worker.status.message == "still alive"

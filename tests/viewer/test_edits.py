@@ -195,8 +195,8 @@ def test_a_training_with_a_viewer_takes_an_edit_when_it_is_done(make_config, mon
         assert not same(state_of(trainer.pipeline), trained)
         assert editing.undo() == "" and editing.worker.wait(120)
         assert same(state_of(trainer.pipeline), trained)
-        assert editing.go_back(7) == "" and editing.worker.wait(120)
-        assert editing.worker.status.failed and "no version 7" in editing.worker.status.said
+        assert editing.revert(7) == "" and editing.worker.wait(120)
+        assert editing.worker.status.failed and "no version 7" in editing.worker.status.message
     finally:
         trainer.viewer_state.viser_server.stop()
 
@@ -250,15 +250,15 @@ def test_a_split_shows_both_avatars_and_sliders_move_both(scene):
     scene.model.gauss_params["features_dc"].data += 0.5
     width = int(camera.width[0, 0])
     scene.by_hand = {"jaw": 25.0}
-    pictures = {}
+    images = {}
     for how in ("Before", "After", "Split"):
         scene.compare = how
-        pictures[how] = scene.outputs(camera)["rgb"]
+        images[how] = scene.outputs(camera)["rgb"]
     half = width // 2
-    assert torch.equal(pictures["Split"][:, :half], pictures["Before"][:, :half])
-    assert torch.equal(pictures["Split"][:, half + 1 :], pictures["After"][:, half + 1 :])
+    assert torch.equal(images["Split"][:, :half], images["Before"][:, :half])
+    assert torch.equal(images["Split"][:, half + 1 :], images["After"][:, half + 1 :])
     scene.by_hand, scene.compare = {}, "Before"
-    assert not torch.equal(scene.outputs(camera)["rgb"], pictures["Before"])
+    assert not torch.equal(scene.outputs(camera)["rgb"], images["Before"])
 
 
 def test_mesh_and_regions_lie_where_the_head_is(scene):

@@ -1,6 +1,6 @@
 """`ns-viewer` as a user has it: the real command, and a real headless Chromium that moves sliders and presses buttons.
 
-Compared are the pictures that the page gets; that it paints them is seen from the outside. What must be exact is read from the
+Compared are the images that the page gets; that it paints them is seen from the outside. What must be exact is read from the
 run's own files.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SIZE = (760, 500)
 """Of the browser's window: small, because it is painted without a graphics card."""
 OTHER = 10.0
-"""Largest change of the mean of a block, of 255, that two different pictures have at least (measured: 28)."""
+"""Largest change of the mean of a block, of 255, that two different images have at least (measured: 28)."""
 BLOCK = 40
 """Side of the blocks that are compared, in pixels."""
 GREEN = "Turn his skin green"
@@ -46,9 +46,9 @@ def painted(page: Page) -> np.ndarray:
     return screenshot(page)[60:, : SIZE[0] - 330].astype(int)
 
 
-def shows_head(picture: np.ndarray) -> bool:
+def shows_head(image: np.ndarray) -> bool:
     """On white."""
-    return (picture > 230).all(-1).mean() > 0.2 and (picture < 180).any(-1).mean() > 0.05
+    return (image > 230).all(-1).mean() > 0.2 and (image < 180).any(-1).mean() > 0.05
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -56,9 +56,9 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(_blocks(one) - _blocks(other)).max())
 
 
-def _blocks(picture: np.ndarray) -> np.ndarray:
-    height, width = (side // BLOCK * BLOCK for side in picture.shape[:2])
-    cells = picture[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, -1)
+def _blocks(image: np.ndarray) -> np.ndarray:
+    height, width = (side // BLOCK * BLOCK for side in image.shape[:2])
+    cells = image[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, -1)
     return cells.mean(axis=(1, 3))
 
 
@@ -84,7 +84,7 @@ def test_slider_preview_edit_and_undo_in_a_real_browser(run, tmp_path):
         to_the_end_and_back(page, window, at_start)
 
         open_tab(page, "Edit")
-        field(page, "Sentence").fill(GREEN)
+        field(page, "Prompt").fill(GREEN)
         press(page, "Preview on this view")
         wait_for_text(page, "The preview is done")
         render, edited = np.split(panel_image(page, "Preview"), 2, axis=1)
@@ -139,7 +139,7 @@ def checkpoint(run: Path) -> Path:
 
 
 def history(run: Path) -> tuple[int, list[str | None]]:
-    """The version that is shown, and the sentences of all."""
+    """The version that is shown, and the prompts of all."""
     record = json.loads((run / "history" / "history.json").read_text())
     return record["current"], [version["prompt"] for version in record["versions"]]
 

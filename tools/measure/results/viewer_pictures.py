@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         _save(page, out / "viewer.png")
         choose(page, "Compare", "After")
         page.get_by_role("tab", name="Edit", exact=True).click()
-        field(page, "Sentence").fill(PROMPT)
+        field(page, "Prompt").fill(PROMPT)
         page.get_by_role("button", name="Preview on this view", exact=True).click()
         page.get_by_text("The preview is done").wait_for(timeout=WITHIN * 1000)
         window.becomes(_shows_something, "the avatar")
