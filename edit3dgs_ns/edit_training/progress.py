@@ -1,4 +1,4 @@
-"""What a user sees of the rounds: grids of originals over edits, progress, time left."""
+"""Grids of originals over edits, and the progress of the rounds with the time left."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 from jaxtyping import UInt8
-from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from edit3dgs_ns.console import duration
 from edit3dgs_ns.editing.schedule import Batch
 
 _WIDEST_GRID = 2048
@@ -27,61 +27,50 @@ def edit_grid(
 
 
 class RoundClock:
-    """Estimates the time left from the rounds that this process has done, fitting in between included."""
+    """Estimates the time left for all rounds from those that this process has done, fitting in between included."""
 
     def __init__(self, rounds: int):
-        self._rounds = rounds
+        self.rounds = rounds
         self._first: int | None = None
         self._started = 0.0
 
     def begin(self, number: int) -> None:
-        """Round `number` begins."""
+        """Called when round `number` begins."""
         if self._first is None:
             self._first, self._started = number, time.perf_counter()
 
-    def left(self, number: int, share: float) -> str:
-        """Time left, `share` of round `number`'s editing being done."""
+    def left(self, number: int, share: float) -> float | None:
+        """Seconds left when `share` of round `number`'s editing is done; None during the first round."""
         done = number - (self._first or 0)
         if done < 1:
-            return "time left after the first round"
+            return None
         per_round = (time.perf_counter() - self._started) / (done + 0.5 * share)
-        minutes, seconds = divmod(int(per_round * (self._rounds - number - 0.5 * share)), 60)
-        return f"about {minutes}:{seconds:02d} left"
+        return per_round * (self.rounds - number - 0.5 * share)
 
 
 class RoundBar:
-    """The progress bar of a round: which round, how many views, the time left."""
+    """The progress of one round: its number, its views, and the time left for all rounds."""
 
     def __init__(self, progress: Progress, clock: RoundClock, batch: Batch, views: int):
         self._progress, self._clock, self._batch, self._views = progress, clock, batch, views
         self._before = 0
         times = sorted(set(batch.timesteps))
         when = f"timestep {times[0]}" if len(times) == 1 else f"{len(times)} timesteps"
-        label = f"Edit round {batch.round + 1}/{clock._rounds}, {when}"
-        self._task: TaskID = progress.add_task(label, total=views, views=f"0/{views} views", left="")
+        self._label = f"Round {batch.round + 1}/{clock.rounds}, {when}"
+        self._task = progress.add_task(self._describe(0.0), total=views)
 
     def update(self, done: int, total: int) -> None:
-        """Denoising steps done for the views that are being edited."""
+        """Shows the denoising steps done for the views that are being edited."""
         self._set(self._before + done / total * (self._views - self._before))
 
     def finish(self, views: int) -> None:
-        """These views are edited and stored."""
+        """Counts views as edited and stored."""
         self._before += views
         self._set(self._before)
 
     def _set(self, views: float) -> None:
-        left = self._clock.left(self._batch.round, views / self._views)
-        self._progress.update(
-            self._task, completed=views, views=f"{int(views)}/{self._views} views", left=left
-        )
+        self._progress.update(self._task, completed=views, description=self._describe(views / self._views))
 
-
-def progress_bar() -> Progress:
-    return Progress(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[views]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=CONSOLE,
-    )
+    def _describe(self, share: float) -> str:
+        left = self._clock.left(self._batch.round, share)
+        return self._label if left is None else f"{self._label} (rounds: {duration(left)} left)"

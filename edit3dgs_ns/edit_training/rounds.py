@@ -22,8 +22,9 @@ from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
+from edit3dgs_ns.console import progress_bars
 from edit3dgs_ns.edit_training.peak_memory import peak_memory_gb
-from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid, progress_bar
+from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid
 from edit3dgs_ns.edit_training.requests import RequestMaker
 from edit3dgs_ns.editing.agreement.key_views import order_around_head
 from edit3dgs_ns.editing.convergence import ROUNDS_REQUIRED, corrections, has_converged
@@ -172,7 +173,7 @@ class EditRounds:
     def _edit(self, batch: Batch, views: Sequence[int], step: int) -> None:
         started = time.perf_counter()
         evaluations = 0
-        with progress_bar() as progress:
+        with progress_bars() as progress:
             bar = RoundBar(progress, self._clock, batch, len(views))
             for group in self._groups_of_one_size(views):
                 request = self.requests.make(batch, group, self._anchors(batch, group))
