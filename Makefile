@@ -16,6 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 MASKS := sam2 addict yapf pycocotools
+TRACKING := mediapipe==0.10.21 protobuf==4.25.9 absl-py flatbuffers
 
 # The native thread pools fight each other on small machines when each takes every core in every process.
 export TOKENIZERS_PARALLELISM := false
@@ -35,6 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation $(MASKS)
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --no-deps groundingdino-py
 	@! $(BIN)/python -m pip check | grep -v -e '^No broken' -e '^groundingdino-py .* requires \(opencv-python\|supervision\),'
+	@# Tracking: MediaPipe's graphs do not start with the protobuf that Nerfstudio's metadata asks for; Nerfstudio runs with this one.
+	$(BIN)/python -m pip install --quiet --no-deps $(TRACKING)
 	@# ns-export imports open3d, which is linked against libusb, before any plugin of Nerfstudio.
 	$(BIN)/python -m edit3dgs_ns.bundled_programs
 	@touch $@

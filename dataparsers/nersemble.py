@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional, Type  # noqa: UP035  (tyro reads these at run time)
+from typing import TYPE_CHECKING, Any, Optional, Type  # noqa: UP035  (tyro reads these at run time)
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from edit3dgs_ns.capture.transforms import (
     SPLITS,
+    CyConvention,
     FrameEntry,
     each_frame,
     find_capture,
@@ -49,8 +50,9 @@ class NersembleDataParserConfig(DataParserConfig):
     data: Path = Path()
     """Folder with transforms_train.json, transforms_val.json and transforms_test.json, or its parent if that holds exactly
     one combined set (UNION...)."""
-    cy: Literal["centre", "top", "bottom"] = "centre"
-    """Where the principal point is: `centre` ignores cx and cy of the files (as GaussianAvatars does); `top` and `bottom` take
+    cy: CyConvention = "auto"
+    """Where the principal point is: `auto` takes it where the files say from which edge cy counts (those of `edit3dgs track`), else
+    the centre; `centre` ignores cx and cy of the files (as GaussianAvatars does); `top` and `bottom` take
     them, cy measured from the top or the bottom edge of the image (VHAP exports from 2024-11-18 on: `bottom`)."""
     timestep: Optional[int] = None  # noqa: UP045
     """Use only the images of this one timestep_index; its front camera is held out for evaluation. Static methods
@@ -144,7 +146,7 @@ class NersembleDataParser(DataParser):
         for number, frame in enumerate(each_frame(content, source)):
             if isinstance(frame, UserError):
                 raise frame
-            for key in ("cx", "cy") if self.config.cy != "centre" else ():
+            for key in ("cx", "cy") if self.config.cy in ("top", "bottom") else ():
                 if getattr(frame, key) is None:
                     raise UserError(
                         f"{source}: frame {number} has no key {key!r}, which --cy {self.config.cy} needs."
@@ -223,7 +225,7 @@ class NersembleDataParser(DataParser):
 
 
 def _cameras(
-    frames: Sequence[FrameEntry], ranks: Sequence[int], num_timesteps: int, convention: str
+    frames: Sequence[FrameEntry], ranks: Sequence[int], num_timesteps: int, convention: CyConvention
 ) -> Cameras:
     def column(values: list[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         return torch.tensor(values, dtype=dtype).reshape(-1, 1)
@@ -233,21 +235,13 @@ def _cameras(
         camera_to_worlds=torch.from_numpy(c2w).float(),
         fx=column([f.fx for f in frames]),
         fy=column([f.fy for f in frames]),
-        cx=column([_principal_point(f, convention)[0] for f in frames]),
-        cy=column([_principal_point(f, convention)[1] for f in frames]),
+        cx=column([f.principal_point(convention)[0] for f in frames]),
+        cy=column([f.principal_point(convention)[1] for f in frames]),
         width=column([f.width for f in frames], torch.int64),
         height=column([f.height for f in frames], torch.int64),
         camera_type=CameraType.PERSPECTIVE,
         times=column([rank / max(num_timesteps - 1, 1) for rank in ranks]),
     )
-
-
-def _principal_point(frame: FrameEntry, convention: str) -> tuple[float, float]:
-    """Pixels from the left and the top edge."""
-    if convention == "centre":
-        return frame.width / 2, frame.height / 2
-    assert frame.cx is not None and frame.cy is not None
-    return frame.cx, frame.cy if convention == "top" else frame.height - frame.cy
 
 
 def _scene_box(motion: FlameMotion | None, frames: Sequence[FrameEntry]) -> SceneBox:

@@ -101,8 +101,8 @@ class Camera:
         """The cameras of a capture: one for each camera number in a transforms file, in the order of the numbers.
 
         Args:
-            path: a `transforms_*.json`, or a capture's folder (then its training cameras). The principal point is taken to
-                be the image's middle, as GaussianAvatars does.
+            path: a `transforms_*.json`, or a capture's folder (then its training cameras). The principal point is
+                the image's middle, as GaussianAvatars has it, unless the file says from which edge it counts.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -121,7 +121,8 @@ class Camera:
             if isinstance(frame, Exception):
                 raise frame
             w, h = frame.width, frame.height
-            K = np.array([[frame.fx, 0.0, w / 2], [0.0, frame.fy, h / 2], [0.0, 0.0, 1.0]])
+            cx, cy = frame.principal_point()
+            K = np.array([[frame.fx, 0.0, cx], [0.0, frame.fy, cy], [0.0, 0.0, 1.0]])
             cameras.setdefault(frame.camera_index, cls(frame.c2w, K, w, h))
         if not cameras:
             raise UserError(

@@ -93,8 +93,12 @@ def _check_cameras(report: CaptureReport, split: str, frames: Sequence[FrameEntr
 
 
 def _hint_at_principal_point(report: CaptureReport, frames: Sequence[FrameEntry]) -> None:
-    """No file says from which edge cy counts: point at the option where it matters."""
-    off = [(f.cx - f.width / 2, f.cy - f.height / 2) for f in frames if f.cx is not None and f.cy is not None]
+    """Few files say from which edge cy counts: point at the option where it matters."""
+    off = [
+        (f.cx - f.width / 2, f.cy - f.height / 2)
+        for f in frames
+        if f.cx is not None and f.cy is not None and f.cy_from is None
+    ]
     largest = max((max(abs(x), abs(y)) for x, y in off), default=0.0)
     if largest > 1.0:
         points = listed(sorted({f"({x:+.1f}, {y:+.1f})" for x, y in off}), 4)

@@ -96,7 +96,12 @@ def frame_entry(
 
 
 def transforms_text(
-    entries: Iterable[dict[str, Any]], cameras: dict[int, Camera], head: str, motion_file: str | None = None
+    entries: Iterable[dict[str, Any]],
+    cameras: dict[int, Camera],
+    head: str,
+    motion_file: str | None = None,
+    *,
+    principal_point: bool = False,
 ) -> str:
     """A transforms file.
 
@@ -105,6 +110,7 @@ def transforms_text(
         cameras: one of them gives the shared intrinsics.
         head: "open-head", or another name for FLAME.
         motion_file: the npz of all timesteps, where frames have no file of their own.
+        principal_point: say that cy counts from the top edge. Without it, readers take the images' centres.
     """
     frames = list(entries)
     first = next(iter(cameras.values()))
@@ -123,6 +129,8 @@ def transforms_text(
         "camera_indices": sorted({f["camera_index"] for f in frames}),
         "frames": frames,
     }
+    if principal_point:
+        content["cy_from"] = "top"
     if motion_file is not None:
         content["flame_param_path"] = motion_file
     return json.dumps(content, indent=1) + "\n"

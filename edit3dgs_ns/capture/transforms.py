@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,6 +35,10 @@ _MOST = 2**31 - 1
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 _DRIVE = re.compile("[A-Za-z]:")
 """How an absolute path of Windows begins."""
+
+
+CyConvention = Literal["auto", "centre", "top", "bottom"]
+"""From which edge of an image cy counts (`FrameEntry.principal_point`)."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,26 @@ class FrameEntry:
     cx: float | None
     """As the file has it: pixels from the left edge; None if it has none."""
     cy: float | None
-    """As the file has it: pixels from the top or from the bottom edge, which no file says."""
+    """As the file has it: pixels from the top or from the bottom edge."""
     width: int
     height: int
+    cy_from: Literal["top", "bottom"] | None = None
+    """The edge, where the file says it (`edit3dgs track` does; VHAP does not)."""
     flame_of_all: bool = False
     """`flame` is named at the top level of the transforms file: it has a row for every timestep."""
+
+    def principal_point(self, convention: CyConvention = "auto") -> tuple[float, float]:
+        """Pixels from the left and the top edge.
+
+        Args:
+            convention: from which edge cy counts; "centre" ignores cx and cy, as GaussianAvatars does; "auto" takes the edge that
+                the file names, else the centre.
+        """
+        edge = (self.cy_from or "centre") if convention == "auto" else convention
+        if edge == "centre":
+            return self.width / 2, self.height / 2
+        assert self.cx is not None and self.cy is not None
+        return self.cx, self.cy if edge == "top" else self.height - self.cy
 
 
 def shares_one_motion_file(frames: Iterable[FrameEntry]) -> bool:
@@ -181,6 +200,7 @@ def _frame(keys: dict[str, Any], source: Path, flame_of_all: bool) -> FrameEntry
         cy=_coordinate(keys, "cy"),
         width=width,
         height=height,
+        cy_from=_edge(keys),
         flame_of_all=flame_of_all and flame is not None,
     )
 
@@ -199,6 +219,15 @@ def _coordinate(keys: dict[str, Any], key: str) -> float | None:
     if not abs(value) <= _LARGEST:
         raise UserError(f"has the {key} {value}; expected a finite number of pixels.")
     return value
+
+
+def _edge(keys: dict[str, Any]) -> Literal["top", "bottom"] | None:
+    edge = keys.get("cy_from")
+    if edge not in (None, "top", "bottom"):
+        raise UserError(f"has the cy_from {edge!r}; expected 'top' or 'bottom'.")
+    if edge and (keys.get("cx") is None or keys.get("cy") is None):
+        raise UserError(f"has cy_from {edge!r}, but no cx and cy.")
+    return edge
 
 
 def _path(keys: dict[str, Any], key: str, source: Path) -> Path | None:

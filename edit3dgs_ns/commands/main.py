@@ -25,6 +25,7 @@ USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 COMMANDS = {
     "capture": "capture:CaptureCommand",
+    "track": "track:TrackCommand",
     "doctor": "doctor:DoctorCommand",
     "demo": "demo:DemoCommand",
     "import": "import_:ImportCommand",

@@ -26,11 +26,16 @@ TESTED_VERSIONS = {
 they are repeated; a test holds the two equal."""
 MASK_VERSIONS = {"sam2": "1.1.0", "groundingdino-py": "0.4.0"}
 """The same for what only masks from words need."""
+TRACKING_VERSIONS = {"mediapipe": "0.10.21", "protobuf": "4.25.9"}
+"""What only `edit3dgs track` needs. MediaPipe's later wheels hold no models, and its graphs do not start with protobuf 3.20."""
+
+TESTED_SET = "If something fails, install the tested set: pip install -c constraints.txt -e ."
 
 
 def check_packages() -> list[Finding]:
-    """Installed versions against `TESTED_VERSIONS` and `MASK_VERSIONS`."""
+    """Installed versions against `TESTED_VERSIONS`, `MASK_VERSIONS` and `TRACKING_VERSIONS`."""
     from edit3dgs_ns.editing.masks.grounded_sam_options import GROUNDINGDINO_INSTALL, SAM2_INSTALL
+    from edit3dgs_ns.tracking.mediapipe_install import MEDIAPIPE_INSTALL
 
     needed = [_package(name, tested, "Run: make setup") for name, tested in TESTED_VERSIONS.items()]
     words = "For --pipeline.masks grounded-sam"
@@ -39,8 +44,12 @@ def check_packages() -> list[Finding]:
         "groundingdino-py": f"{words} with --pipeline.grounded-sam.detector-backend groundingdino: "
         f"{GROUNDINGDINO_INSTALL}",
     }
-    return needed + [
-        _package(name, tested, installs[name], required=False) for name, tested in MASK_VERSIONS.items()
+    masks = [_package(name, tested, installs[name], required=False) for name, tested in MASK_VERSIONS.items()]
+    tracking = f"For edit3dgs track: {MEDIAPIPE_INSTALL} (pip warns: Nerfstudio asks for an older protobuf, and runs with this)"
+    return [
+        *needed,
+        *masks,
+        *(_package(name, tested, tracking, required=False) for name, tested in TRACKING_VERSIONS.items()),
     ]
 
 
@@ -52,5 +61,5 @@ def _package(name: str, tested: str, install: str, required: bool = True) -> Fin
     # torch's local label (2.14.1+cpu) names the build, not another version.
     if installed.split("+")[0] == tested:
         return Finding("Packages", name, "ok", installed, required=required)
-    advice = "If something fails, install the tested set: pip install -c constraints.txt -e ."
+    advice = install if name in TRACKING_VERSIONS else TESTED_SET
     return Finding("Packages", name, "warn", f"{installed} (tested: {tested})", advice, required=required)

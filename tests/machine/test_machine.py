@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.machine import examination, models, packages, system
 from edit3dgs_ns.machine.finding import Finding
+from edit3dgs_ns.tracking.mediapipe_install import MEDIAPIPE_INSTALL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,11 +92,25 @@ def test_versions_missing_other_and_local_label(monkeypatch: pytest.MonkeyPatch)
     assert not examination.can_run_demo(findings)
 
 
+def test_what_tracking_needs_is_what_the_set_up_installs(monkeypatch: pytest.MonkeyPatch) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (line,) = [line for line in makefile.splitlines() if line.startswith("TRACKING := ")]
+    assert line.removeprefix("TRACKING := ") == MEDIAPIPE_INSTALL.removeprefix("pip install --no-deps ")
+    assert all(f"{name}=={version}" in line for name, version in packages.TRACKING_VERSIONS.items())
+
+    def version(name: str) -> str:
+        return {**packages.TESTED_VERSIONS, "protobuf": "3.20.3"}.get(name, "1")
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    finding = named(packages.check_packages(), "protobuf")
+    assert finding.status == "warn" and not finding.required and MEDIAPIPE_INSTALL in finding.advice
+
+
 def test_packages_for_masks_from_words_are_wanted_by_their_option_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def version(name: str) -> str:
-        if name in packages.MASK_VERSIONS:
+        if name not in packages.TESTED_VERSIONS:
             raise importlib.metadata.PackageNotFoundError(name)
         return packages.TESTED_VERSIONS[name]
 

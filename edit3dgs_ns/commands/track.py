@@ -1,0 +1,79 @@
+"""The command `edit3dgs track`: a video of a head becomes a capture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from edit3dgs_ns.console import progress_bars, say, say_command, warn, working
+from edit3dgs_ns.errors import MissingFileError
+
+
+@dataclass(kw_only=True)
+class TrackCommand:
+    """Track the head in a video of one person, and write a capture to train an avatar on.
+
+    Nothing leaves the machine. A broken-off run goes on with the same command. Look at OUT/tracking.mp4 first: it shows the
+    fitted head over the frames.
+    """
+
+    video: tyro.conf.Positional[Path]
+    """A video, or a folder of its frames in the order of their names."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write."""
+    start: float = 0.0
+    """Seconds from the video's beginning where tracking starts."""
+    end: float = math.inf
+    """Seconds from the video's beginning where it ends."""
+    fps: float | None = None
+    """Frames a second that are used; the video's own, at most 30, where it is not given."""
+    size: int = 512
+    """Pixels of the side of the square images around the head."""
+    focal: float | None = None
+    """Focal length in pixels of the video's frames, if it is known; else it is estimated."""
+    head: Path | None = None
+    """FLAME's model file; without it, the embedded open head."""
+    masks: Path | None = None
+    """Folder of masks of the person, one for each frame that is used; else they are made by segmentation."""
+    overwrite: bool = False
+    """Replace a capture of another video or of other options in this folder."""
+
+    def execute(self) -> int:
+        """Tracks the video and says how well it went and how to go on."""
+        video, out = self.video.expanduser(), self.out.expanduser()
+        for option, path in (("VIDEO", video), ("--head", self.head), ("--masks", self.masks)):
+            if path is not None and not path.exists():
+                raise MissingFileError(f"{option} {path}: no such file or folder.")
+        from edit3dgs_ns.tracking.video import VideoPart, describe_video
+
+        part = VideoPart(self.start, self.end, self.fps)
+        describe_video(video, part)
+        with progress_bars() as progress:
+            with working(progress, "Preparing to track"):
+                from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+                from edit3dgs_ns.flame.loading import load_assets
+                from edit3dgs_ns.tracking.job import TrackingOptions, track_video
+
+                head = load_assets(self.head or OPEN_HEAD_PATH)
+            tasks = {}
+
+            def show(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(what, total=total or None)
+                progress.update(tasks[what], completed=done, total=total or None)
+
+            options = TrackingOptions(part, self.size, self.focal, self.masks)
+            result = track_video(video, out, head, options, overwrite=self.overwrite, progress=show)
+        report = result.report
+        for note in report["notes"]:
+            warn(note)
+        say(
+            f"{report['frames']} frames tracked: landmarks are missed by {report['reprojection_percent']:.1f} % of the distance "
+            f"between the eyes, {report['worst_percent']:.1f} % in the worst frame ({report['worst_frame']})."
+        )
+        say(f"Look at {out / 'tracking.mp4'}. If the head fits, train its avatar with")
+        say_command("ns-train", "rigged-splatfacto-fast", "nersemble-data", "--data", out)
+        return 0

@@ -1,0 +1,433 @@
+"""Tracks a video: frames -> landmarks -> head parameters -> a capture that `nersemble-data` reads.
+
+OUT/images/00000_00.png ...     the square around the head
+OUT/fg_masks/00000_00.png ...   the person
+OUT/flame_param/00000.npz ...   shape, expression and pose of each frame
+OUT/canonical_flame_param.npz   the head with its mouth a little open
+OUT/transforms_{train,val,test}.json   one camera; the last fifth is held out for test, val is empty
+OUT/tracking.json               what was asked for, and how well it went
+OUT/tracking.mp4                the frames with the fitted mesh and the landmarks drawn over them
+OUT/landmarks.npz               what the detector found, so that a broken-off job goes on
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from edit3dgs_ns.capture.cameras import Camera
+from edit3dgs_ns.capture.layout import (
+    SPLITS,
+    flame_param_bytes,
+    frame_entry,
+    png_bytes,
+    split_of,
+    transforms_text,
+)
+from edit3dgs_ns.errors import ExistingFileError, UserError
+from edit3dgs_ns.files import write_atomically, written_beside
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.tracking.detector import (
+    NUM_LANDMARKS,
+    OUTER_EYE_CORNERS,
+    FaceDetector,
+    PersonSegmenter,
+    require_mediapipe,
+)
+from edit3dgs_ns.tracking.fit import LEAST_FACES, HeadFit, Observations, TrackingState
+from edit3dgs_ns.tracking.foreground import cleaned, read_user_mask, steadied
+from edit3dgs_ns.tracking.framing import Crop, crop_around
+from edit3dgs_ns.tracking.landmark_table import load_landmark_table
+from edit3dgs_ns.tracking.preview import draw_preview
+from edit3dgs_ns.tracking.priors import priors_of
+from edit3dgs_ns.tracking.surface_points import EYES, JAW, NECK, NUM_POSE, ROTATION, TRANSLATION
+from edit3dgs_ns.tracking.video import VideoInfo, VideoPart, describe_video, read_frames
+
+Progress = Callable[[str, int, int], None]
+"""(what is done, frames done, frames in all)"""
+LANDMARKS_FILE, REPORT_FILE, PREVIEW_FILE = "landmarks.npz", "tracking.json", "tracking.mp4"
+LARGEST_JUMP = 0.5
+"""Of the face's size from one frame to the next: more is a cut, or another face."""
+CANONICAL_JAW = 0.3
+"""Radians that the canonical head's mouth is open, as in VHAP's exports."""
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """What is tracked, and how."""
+
+    part: VideoPart = field(default_factory=VideoPart)
+    size: int = 512
+    """Pixels of the side of the square images that are written."""
+    focal: float | None = None
+    """Focal length in pixels of the video's frames; None estimates it."""
+    masks: Path | None = None
+    """Folder of masks, one for each frame; None segments."""
+
+    def validate(self) -> None:
+        """Check ranges.
+
+        Raises:
+            UserError: names the option and the value.
+        """
+        self.part.validate()
+        if not 64 <= self.size <= 4096:
+            raise UserError(f"--size {self.size}: expected 64 to 4096 pixels.")
+        if self.focal is not None and not 10 <= self.focal <= 1e5:
+            raise UserError(f"--focal {self.focal}: expected pixels of the video's frames, 10 to 100000.")
+        if self.masks is not None and not self.masks.is_dir():
+            raise UserError(f"--masks {self.masks}: no such folder.")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Landmarks of a whole video, in pixels of its frames."""
+
+    landmarks: Float[np.ndarray, "T 478 2"]
+    """Zeros where no face was found."""
+    found: Bool[np.ndarray, " T"]
+    most_faces: int
+
+    @property
+    def eye_distance(self) -> float:
+        """Between the outer corners, the median over the frames: pixels."""
+        corners = self.landmarks[self.found][:, OUTER_EYE_CORNERS]
+        return float(np.median(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)))
+
+
+@dataclass(frozen=True)
+class TrackingResult:
+    """A tracked video."""
+
+    motion: FlameMotion
+    """Of the frames that show a face, in the world of `camera`."""
+    camera: Camera
+    frames: tuple[int, ...]
+    """Their numbers in the video."""
+    fps: float
+    report: dict
+    """What tracking.json holds."""
+
+
+def detect_video(video: VideoInfo, part: VideoPart, progress: Progress) -> Detections:
+    """Landmarks of every frame.
+
+    Raises:
+        UserError: too few frames show a face, or the video is cut.
+    """
+    landmarks, found, most = [], [], 0
+    with FaceDetector() as detector:
+        for number, frame in enumerate(read_frames(video.path, part)):
+            face = detector.detect(frame)
+            most = max(most, detector.faces)
+            landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
+            found.append(face is not None)
+            progress("Finding the face", number + 1, video.frames or 0)
+    # As they are kept in the file: going on gives the same bits.
+    kept = np.array(landmarks, np.float32).astype(np.float64)
+    detections = Detections(kept, np.array(found), most)
+    check_detections(detections, video)
+    return detections
+
+
+def check_detections(detections: Detections, video: VideoInfo) -> None:
+    """Refuse what no head can be fitted to.
+
+    Raises:
+        UserError: too few frames show a face, or the face jumps as at a cut.
+    """
+    count, found = len(detections.found), int(detections.found.sum())
+    if not found:
+        raise UserError(
+            f"{video.path}: no face was found in {count} frames. Is it upright, near enough and lit?"
+        )
+    if found < LEAST_FACES:
+        raise UserError(
+            f"{video.path}: a face was found in {found} of {count} frames; at least {LEAST_FACES} are needed."
+        )
+    shown = np.flatnonzero(detections.found)
+    faces = detections.landmarks[shown]
+    size = (faces.max(1) - faces.min(1)).max(1)
+    moved = np.linalg.norm(np.diff(faces.mean(1), axis=0), axis=1) / size[1:]
+    consecutive = np.diff(shown) == 1
+    cuts = np.flatnonzero((moved > LARGEST_JUMP) & consecutive)
+    if len(cuts):
+        seconds = ", ".join(f"{(shown[cut] + 1) / video.fps:.1f}" for cut in cuts[:5])
+        raise UserError(
+            f"{video.path}: is cut at {seconds} s (the face jumps by half its size). One shot makes one avatar: choose one with "
+            "--start and --end."
+        )
+
+
+def fit_video(
+    head: FlameAssets, detections: Detections, crop: Crop, video: VideoInfo, focal: float | None
+) -> tuple[HeadFit, Observations, TrackingState]:
+    """Fit the head to the frames with a face, on the cropped images."""
+    table = load_landmark_table(head).thinned()
+    longer = max(video.width, video.height) * crop.scale
+    priors = priors_of(head, longer, video.fps, focal * crop.scale if focal else None)
+    fit = HeadFit.of(head, table, priors)
+    shown = detections.landmarks[detections.found][:, table.landmarks]
+    center = crop.points(np.array([video.width / 2, video.height / 2]))
+    observed = Observations(
+        torch.from_numpy(crop.points(shown)),
+        torch.ones(len(shown), dtype=torch.bool),
+        torch.from_numpy(center),
+    )
+    return fit, observed, fit.fit(observed)
+
+
+def motion_of(state: TrackingState) -> tuple[FlameMotion, Float[np.ndarray, " 3"]]:
+    """The fitted motion, moved so that the head is about the origin; and what it was moved by (metres)."""
+    frames = state.frames.float()
+    shift = frames[:, TRANSLATION].median(dim=0).values
+    motion = FlameMotion(
+        shape=state.shape.float(),
+        static_offset=None,
+        expr=frames[:, NUM_POSE:].contiguous(),
+        rotation=frames[:, ROTATION].contiguous(),
+        neck_pose=frames[:, NECK].contiguous(),
+        jaw_pose=frames[:, JAW].contiguous(),
+        eyes_pose=frames[:, EYES].contiguous(),
+        translation=frames[:, TRANSLATION] - shift,
+    )
+    return motion, -shift.double().numpy()
+
+
+def track_video(
+    path: Path,
+    out: Path,
+    head: FlameAssets,
+    options: TrackingOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> TrackingResult:
+    """Track a video and write a capture.
+
+    Args:
+        path: a video, or a folder of its frames.
+        out: folder of the capture; a broken-off job with the same options goes on.
+        overwrite: replace a capture of other options that is there.
+        progress: is told of every frame.
+
+    Raises:
+        UserError: an option, the video or its content; before anything is written if that can be known.
+        ExistingFileError: `out` holds something else.
+    """
+    options = options or TrackingOptions()
+    options.validate()
+    require_mediapipe()
+    video = describe_video(path, options.part)
+    settings = _settings(video, head, options)
+    _claim(out, settings, overwrite)
+    detections = _detections(out, video, options.part, progress)
+    crop = crop_around(detections.landmarks[detections.found], video.width, video.height, options.size)
+    progress("Fitting the head", 0, 1)
+    fit, observed, state = fit_video(head, detections, crop, video, options.focal)
+    progress("Fitting the head", 1, 1)
+    motion, position = motion_of(state)
+    camera = _camera(position, state.focal, observed.center.numpy(), options.size)
+    report = {"settings": settings, **_report(fit, observed, state, detections, crop, video)}
+    _write_images(out, video, options, detections, crop, progress)
+    _write_preview(out, head, motion, camera, detections, crop, video, progress)
+    _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found))
+    write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+    frames = tuple(int(n) for n in np.flatnonzero(detections.found))
+    return TrackingResult(motion, camera, frames, video.fps, report)
+
+
+def _settings(video: VideoInfo, head: FlameAssets, options: TrackingOptions) -> dict:
+    part = asdict(options.part)
+    part["end"] = None if part["end"] == float("inf") else part["end"]
+    return {
+        "video": str(video.path.resolve()),
+        "head": head.name,
+        "part": part,
+        "size": options.size,
+        "focal": options.focal,
+        "masks": None if options.masks is None else str(options.masks.resolve()),
+    }
+
+
+def _claim(out: Path, settings: dict, overwrite: bool) -> None:
+    record = out / REPORT_FILE
+    if out.is_file():
+        raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
+    if record.is_file():
+        try:
+            known = json.loads(record.read_text()).get("settings")
+        except (OSError, ValueError) as error:
+            raise ExistingFileError(
+                f"{record}: not a record of ours ({error}). Name another folder."
+            ) from error
+        if known == settings:
+            return
+        if not overwrite:
+            raise ExistingFileError(
+                f"{out} holds another video or other options. Name another folder, or add --overwrite to replace it."
+            )
+        _remove(out)
+    elif out.is_dir() and any(out.iterdir()):
+        raise ExistingFileError(f"{out} is not empty and holds no tracked video. Name a new folder.")
+    write_atomically(record, (json.dumps({"settings": settings}, indent=2) + "\n").encode())
+
+
+def _remove(out: Path) -> None:
+    """Delete what a tracking wrote, and nothing else."""
+    for folder in ("images", "fg_masks", "flame_param"):
+        for path in (out / folder).glob("*.*"):
+            path.unlink()
+    for name in (LANDMARKS_FILE, PREVIEW_FILE, *(f"transforms_{split}.json" for split in SPLITS)):
+        (out / name).unlink(missing_ok=True)
+
+
+def _detections(out: Path, video: VideoInfo, part: VideoPart, progress: Progress) -> Detections:
+    path = out / LANDMARKS_FILE
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            detections = Detections(
+                file["landmarks"].astype(np.float64), file["found"], int(file["most_faces"])
+            )
+        check_detections(detections, video)
+        return detections
+    detections = detect_video(video, part, progress)
+    with written_beside(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            landmarks=detections.landmarks.astype(np.float32),
+            found=detections.found,
+            most_faces=np.array(detections.most_faces),
+        )
+    return detections
+
+
+def _camera(position: np.ndarray, focal: float, center: np.ndarray, size: int) -> Camera:
+    c2w = np.eye(4)
+    c2w[:3, 3] = position
+    K = np.array([[focal, 0.0, center[0]], [0.0, focal, center[1]], [0.0, 0.0, 1.0]])
+    return Camera(c2w, K, size, size)
+
+
+def _report(
+    fit: HeadFit,
+    observed: Observations,
+    state: TrackingState,
+    detections: Detections,
+    crop: Crop,
+    video: VideoInfo,
+) -> dict:
+    percent = 100 * fit.reprojection(observed, state).mean(1).numpy() / (detections.eye_distance * crop.scale)
+    lost = np.flatnonzero(~detections.found)
+    notes = list(video.notes)
+    if len(lost):
+        notes.append(f"{len(lost)} of {len(detections.found)} frames show no face and are left out.")
+    if detections.most_faces > 1:
+        notes.append(f"Up to {detections.most_faces} faces are in the frames: the largest one was followed.")
+    return {
+        "frames": int(detections.found.sum()),
+        "frames_without_face": [int(n) for n in lost],
+        "fps": video.fps,
+        "focal_length_pixels": state.focal / crop.scale,
+        "crop": asdict(crop),
+        "reprojection_percent": float(percent.mean()),
+        "worst_frame": int(np.flatnonzero(detections.found)[percent.argmax()]),
+        "worst_percent": float(percent.max()),
+        "notes": notes,
+    }
+
+
+# -- files ----------------------------------------------------------------------------------------------------------------
+
+
+def _write_images(
+    out: Path,
+    video: VideoInfo,
+    options: TrackingOptions,
+    detections: Detections,
+    crop: Crop,
+    progress: Progress,
+) -> None:
+    numbers = np.flatnonzero(detections.found)
+    paths = [
+        (out / "images" / f"{t:05d}_00.png", out / "fg_masks" / f"{t:05d}_00.png")
+        for t in range(len(numbers))
+    ]
+    if all(image.is_file() and mask.is_file() for image, mask in paths):
+        return
+    faces = crop.points(detections.landmarks[numbers].mean(1))
+    masks = steadied(_masks(video, options, detections, crop, paths))
+    for t, mask in enumerate(masks):
+        write_atomically(paths[t][1], png_bytes(cleaned(mask, tuple(faces[t]))))
+        progress("Writing images", t + 1, len(numbers))
+
+
+def _masks(
+    video: VideoInfo,
+    options: TrackingOptions,
+    detections: Detections,
+    crop: Crop,
+    paths: list[tuple[Path, Path]],
+) -> Iterator[np.ndarray]:
+    """Masks of the frames with a face; writes their images on the way, so that the video is decoded once."""
+    with PersonSegmenter() as segmenter:
+        t = 0
+        for number, frame in enumerate(read_frames(video.path, options.part)):
+            if number >= len(detections.found) or not detections.found[number]:
+                continue
+            image = crop.image(frame)
+            if not paths[t][0].is_file():
+                write_atomically(paths[t][0], png_bytes(image))
+            if options.masks is None:
+                yield segmenter.segment(image)
+            else:
+                own = read_user_mask(options.masks, number, video.width, video.height)
+                yield crop.image(np.repeat((own * 255).astype(np.uint8)[..., None], 3, axis=2))[
+                    ..., 0
+                ] / np.float32(255)
+            t += 1
+
+
+def _write_preview(
+    out: Path,
+    head: FlameAssets,
+    motion: FlameMotion,
+    camera: Camera,
+    detections: Detections,
+    crop: Crop,
+    video: VideoInfo,
+    progress: Progress,
+) -> None:
+    landmarks = crop.points(detections.landmarks[detections.found])
+    images = [out / "images" / f"{t:05d}_00.png" for t in range(len(motion))]
+    draw_preview(out / PREVIEW_FILE, head, motion, camera, images, landmarks, video.fps, progress)
+
+
+def _write_parameters(
+    out: Path, head: FlameAssets, motion: FlameMotion, camera: Camera, numbers: np.ndarray
+) -> None:
+    still = np.zeros((head.num_vertices, 3), np.float32)
+    shape = motion.shape.numpy()
+    rows = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
+    for t in range(len(motion)):
+        frame = {name: getattr(motion, name)[t].numpy() for name in rows}
+        write_atomically(out / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, still))
+    canonical = {name: np.zeros_like(getattr(motion, name)[0].numpy()) for name in rows}
+    canonical["jaw_pose"][0] = CANONICAL_JAW
+    write_atomically(out / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, still))
+    held_out_from = len(motion) - len(motion) // 5
+    entries: dict[str, list] = {split: [] for split in SPLITS}
+    for t in range(len(motion)):
+        entry = frame_entry("", out.name, t, t, 0, camera, single=True)
+        entry["timestep_index_original"] = int(numbers[t])
+        entries[split_of(0, t >= held_out_from, 1)].append(entry)
+    for split in SPLITS:
+        text = transforms_text(entries[split], {0: camera}, head.name, principal_point=True)
+        write_atomically(out / f"transforms_{split}.json", text.encode())

@@ -1,0 +1,158 @@
+"""Which point of a head model each MediaPipe landmark is: a table, made once by `tools.data.landmark_table`.
+
+A landmark lies in a triangle at barycentric coordinates. Detectors are not exact about it: seen from the side, a landmark slides
+over the surface (the cheeks' contour most). The table holds that, too, as a displacement that is linear in the direction to the
+camera.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.tracking.detector import FIRST_IRIS, NUM_LANDMARKS
+
+OPEN_HEAD_TABLE = Path(__file__).parent / "data" / "open_head_landmarks.npz"
+DEFAULT_SPREAD = 0.002
+"""Metres, for a table that does not say how well each landmark is found: about the median of ours."""
+
+
+@dataclass(frozen=True)
+class LandmarkTable:
+    """L of the detector's landmarks on one head model."""
+
+    landmarks: Int[np.ndarray, " L"]
+    """Their numbers in the detector's output, 0 to 477."""
+    faces: Int[np.ndarray, " L"]
+    """Triangle of the head model."""
+    barycentric: Float[np.ndarray, "L 3"]
+    offsets: Float[np.ndarray, "L 3"]
+    """Displacement from that point, in the head's frame, seen from the front: metres."""
+    view_offsets: Float[np.ndarray, "L 3 2"]
+    """Change of the displacement with the x and y of the unit direction to the camera, in the head's frame."""
+    spread: Float[np.ndarray, " L"]
+    """Standard deviation of what remains, metres."""
+    source: Path
+
+    def thinned(self) -> LandmarkTable:
+        """Every second landmark of the face, and all of the irises: neighbours err alike, and half of them cost half."""
+        kept = (self.landmarks % 2 == 0) | (self.landmarks >= FIRST_IRIS)
+        kept |= len(self.landmarks) <= 200  # a small table (FLAME's has 105) is chosen already
+        arrays = {
+            name: getattr(self, name)[kept]
+            for name in ("landmarks", "faces", "barycentric", "offsets", "view_offsets", "spread")
+        }
+        return LandmarkTable(**arrays, source=self.source)
+
+    def save(self, path: Path | BinaryIO, head: FlameAssets) -> None:
+        """Write the table as an npz, with the topology that it belongs to."""
+        np.savez_compressed(
+            path,
+            topology=np.array(topology_of(head)),
+            landmarks=self.landmarks.astype(np.int16),
+            faces=self.faces.astype(np.int32),
+            **{
+                name: getattr(self, name).astype(np.float32)
+                for name in ("barycentric", "offsets", "view_offsets", "spread")
+            },
+        )
+
+
+def topology_of(head: FlameAssets) -> str:
+    """A check sum of the triangles: triangle numbers mean nothing on another mesh."""
+    return hashlib.sha256(np.ascontiguousarray(head.faces, np.int64).tobytes()).hexdigest()[:16]
+
+
+def load_landmark_table(head: FlameAssets, path: Path | None = None) -> LandmarkTable:
+    """Read the table for a head model.
+
+    Args:
+        head: the head model that is fitted.
+        path: a table of ours, or FLAME's `mediapipe_landmark_embedding.npz`; None takes the embedded one of the open head, or
+            FLAME's beside the head's own file.
+
+    Raises:
+        MissingFileError: there is none.
+        UserError: it is damaged, or belongs to another head.
+    """
+    path = path or _default_path(head)
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: no such file. Expected the table of MediaPipe's landmarks on the head model."
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a table of landmarks ({error}).") from error
+    table = _of_flame(content, path) if "lmk_face_idx" in content else _of_ours(content, path, head)
+    _check(table, head)
+    return table
+
+
+def _default_path(head: FlameAssets) -> Path:
+    if head.name == "open-head":
+        return OPEN_HEAD_TABLE
+    beside = Path(head.source).with_name("mediapipe_landmark_embedding.npz")
+    if not beside.is_file():
+        raise MissingFileError(
+            f"{beside}: missing. To track with FLAME, download its MediaPipe landmark embedding from FLAME's website and put it "
+            "beside the model file; or track with the open head (--head open)."
+        )
+    return beside
+
+
+def _of_ours(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> LandmarkTable:
+    wanted = ("topology", "landmarks", "faces", "barycentric", "offsets", "view_offsets", "spread")
+    missing = [name for name in wanted if name not in content]
+    if missing:
+        raise UserError(f"{path}: not a table of landmarks: it has no {', '.join(missing)}.")
+    if str(content["topology"]) != topology_of(head):
+        raise UserError(f"{path}: belongs to another head model than {head.source}.")
+    arrays = {name: content[name].astype(np.float64) for name in wanted[3:]}
+    return LandmarkTable(
+        content["landmarks"].astype(np.int64), content["faces"].astype(np.int64), **arrays, source=path
+    )
+
+
+def _of_flame(content: dict[str, np.ndarray], path: Path) -> LandmarkTable:
+    missing = [name for name in ("lmk_b_coords", "landmark_indices") if name not in content]
+    if missing:
+        raise UserError(f"{path}: not FLAME's landmark embedding: it has no {', '.join(missing)}.")
+    count = len(content["lmk_face_idx"])
+    return LandmarkTable(
+        content["landmark_indices"].astype(np.int64).reshape(-1),
+        content["lmk_face_idx"].astype(np.int64).reshape(-1),
+        content["lmk_b_coords"].astype(np.float64),
+        np.zeros((count, 3)),
+        np.zeros((count, 3, 2)),
+        np.full(count, DEFAULT_SPREAD),
+        path,
+    )
+
+
+def _check(table: LandmarkTable, head: FlameAssets) -> None:
+    count = len(table.landmarks)
+    rules = {
+        f"landmark numbers from 0 to {NUM_LANDMARKS - 1}": (
+            (table.landmarks >= 0) & (table.landmarks < NUM_LANDMARKS)
+        ).all(),
+        f"triangles below {len(head.faces)}": ((table.faces >= 0) & (table.faces < len(head.faces))).all(),
+        "three barycentric coordinates a landmark": table.barycentric.shape == (count, 3),
+        "a triangle for each landmark": len(table.faces) == count,
+        "finite numbers": all(
+            np.isfinite(values).all()
+            for values in (table.barycentric, table.offsets, table.view_offsets, table.spread)
+        ),
+        "positive spreads": bool((table.spread > 0).all()),
+    }
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken or not count:
+        raise UserError(f"{table.source}: expected {broken[0] if broken else 'at least one landmark'}.")
