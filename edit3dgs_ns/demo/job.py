@@ -116,7 +116,7 @@ class Demo:
 
     def _render_step(self, seconds: Mapping[str, float]) -> Step:
         settings = {**self._making_steps()[-1].settings, "render": asdict(self.settings.render)}
-        outputs = (self.files.sheet, self.files.video, self.files.report)
+        outputs = (self.files.grid, self.files.video, self.files.report)
 
         def action(resume: bool) -> None:
             self._render(seconds)
@@ -185,7 +185,7 @@ class Demo:
         edit = report["edit"]
         print_table(("figure", "value"), _summary(report), title=f"“{edit['prompt']}”")
         for path, what in (
-            (self.files.sheet, "before and after, several views and expressions: look at this first"),
+            (self.files.grid, "before and after, several views and expressions: look at this first"),
             (self.files.video, "the edited head (right) in a sequence it was not trained on"),
             (self.files.report, "the figures"),
         ):

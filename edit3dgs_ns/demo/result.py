@@ -1,4 +1,4 @@
-"""The demo's last step: sheet, video and report, rendered from the avatar before and after the edit."""
+"""The demo's last step: grid of images, video and report, rendered from the avatar before and after the edit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from edit3dgs_ns.demo.settings import BASE_METHOD, DemoFiles, DemoSettings, run_
 from edit3dgs_ns.edit_training.rounds import HISTORY_FILE
 from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
-from edit3dgs_ns.files import write_durably
-from edit3dgs_ns.rendering.sheet_views import sheet_views
+from edit3dgs_ns.files import write_durably, written_beside
+from edit3dgs_ns.rendering.comparison_views import comparison_views
 from edit3dgs_ns.rendering.trajectories import swaying
 from edit3dgs_ns.rendering.videos import render_video
 from edit3dgs_ns.run_evaluation.truth import spread
 from edit3dgs_ns.runs.trained_run import Split, TrainedRun, moved_camera
 
-SHEET_CELL = 320
-"""Greatest width of an image on the sheet, in pixels; larger renders are reduced, which smooths them."""
+CELL_WIDTH = 320
+"""Greatest width of an image in the grid, in pixels; larger renders are reduced, which smooths them."""
 
 
 def write_result(
@@ -42,7 +42,7 @@ def write_result(
     base = TrainedRun(run_dir(files.base, BASE_METHOD) / "config.yml")
     edited = TrainedRun(run_dir(files.edit, "edit3dgs") / "config.yml")
     figures = _figures(base, edited, settings.render.images_per_task, progress)
-    _write_sheet(settings, files.sheet, base, edited, progress)
+    _write_grid(settings, files.grid, base, edited, progress)
     _write_video(settings, files.video, base, edited, progress)
     history = json.loads((run_dir(files.edit, "edit3dgs") / HISTORY_FILE).read_text(encoding="utf-8"))
     report = {
@@ -84,23 +84,22 @@ def _figures(base: TrainedRun, edited: TrainedRun, most: int, progress: Progress
     }
 
 
-# --------------------------------------------------------------------------------------------- sheet
+# ---------------------------------------------------------------------------------------------- grid
 
 
-def _write_sheet(
+def _write_grid(
     settings: DemoSettings, path: Path, base: TrainedRun, edited: TrainedRun, progress: Progress
 ) -> None:
     scale = settings.render.scale
     columns = []
-    views = list(sheet_views(base))
-    for group, caption, camera in progress.track(views, description="Drawing the sheet"):
+    views = list(comparison_views(base))
+    for group, caption, camera in progress.track(views, description="Rendering before and after"):
         camera = moved_camera(camera, scale=scale)
         columns.append(Column(caption, [run.render(camera).rgb for run in (base, edited)], group=group))
     rows = [Row("Before"), Row("After", f"“{settings.prompt}”")]
-    sheet = draw_comparison_grid(columns, rows, cell_width=min(columns[0].images[0].shape[1], SHEET_CELL))
-    partial = path.with_suffix(".part.png")
-    sheet.save(partial)
-    partial.replace(path)
+    grid = draw_comparison_grid(columns, rows, cell_width=min(columns[0].images[0].shape[1], CELL_WIDTH))
+    with written_beside(path) as partial:
+        grid.save(partial, format="png")
 
 
 # --------------------------------------------------------------------------------------------- video

@@ -46,7 +46,7 @@ class RenderSettings:
     video_seconds: float = 5.0
     fps: int = 24
     scale: float = 1.5
-    """Pixels per side of the sheet's and the video's renders, relative to the capture's."""
+    """Pixels per side of the renders in the grid and in the video, relative to the capture's."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class DemoFiles:
         return self.out / "edit"
 
     @property
-    def sheet(self) -> Path:
+    def grid(self) -> Path:
         """Before and after in several views and expressions."""
         return self.out / "before_after.png"
 

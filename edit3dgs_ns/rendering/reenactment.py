@@ -75,16 +75,16 @@ class Reenactment:
 
 
 @dataclass(frozen=True)
-class PicturesAt:
+class FramesAt:
     """The driver's images by frame of the video."""
 
-    pictures: DriverImages
-    places: Float[np.ndarray, " frames"]
-    """Where on the motion the frames are, in [0, 1]."""
+    images: DriverImages
+    times: Float[np.ndarray, " frames"]
+    """Normalised time of each frame, in [0, 1]."""
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
         """The image nearest to a frame of the video."""
-        return self.pictures[round(float(self.places[frame]) * (len(self.pictures.images) - 1))]
+        return self.images[round(float(self.times[frame]) * (len(self.images.images) - 1))]
 
 
 def reenact(
@@ -124,9 +124,9 @@ def reenact(
         driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, settings.retarget
     )
     trajectory, fps = plan(run, driver, settings)
-    pictures = driver.images if settings.show_driver else None
-    if pictures is not None:
-        pictures[0]  # one that cannot be read is noticed before anything is rendered
+    images = driver.images if settings.show_driver else None
+    if images is not None:
+        images[0]  # one that cannot be read is noticed before anything is rendered
     notes = (*driver.recorded.notes, *notes, *scene_notes)
     record: dict[str, Any] = {"motion": str(driver.recorded.source), "frames": len(played), "notes": notes}
     others = [] if settings.beside is None else [_other(settings.beside, driver, settings.retarget)]
@@ -135,14 +135,14 @@ def reenact(
     config = write_derived_run(load_config, folder, played, {**record, **asdict(settings.retarget)}, backdrop)
     run.play(played)
     names = [_title(path) for path in (settings.beside, load_config) if path is not None]
-    titles = ([] if pictures is None else ["driver"]) + (names if len(names) > 1 else ["avatar"])
+    titles = ([] if images is None else ["driver"]) + (names if len(names) > 1 else ["avatar"])
     render_video(
         video,
         [*others, run],
         trajectory,
         fps=fps,
         titles=titles if len(titles) > 1 else (),
-        driver=None if pictures is None else PicturesAt(pictures, trajectory.times),
+        driver=None if images is None else FramesAt(images, trajectory.times),
         progress=progress,
     )
     return Reenactment(config, video, notes)

@@ -24,7 +24,7 @@ class Shown(Protocol):
         """What cameras of one size and one time see, on white, in [0, 1]."""
 
 
-class Pictures(Protocol):
+class DriverFrames(Protocol):
     """Images to show beside the renders, by frame of the video."""
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -38,7 +38,7 @@ def render_video(
     *,
     fps: float,
     titles: Sequence[str] = (),
-    driver: Pictures | None = None,
+    driver: DriverFrames | None = None,
     progress: Progress,
     description: str = "Rendering",
 ) -> None:

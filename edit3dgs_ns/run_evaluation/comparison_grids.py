@@ -8,7 +8,7 @@ from pathlib import Path
 from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.evaluation.report_data import SETTINGS
 from edit3dgs_ns.files import written_beside
-from edit3dgs_ns.rendering.sheet_views import sheet_views
+from edit3dgs_ns.rendering.comparison_views import comparison_views
 from edit3dgs_ns.rendering.views import EvaluationView, frame_key
 from edit3dgs_ns.run_evaluation.comparisons import Comparison
 from edit3dgs_ns.run_evaluation.truth import spread
@@ -23,7 +23,7 @@ def draw_before_after(comparisons: Sequence[Comparison], path: Path) -> Path:
     runs = [base, *(comparison.edited for comparison in comparisons)]
     columns = [
         Column(caption, [run.render(camera).rgb for run in runs], group=group)
-        for group, caption, camera in sheet_views(base)
+        for group, caption, camera in comparison_views(base)
     ]
     return _save(columns, [Row("Before"), *_headings(comparisons)], path)
 

@@ -55,11 +55,11 @@ def test_report(finished: Path, settings: DemoSettings) -> None:
     assert all(math.isfinite(value) and value > 0 for value in report["seconds"].values())
 
 
-def test_sheet(finished: Path) -> None:
-    with Image.open(finished / "before_after.png") as sheet:
-        sheet.load()
-        assert sheet.mode == "RGB"
-        assert sheet.width > 4 * 48 and sheet.height > 2 * 48
+def test_grid_of_before_and_after(finished: Path) -> None:
+    with Image.open(finished / "before_after.png") as grid:
+        grid.load()
+        assert grid.mode == "RGB"
+        assert grid.width > 4 * 48 and grid.height > 2 * 48
 
 
 def test_video(finished: Path, settings: DemoSettings) -> None:
@@ -86,7 +86,7 @@ def test_evaluate_takes_the_runs(finished: Path, tmp_path: Path) -> None:
     for setting in ("novel_view", "self_reenactment"):
         figures = run["settings"][setting]["figures"]
         assert 5 < figures["truth_psnr"]["value"] < 60 and -1 <= figures["clip_s"]["value"] <= 1
-        # The unedited render is no nearer to the true edit than the capture's own pictures are.
+        # The unedited render is no nearer to the true edit than the capture's own images are.
         assert figures["truth_psnr"]["beside"] < 40
     assert run["figures"]["peak_memory_gb"]["value"] > 0.1
     assert run["prompt"] == "Make him look older"

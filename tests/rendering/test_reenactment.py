@@ -155,7 +155,7 @@ def test_the_same_name_is_replaced_only_where_we_made_it(
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
 
 
-def test_a_capture_drives_with_its_pictures_beside(
+def test_a_capture_drives_with_its_images_beside(
     config: Path, tiny_capture: TinyCapture, tmp_path: Path
 ) -> None:
     """Its own unseen sequence with the head's movement: the renders are those of the capture's times."""

@@ -104,7 +104,7 @@ def test_every_setting_has_its_frames(
 def test_scores_belong_to_the_frames(
     evaluated: tuple[dict[str, Any], Path], clip: Path, setting: str
 ) -> None:
-    """Computed once more, by hand, from the pictures that the command has written."""
+    """Computed once more, by hand, from the images that the command has written."""
     report, out = evaluated
     figures = report["runs"][0]["settings"][setting]["figures"]
     model = Clip(clip)
@@ -168,8 +168,8 @@ def test_the_report_says_what_it_was_made_with(evaluated: tuple[dict[str, Any], 
     ):
         assert needed in text
     assert report["clip"] == str(clip) and report["runs"][0]["target_caption"] == TARGET
-    with Image.open(out / "before_after.png") as sheet:
-        sheet.load()
+    with Image.open(out / "before_after.png") as grid:
+        grid.load()
 
 
 def test_an_edit_that_changes_nothing(base: Path, clip: Path, tmp_path: Path) -> None:

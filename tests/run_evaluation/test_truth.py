@@ -69,11 +69,11 @@ def setting(run: TrainedRun) -> Setting:
     return novel_view(run, shared_frames([run], ["run"]))
 
 
-def other_pictures(pictures: dict[float, np.ndarray]) -> Any:
-    """Something that renders given pictures, by their place on the motion."""
+def other_images(images: dict[float, np.ndarray]) -> Any:
+    """Something that renders given images, by their normalised time."""
     return SimpleNamespace(
         render=lambda camera: Picture(
-            pictures[float(camera.times)], np.ones(pictures[float(camera.times)].shape[:2])
+            images[float(camera.times)], np.ones(images[float(camera.times)].shape[:2])
         )
     )
 
@@ -110,7 +110,7 @@ def test_edited_renders_are_compared_with_true_edits(run: TrainedRun, setting: S
     """A perfect edit, and one that does nothing; PSNR against its definition."""
     shots = shots_of(setting)
     truth = {float(shot.camera.times): render_edited(shot.image, "green_skin") for shot in shots}
-    known = compare_with_truth(run, other_pictures(truth), setting, TrueEdit("green_skin"), None)
+    known = compare_with_truth(run, other_images(truth), setting, TrueEdit("green_skin"), None)
     assert known["truth_psnr"].value == np.inf and known["truth_ssim"].value == pytest.approx(1)
     nothing = compare_with_truth(run, run, setting, TrueEdit("green_skin"), None)
     errors = [np.mean((truth[float(s.camera.times)] - run.render(s.camera).rgb) ** 2) for s in shots]
@@ -143,13 +143,13 @@ def test_true_edits_stand_beside_expressions_where_there_are_any(
     for key in ("novel_view", "self_reenactment"):
         assert settings[key].figures["jaw_degrees"].beside_of == "true edit"
         assert settings[key].figures["truth_psnr"].beside is not None
-    crossed = settings["cross_reenactment"].figures  # the capture has no pictures of another actor's motion
+    crossed = settings["cross_reenactment"].figures  # the capture has no images of another actor's motion
     assert crossed["jaw_degrees"].beside_of == "" and "truth_psnr" not in crossed
     text = path.read_text()
     assert "(true edit " in text and "(unedited " in text
     assert "(true_edit.png)" in text
-    with Image.open(tmp_path / "out" / "true_edit.png") as sheet:
-        assert sheet.height > sheet.width / 6 * 2.5  # three rows of six frames, square, and headings
+    with Image.open(tmp_path / "out" / "true_edit.png") as grid:
+        assert grid.height > grid.width / 6 * 2.5  # three rows of six frames, square, and headings
 
 
 def remember_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_the_true_edits_error_is_that_of_a_perfect_edit(
     truth = {
         float(shot.camera.times): render_edited(shot.image, "older").astype(np.float32) for shot in shots
     }
-    perfect = other_pictures(truth)
+    perfect = other_images(truth)
     perfect.pipeline = run.pipeline
     fits = ExpressionFits(run, 1, QUICK)
     with_truth = fits.figures(perfect, setting, TrueEdit("older"))

@@ -1,4 +1,4 @@
-"""What a before/after sheet shows of a run: three directions, and expressions that differ clearly."""
+"""The views of a run in a before/after grid: three directions, and expressions that differ clearly."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SIDE = np.radians(32.0)
 NUM_EXPRESSIONS = 3
 
 
-def sheet_views(run: TrainedRun) -> Iterator[tuple[str, str, Cameras]]:
-    """(group, caption, camera): three directions at a calm moment, then unseen expressions."""
+def comparison_views(run: TrainedRun) -> Iterator[tuple[str, str, Cameras]]:
+    """Yields (group, caption, camera): three directions at the most neutral timestep, then unseen expressions."""
     val, test = run.split("val"), run.split("test")
     val = val if len(val) else run.split("train")  # captures with a single camera hold none out
-    calmest = _calmest(run, val)
-    front = val.cameras[calmest : calmest + 1]
-    target = _looked_at(pose_matrices(run.split("train").cameras))
+    neutral = _most_neutral(run, val)
+    front = val.cameras[neutral : neutral + 1]
+    target = _target(pose_matrices(run.split("train").cameras))
     # Positive turns move the camera to +x: to the subject's own left, the right side of the image.
     for caption, angle in (("right side", -SIDE), ("front", 0.0), ("left side", SIDE)):
         # A sway of four poses is at its farthest, `angle`, in the second.
@@ -35,31 +35,30 @@ def sheet_views(run: TrainedRun) -> Iterator[tuple[str, str, Cameras]]:
         yield "expressions of a sequence not trained on", caption, moved_camera(front, time=time_)
 
 
-def _looked_at(poses: Float[np.ndarray, "views 4 4"]) -> Float[np.ndarray, " 3"]:
-    """What the cameras look at; a single camera says no more than the direction: a metre ahead of it, where heads are."""
+def _target(poses: Float[np.ndarray, "views 4 4"]) -> Float[np.ndarray, " 3"]:
+    """Returns the point that the cameras face; of a single camera, the point a metre ahead, where heads usually are."""
     try:
         return focus_point(poses)
     except ValueError:
         return poses[0, :3, 3] - poses[0, :3, 2]
 
 
-def _calmest(run: TrainedRun, split: Split) -> int:
-    """The image whose expression is nearest to none."""
+def _most_neutral(run: TrainedRun, split: Split) -> int:
+    """Returns the image with the expression nearest to the neutral one."""
     motion = run.motion
     strength = np.linalg.norm(_expression_features(motion, split.timesteps), axis=1)
     return int(strength.argmin())
 
 
 def _expressions(run: TrainedRun, split: Split) -> list[tuple[int, str]]:
-    """Images of clearly different expressions, with captions."""
+    """Returns images of clearly different expressions, with captions."""
     motion = run.motion
     jaw = np.linalg.norm(motion.jaw_pose.numpy()[split.timesteps], axis=1)
     features = _expression_features(motion, split.timesteps)
     chosen = most_different(features, NUM_EXPRESSIONS, first=int(jaw.argmax()))
-    moments = [(index, split.timesteps[index]) for index in chosen]
     return [
         (index, describe(motion.expr[t].numpy(), motion.jaw_pose[t].numpy(), run.expression_names))
-        for index, t in moments
+        for index, t in zip(chosen, split.timesteps[chosen], strict=True)
     ]
 
 
