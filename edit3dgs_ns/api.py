@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 
 from edit3dgs_ns.capture.cameras import Camera
-from edit3dgs_ns.capture.driver import Part, read_driver
+from edit3dgs_ns.capture.driver import Part
 from edit3dgs_ns.capture.from_avatar import ViewSettings, cameras_around
 from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
@@ -46,6 +46,7 @@ from edit3dgs_ns.splats.rigged_gaussians import RiggedGaussians, lost_in_ply
 from edit3dgs_ns.splats.run_config import RunConfig, read_run_config
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
+from edit3dgs_ns.tracking.driving import open_driver
 
 if TYPE_CHECKING:
     from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
@@ -104,7 +105,7 @@ class Motion:
             ValueError: it is damaged, has no frames, or cannot drive this head.
         """
         head = load_assets(OPEN_HEAD_PATH) if avatar is None else avatar.head
-        return cls(read_driver(Path(path), head, part).recorded)
+        return cls(open_driver(Path(path), head, part).recorded)
 
     def __len__(self) -> int:
         """Number of timesteps."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,18 @@ def progress_bars(transient: bool = False, seconds: float = SECONDS_BETWEEN_LINE
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=ERROR_CONSOLE, transient=transient)
+
+
+def shown_on(progress: Progress) -> Callable[[str, int, int], None]:
+    """Returns a function that is told (what is done, frames done, frames in all) and shows each as a task of `progress`."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=total or None)
+        progress.update(tasks[what], completed=done, total=total or None)
+
+    return show
 
 
 @contextmanager

@@ -37,6 +37,9 @@ Part = Literal["all", "train", "val", "test"]
 _TRACKED = re.compile(r"tracked_flame_params(?:_(\d+))?\.npz")
 _AVATAR_MOTION = "flame_param.npz"
 
+_TRACKED_VIDEO = re.compile(r"\.\w+\.tracked$")
+"""End of the folder that a driving video is tracked into (`tracking.driving`)."""
+
 
 @dataclass(frozen=True)
 class DriverImages:
@@ -77,6 +80,7 @@ class Driver:
         plain = source.stem if source.is_file() else source.name
         if plain in ("flame_param", "flame2023_tracking_v2") or plain.startswith("tracked_flame_params"):
             plain = f"{source.parent.name}_{plain}"
+        plain = _TRACKED_VIDEO.sub("", plain)
         return re.sub(r"[^A-Za-z0-9._+-]+", "_", plain).strip("._") or "motion"
 
 
@@ -130,7 +134,23 @@ def _read_capture(folder: Path, part: Part) -> Driver:
     motion = _motion(folder, frames, timesteps)
     require_frames(motion, folder)
     held_out = {frame.camera_index for frame in _frames(folder, "val")}
-    return Driver(RecordedMotion(motion, folder), _driver_images(frames, timesteps, held_out))
+    recorded = RecordedMotion(motion, folder, fps=_fps(folder))
+    return Driver(recorded, _driver_images(frames, timesteps, held_out))
+
+
+def _fps(folder: Path) -> float | None:
+    """Timesteps a second, where the capture says it (those of `edit3dgs track` do).
+
+    Raises:
+        UserError: it is not a number of frames a second.
+    """
+    source = transforms_path(folder, "train")
+    fps = read_transforms(source).get("fps")
+    if fps is None:
+        return None
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= 1000:
+        raise UserError(f"{source}: has the fps {fps!r}; expected timesteps a second, up to 1000.")
+    return float(fps)
 
 
 def _frames(folder: Path, part: Part) -> list[FrameEntry]:

@@ -102,6 +102,7 @@ def transforms_text(
     motion_file: str | None = None,
     *,
     principal_point: bool = False,
+    fps: float | None = None,
 ) -> str:
     """A transforms file.
 
@@ -110,6 +111,7 @@ def transforms_text(
         cameras: one of them gives the shared intrinsics.
         head: "open-head", or another name for FLAME.
         motion_file: the npz of all timesteps, where frames have no file of their own.
+        fps: timesteps a second, if they are those of a video.
         principal_point: say that cy counts from the top edge. Without it, readers take the images' centres.
     """
     frames = list(entries)
@@ -129,6 +131,8 @@ def transforms_text(
         "camera_indices": sorted({f["camera_index"] for f in frames}),
         "frames": frames,
     }
+    if fps is not None:
+        content["fps"] = fps
     if principal_point:
         content["cy_from"] = "top"
     if motion_file is not None:

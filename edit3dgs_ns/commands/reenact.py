@@ -10,6 +10,7 @@ from edit3dgs_ns.commands.options import NO_SCENE, InScene, check_positive, chec
 from edit3dgs_ns.console import progress_bars, say, say_command, working
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.run_files import find_config, video_path
+from edit3dgs_ns.tracking.driving import is_video
 
 _PLACES = ("front", "sway", "capture")
 
@@ -24,8 +25,8 @@ class ReenactCommand:
     load_config: Path
     """The avatar's config.yml."""
     motion: Path
-    """A capture's folder; a flame_param.npz; VHAP's tracked_flame_params_*.npz; the NeRSemble benchmark's
-    flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA, or a folder of their single frames;
+    """A video, which is tracked first; a capture's folder; a flame_param.npz; VHAP's tracked_flame_params_*.npz; the
+    NeRSemble benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA, or a folder of their single frames;
     for avatars of the open head also a CSV (Live Link Face) or JSON of ARKit coefficients."""
     cameras: str = "front"
     """`front`: the held-out camera. `sway`: the same, swinging to both sides. `capture`: all cameras of the capture, in a
@@ -35,9 +36,9 @@ class ReenactCommand:
     head_pose: Literal["still", "relative", "absolute"] = "still"
     """`still`: the head stays. `relative`: it moves as the driver's does about its mean place. `absolute`: it is where the
     driver's is."""
-    neutral: Literal["zero", "median"] = "zero"
+    neutral: Literal["zero", "median"] | None = None
     """`zero`: expressions as recorded. `median`: relative to each person's resting face, for drivers whose resting face is
-    not the head model's."""
+    not the head model's. Default: `median` for a video, else `zero`."""
     neutral_frame: int | None = None
     """With --neutral median: the driver's resting face is this frame."""
     smooth: float = 0.0
@@ -69,6 +70,7 @@ class ReenactCommand:
         config = find_config(self.load_config)
         beside = None if self.beside is None else find_config(self.beside, "--beside")
         self._check_files(config)
+        neutral = self.neutral or ("median" if is_video(self.motion) else "zero")
         with progress_bars() as progress:
             with working(progress, "Loading PyTorch and Nerfstudio"):
                 from edit3dgs_ns.flame.retarget import RetargetOptions
@@ -76,7 +78,7 @@ class ReenactCommand:
             settings = ReenactmentSettings(
                 cameras=self.cameras,
                 part=self.motion_part,
-                retarget=RetargetOptions(self.head_pose, self.neutral, self.neutral_frame, self.smooth),
+                retarget=RetargetOptions(self.head_pose, neutral, self.neutral_frame, self.smooth),
                 pace=Pace(self.fps, self.motion_fps, self.speed),
                 scale=self.scale,
                 show_driver=self.driver,

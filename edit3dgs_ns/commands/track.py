@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from edit3dgs_ns.console import progress_bars, say, say_command, warn, working
+from edit3dgs_ns.console import progress_bars, say, say_command, shown_on, warn, working
 from edit3dgs_ns.errors import MissingFileError
 
 
@@ -58,15 +58,10 @@ class TrackCommand:
                 from edit3dgs_ns.tracking.job import TrackingOptions, track_video
 
                 head = load_assets(self.head or OPEN_HEAD_PATH)
-            tasks = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(what, total=total or None)
-                progress.update(tasks[what], completed=done, total=total or None)
-
             options = TrackingOptions(part, self.size, self.focal, self.masks)
-            result = track_video(video, out, head, options, overwrite=self.overwrite, progress=show)
+            result = track_video(
+                video, out, head, options, overwrite=self.overwrite, progress=shown_on(progress)
+            )
         report = result.report
         for note in report["notes"]:
             warn(note)

@@ -31,9 +31,9 @@ from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, euler_xyz_to_axis_angle
 
 KNOWN_FORMATS = (
-    "Known motions: a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's tracked_flame_params_*.npz; the NeRSemble "
-    "benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA ('exp', 'pose'), or a folder of their single "
-    "frames; a CSV or JSON file of ARKit coefficients."
+    "Known motions: a video (mp4, mov, ...); a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's "
+    "tracked_flame_params_*.npz; the NeRSemble benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA "
+    "('exp', 'pose'), or a folder of their single frames; a CSV or JSON file of ARKit coefficients."
 )
 """List of the formats, for messages."""
 _BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from rich.progress import Progress
 
-from edit3dgs_ns.capture.driver import Driver, DriverImages, Part, read_driver
-from edit3dgs_ns.console import working
+from edit3dgs_ns.capture.driver import Driver, DriverImages, Part
+from edit3dgs_ns.console import shown_on, working
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
 from edit3dgs_ns.rendering.trajectories import Trajectory, choose_trajectory, path_fps
@@ -22,6 +22,7 @@ from edit3dgs_ns.runs.derive import derived_folder, write_derived_run
 from edit3dgs_ns.runs.run_files import video_path
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.runs.trained_run import TrainedRun
+from edit3dgs_ns.tracking.driving import open_driver
 
 USUAL_FPS = 25.0
 """Of a motion whose file does not say it."""
@@ -99,7 +100,7 @@ def reenact(
 
     Args:
         load_config: of the avatar.
-        motion: whatever `read_driver` reads.
+        motion: whatever `open_driver` reads.
         output: the mp4; None for one in the avatar's run.
         settings: what is shown, and how.
         run_name: end of the new run's name; None: the motion's.
@@ -115,7 +116,7 @@ def reenact(
     with working(progress, f"Opening {load_config.parent}"):
         run = TrainedRun(load_config)
     scene_notes = run.stand_before(backdrop)
-    driver = read_driver(motion, run.head, settings.part)
+    driver = open_driver(motion, run.head, settings.part, shown_on(progress))
     part = "" if settings.part == "all" else f"_{settings.part}"
     name = driver.name + part if run_name is None else run_name
     folder = derived_folder(load_config, name, settings.overwrite)

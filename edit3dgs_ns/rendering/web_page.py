@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from rich.progress import Progress
 
-from edit3dgs_ns.capture.driver import Driver, Part, read_driver
+from edit3dgs_ns.capture.driver import Driver, Part
 from edit3dgs_ns.console import working
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
@@ -24,6 +24,7 @@ from edit3dgs_ns.rendering.trajectories import head_centre, seen_degrees
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 from edit3dgs_ns.splats.motion_code import motion_code, motion_features
+from edit3dgs_ns.tracking.driving import open_driver
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import WebCamera, WebGaussians, WebScene
 
@@ -71,7 +72,7 @@ def export_page(
     Args:
         load_config: the run's config.yml.
         output: a folder, or a file that ends in .html.
-        motion: what to play, as `read_driver` reads it; None: the run's own motion.
+        motion: what to play, as `open_driver` reads it; None: the run's own motion.
         motion_part: of a capture: the timesteps of a split.
         fps: frames per second of the motion; None: what its file says, else 25.
         stride: keep every so many frames.
@@ -92,7 +93,7 @@ def export_page(
     recorded_fps: float | None = None
     notes: tuple[str, ...] = ()
     if motion is not None:
-        driver = read_driver(motion, run.head, motion_part)
+        driver = open_driver(motion, run.head, motion_part)
         recorded_fps, notes = driver.recorded.fps, _play(run, driver)
     rate = (fps or recorded_fps or _USUAL_FPS) / stride
     scene = web_scene(run, rate, stride, degrees, progress)

@@ -137,10 +137,10 @@ def read_driving_motion(path: Path, run: TrainedRun) -> FlameMotion:
     Raises:
         FileNotFoundError, ValueError: there is no such motion, or it belongs to another head model.
     """
-    from edit3dgs_ns.capture.driver import read_driver
     from edit3dgs_ns.flame.retarget import retarget
+    from edit3dgs_ns.tracking.driving import open_driver
 
-    driver = read_driver(path, run.head)
+    driver = open_driver(path, run.head)
     motion, _ = retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
     return motion
 

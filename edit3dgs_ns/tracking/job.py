@@ -238,7 +238,7 @@ def track_video(
     report = {"settings": settings, **_report(fit, observed, state, detections, crop, video)}
     _write_images(out, video, options, detections, crop, progress)
     _write_preview(out, head, motion, camera, detections, crop, video, progress)
-    _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found))
+    _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found), video.fps)
     write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     frames = tuple(int(n) for n in np.flatnonzero(detections.found))
     return TrackingResult(motion, camera, frames, video.fps, report)
@@ -411,7 +411,12 @@ def _write_preview(
 
 
 def _write_parameters(
-    out: Path, head: FlameAssets, motion: FlameMotion, camera: Camera, numbers: np.ndarray
+    out: Path,
+    head: FlameAssets,
+    motion: FlameMotion,
+    camera: Camera,
+    numbers: np.ndarray,
+    fps: float,
 ) -> None:
     still = np.zeros((head.num_vertices, 3), np.float32)
     shape = motion.shape.numpy()
@@ -429,5 +434,5 @@ def _write_parameters(
         entry["timestep_index_original"] = int(numbers[t])
         entries[split_of(0, t >= held_out_from, 1)].append(entry)
     for split in SPLITS:
-        text = transforms_text(entries[split], {0: camera}, head.name, principal_point=True)
+        text = transforms_text(entries[split], {0: camera}, head.name, principal_point=True, fps=fps)
         write_atomically(out / f"transforms_{split}.json", text.encode())

@@ -46,14 +46,14 @@ class Motions:
             FileNotFoundError: there is nothing.
             ValueError: it holds no motion, or one of another head model.
         """
-        from edit3dgs_ns.capture.driver import read_driver
         from edit3dgs_ns.flame.retarget import retarget
+        from edit3dgs_ns.tracking.driving import open_driver
 
         if not place.strip():
             raise UserError("Give a file or folder: a flame_param.npz or another capture, for example.")
         path = Path(place.strip()).expanduser()
         actor = self._model.head.motion().to("cpu")
-        motion, _ = retarget(read_driver(path, self._head).recorded, actor, self._head)
+        motion, _ = retarget(open_driver(path, self._head).recorded, actor, self._head)
         with torch.no_grad():
             self._loaded[str(path)] = motion.to(self._model.device)
         return str(path)

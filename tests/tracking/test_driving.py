@@ -1,0 +1,72 @@
+"""A video drives an avatar: tracked once, beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.evaluation.video import VideoWriter
+from edit3dgs_ns.flame.loading import load_assets
+from edit3dgs_ns.synthetic.replay import Replay
+from edit3dgs_ns.synthetic.settings import CaptureSettings
+from edit3dgs_ns.tracking.driving import open_driver, tracked_folder
+from tests.command_line import edit3dgs
+
+pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
+
+FRAMES, SIZE, FPS = 10, 160, 12.0
+HEAD = load_assets()
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered person who speaks."""
+    replay = Replay(CaptureSettings(seed=5, width=SIZE, height=SIZE, cameras=1, frames=FRAMES, samples=2))
+    (sequence,) = [name for name in replay.motion if "SEN" in name]
+    (camera,) = replay.cameras
+    path = tmp_path_factory.mktemp("driver") / "talk.mp4"
+    with VideoWriter(path, FPS) as video:
+        for t in range(FRAMES):
+            video.add(np.rint(255 * replay.render(sequence, t, camera).rgb).astype(np.uint8))
+    return path
+
+
+def test_it_is_tracked_once_and_plays_at_its_own_rate(talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_driver(talk, HEAD)
+    assert len(first.recorded.motion) == FRAMES and first.recorded.fps == pytest.approx(FPS)
+    assert first.name == "talk" and first.images is not None and len(first.images.images) == FRAMES
+    assert tracked_folder(talk).is_dir()
+    monkeypatch.setattr("edit3dgs_ns.tracking.job.FaceDetector", None)  # calling it would fail
+    again = open_driver(talk, HEAD)
+    np.testing.assert_array_equal(again.recorded.motion.expr, first.recorded.motion.expr)
+
+
+def test_reenact_takes_a_video(talk: Path, config: Path, tmp_path: Path) -> None:
+    video = tmp_path / "driven.mp4"
+    words = ("--load-config", config, "--motion", talk, "--output", video, "--run-name", "by-video")
+    assert edit3dgs("reenact", *words) == 0
+    assert video.is_file()
+    from edit3dgs_ns.runs.trained_run import TrainedRun
+
+    run = TrainedRun(config.parent.with_name(f"{config.parent.name}-by-video") / "config.yml")
+    played = run.pipeline.model.head.motion()
+    assert len(played) == FRAMES
+    jaw = open_driver(talk, HEAD).recorded.motion.jaw_pose[:, 0]
+    assert np.corrcoef(played.jaw_pose[:, 0].detach().cpu(), jaw)[0, 1] > 0.95
+
+
+def test_a_video_that_shows_nobody_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], config: Path
+) -> None:
+    path = tmp_path / "wall.mp4"
+    with VideoWriter(path, FPS) as video:
+        for _ in range(12):
+            video.add(np.full((64, 64, 3), 128, np.uint8))
+    with pytest.raises(UserError, match=r"wall\.mp4: no face was found"):
+        open_driver(path, HEAD)
+    out = tmp_path / "out.mp4"
+    assert edit3dgs("reenact", "--load-config", config, "--motion", path, "--output", out) == 2
+    assert "no face was found" in capfd.readouterr().err and not out.exists()
