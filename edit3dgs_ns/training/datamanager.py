@@ -269,7 +269,7 @@ class AvatarDatamanager(FullImageDatamanager[AvatarDataset]):  # type: ignore[ty
             )
 
     def _timesteps(self) -> list[int]:
-        """The place on the motion of every training image; all 0 for data without time."""
+        """Returns the timestep of every training image; all 0 for data without time."""
         timesteps = self.train_dataset.metadata.get("timesteps")
         return [0] * len(self.train_dataset) if timesteps is None else timesteps.tolist()
 

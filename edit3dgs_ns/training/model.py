@@ -236,7 +236,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
 
     @property
     def image_loss(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """What `use_image_loss` has set."""
+        """The loss that `use_image_loss` has set; None for L1 and SSIM."""
         return self._image_loss
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
@@ -253,13 +253,13 @@ class RiggedSplatfactoModel(SplatfactoModel):
     # -- rendering ----------------------------------------------------------------------------------------------------
 
     def gaussians_at(self, time: float | None) -> WorldGaussians:
-        """All Gaussians in world coordinates at a place on the motion, t in [0, 1]; None: at the start. Differentiable."""
+        """Returns all Gaussians in world coordinates at a normalised time, t in [0, 1]; None: at the start. Differentiable."""
         return self.shown_at(time)[0]
 
     def shown_at(self, time: float | None) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
-        """All Gaussians in world coordinates and their SH coefficients (of the degree in use) at a place on the motion, in [0, 1].
+        """Returns all Gaussians in world coordinates and their SH coefficients (of the degree in use) at a normalised time.
 
-        None: at the start. Differentiable.
+        The time is in [0, 1]; None: at the start. Differentiable.
         """
         return self.shown_in(self.head.pose_at(self.time_without_camera_time if time is None else time))
 
@@ -281,13 +281,13 @@ class RiggedSplatfactoModel(SplatfactoModel):
         return colors_of_degree(dict(self.gauss_params.items()), int(self.sh_degree_reached))
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
-        """What a camera sees, the run's background included; in the viewer's window, with all that its controls say."""
+        """Renders a camera, the run's background included; in the viewer's window, as its controls are set."""
         self.set_crop(obb_box)
         seen = self.controls.outputs(camera.to(self.device))
         return self.get_outputs(camera.to(self.device), scene=self.scene()) if seen is None else seen
 
     def scene(self) -> WorldSplats | None:
-        """The background, where it stands; None if the run has none."""
+        """Returns the placed background; None if the run has none."""
         return None if self.backdrop is None else self.backdrop.placed
 
     def get_outputs(  # type: ignore[override]
@@ -330,7 +330,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         return outputs
 
     def draw(self, camera: Cameras, pose: FlamePose) -> Float[Tensor, "height width 3"]:
-        """What one camera sees in any pose of one frame, on white, whatever the camera's time; differentiable in the pose."""
+        """Renders one camera in a given pose on white, regardless of the camera's time; differentiable in the pose."""
         return self.draw_shown(camera, *self.shown_in(pose))[0]
 
     def draw_shown(
@@ -340,7 +340,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         colors: Float[Tensor, "gaussians bases 3"],
         scene: WorldSplats | None = None,
     ) -> Float[Tensor, "views height width 3"]:
-        """What cameras of one size see of what `shown_at` or `shown_in` gave, and of a scene around it, on white."""
+        """Renders the Gaussians of `shown_at` or `shown_in`, and a scene around them, for cameras of one size on white."""
         width, height = shared_size(camera)
         background = torch.ones(3, device=self.device)
         splats = self._with_scene(gaussians, colors, scene)

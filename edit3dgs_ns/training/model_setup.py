@@ -42,13 +42,13 @@ def refuse_untimed(camera: Cameras, needed: bool) -> None:
     if needed and camera.times is None:
         raise UserError(
             '--camera-path-filename: not every camera of this path has a "render_time", so nothing says which times it shows. '
-            "Save the path in ns-viewer's Render panel, or add to each of its cameras a place on the motion, from 0 to 1. "
+            "Save the path in ns-viewer's Render panel, or add to each of its cameras its time, from 0 to 1. "
             "`edit3dgs orbit` and `edit3dgs reenact` make videos that need no path."
         )
 
 
 def shared_time(camera: Cameras) -> float | None:
-    """The place on the motion that cameras have in common; a ValueError if they have different ones."""
+    """Returns the normalised time that cameras have in common; raises a UserError if they have different ones."""
     if camera.times is None:
         return None
     times = camera.times.flatten()

@@ -20,7 +20,7 @@ class AvatarModelOptions(SplatfactoModelConfig):
     """Opacity of the Gaussians that training starts from. GaussianAvatars starts from 0.1; a short training does not get from there
     to a skin that nothing shines through when it is stretched or seen from elsewhere."""
     sh_degree_interval: int = 1000
-    """Every so many steps one more degree of spherical harmonics is trained, up to sh_degree."""
+    """Steps after which the next degree of spherical harmonics is trained as well, up to sh_degree."""
     warmup_length: int = 500
     """Steps before the first densification."""
     refine_every: int = 250
@@ -62,7 +62,7 @@ class AvatarModelOptions(SplatfactoModelConfig):
     relighting: bool = True
     """Train how the capture's light changes the colours of faces that turn in it."""
     expression_rank: int = 0
-    """Train offsets of every Gaussian's place and colour that follow the expression, linear in so many numbers; 0: none."""
+    """Train offsets of every Gaussian's place and colour that follow the expression, linear in this many numbers; 0: none."""
     scale_position_rate: bool = False
     """Multiply the learning rates of `means` by the extent of the cameras, as GaussianAvatars does."""
     center_tuning: bool = True

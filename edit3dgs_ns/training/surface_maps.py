@@ -1,4 +1,4 @@
-"""What the training views of an avatar show, as the avatar itself knows it: places on the canonical head, parts of the rig."""
+"""Maps of an avatar's training views, rendered from the avatar itself: canonical surface points, parts of the rig."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AvatarMaps:
 
     @torch.no_grad()
     def render(self, view: int) -> Float[np.ndarray, "height width 3"]:
-        """A training view as the avatar looks now, on white."""
+        """Renders a training view of the current avatar on white."""
         model, camera = self._model, self._datamanager.train_camera([view])
         posed, training = self._posed(_time(camera)), model.training
         model.eval()
@@ -107,7 +107,7 @@ class AvatarMaps:
         )
 
     def _posed(self, time: float) -> _Posed:
-        """The avatar at a place on the motion."""
+        """Returns the avatar posed at a normalised time."""
         posed = None if self._kept is None else self._kept.get(time)
         if posed is None:
             head = self._model.head
@@ -144,7 +144,7 @@ class AvatarMaps:
 
 
 def _time(camera: Any) -> float:
-    """Place on the motion; captures without time show its start."""
+    """Returns the normalised time of a camera; 0 for captures without time."""
     return 0.0 if camera.times is None else float(camera.times[0, 0])
 
 

@@ -2,9 +2,9 @@
 
 controls.py     the way in: what Nerfstudio finds on the model
 desk.py         puts everything below together
-scene.py        what the window shows
+scene.py        state of the window: pose, layers, before or after
 timeline.py     its clock: which frame, paused or playing
-motions.py      what can be played: the avatar's own motion, and files
+motions.py      motions to play: the avatar's own, and files
 pose.py         sliders that pose the head by hand
 layers.py       the mesh and the regions of the rig, drawn beside the splats
 compare.py      before and after in one image
@@ -12,7 +12,7 @@ camera.py       where a visitor's camera stands at first
 panel.py        the tabs Move and Look
 background.py   the scene around the avatar, in the tab Look
 edit_panel.py   the tab Edit
-editing.py      what its buttons do
-worker.py       the thread that previews and edits, by edit_preview.py and edit_session.py
+editing.py      actions of its buttons
+worker.py       the thread that previews and edits, with preview.py and edit_training/session.py
 text.py         text and images for all tabs
 """

@@ -126,8 +126,8 @@ class Editing:
 
     # -- a training that goes on -------------------------------------------------------------------------------------
 
-    def look_at_training(self) -> None:
-        """Called twice a second: show how far the training is, and the newest images of an edit."""
+    def update_training(self) -> None:
+        """Called twice a second: shows the progress of the training, and the newest images of an edit."""
         if self._grids is not None:  # also once the edit is over: its last round may have ended with it
             self._show_newest(self._grids)
         if self._worker.status.session is None and self._viewer.trainer is not None:

@@ -1,4 +1,4 @@
-"""The motions that a viewer can play: the avatar's own, and files."""
+"""Motions to play in the viewer: the avatar's own, and files."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ class Motions:
         self._loaded: dict[str, FlameMotion] = {}
 
     def names(self) -> list[str]:
-        """All that there are."""
+        """Returns the names of all motions."""
         return [OWN, *self._loaded]
 
     def get(self, name: str) -> tuple[FlameMotion | None, int]:
-        """A motion (None for the avatar's own) and its number of frames."""
+        """Returns a motion (None for the avatar's own) and its number of frames."""
         if name == OWN:
             return None, self._model.head.num_timesteps
         return self._loaded[name], len(self._loaded[name])
 
-    def add(self, place: str) -> str:
-        """Read a motion and return its name.
+    def add(self, source: str) -> str:
+        """Reads a motion and returns its name.
 
         Args:
-            place: a file or folder that `edit3dgs reenact --motion` takes.
+            source: a file or folder that `edit3dgs reenact --motion` takes.
 
         Raises:
-            FileNotFoundError: there is nothing.
+            FileNotFoundError: no such file or folder.
             ValueError: it holds no motion, or one of another head model.
         """
         from edit3dgs_ns.flame.retarget import retarget
         from edit3dgs_ns.tracking.driving import open_driver
 
-        if not place.strip():
+        if not source.strip():
             raise UserError("Give a file or folder: a flame_param.npz or another capture, for example.")
-        path = Path(place.strip()).expanduser()
+        path = Path(source.strip()).expanduser()
         actor = self._model.head.motion().to("cpu")
         motion, _ = retarget(open_driver(path, self._head).recorded, actor, self._head)
         with torch.no_grad():

@@ -19,7 +19,7 @@ class MovePanel:
     Args:
         server: of viser; elements are added to the container that is open.
         scene: what the controls write to.
-        motions: what there is to choose from.
+        motions: the choices.
         redraw: asks for a new image; returns at once.
     """
 
@@ -41,7 +41,7 @@ class MovePanel:
             self._add_sliders()
 
     def tick(self) -> bool:
-        """While playing, move the slider along; True if there is a new frame to draw."""
+        """Moves the slider along while playing. Returns True if there is a new frame to draw."""
         timeline = self._scene.timeline
         frame = timeline.frame_at(self._scene.clock())
         if not timeline.playing or frame == self._frame.value:
@@ -53,7 +53,7 @@ class MovePanel:
         frames = self._scene.timeline.frames
         with self._box:
             slider = self._gui.add_slider(
-                "Frame", 0, max(frames - 1, 1), 1, 0, disabled=frames < 2, hint="Place on the motion", order=0
+                "Frame", 0, max(frames - 1, 1), 1, 0, disabled=frames < 2, hint="Frame of the motion", order=0
             )
 
         def moved(event: Any) -> None:
@@ -80,7 +80,7 @@ class MovePanel:
                 "From", "", hint="Another capture, a flame_param.npz, recorded ARKit coefficients, ..."
             )
             load = self._gui.add_button("Add this motion", icon=viser.Icon.FILE_IMPORT)
-            said = self._gui.add_markdown("", visible=False)
+            message = self._gui.add_markdown("", visible=False)
 
         def chosen(_: Any) -> None:
             self._show_motion(choice.value)
@@ -89,9 +89,9 @@ class MovePanel:
             try:
                 name = self._motions.add(path.value)
             except (ValueError, OSError) as error:
-                said.content, said.visible = plain(str(error)), True
+                message.content, message.visible = plain(str(error)), True
                 return
-            said.visible = False
+            message.visible = False
             choice.options = self._motions.names()
             choice.value = name
 
@@ -134,8 +134,8 @@ class MovePanel:
         return write
 
 
-class LookPanel:
-    """Splats, mesh, both or regions; after, before or a split with a wipe."""
+class AppearancePanel:
+    """Controls of the display: splats, mesh, both or regions; after, before or a split with a wipe."""
 
     def __init__(self, server: viser.ViserServer, scene: ViewerScene, redraw: Callable[[], None]):
         self._scene, self._redraw = scene, redraw
@@ -164,7 +164,7 @@ class LookPanel:
         self._wipe.on_update(wiped)
 
     def compare(self, how: Compare) -> None:
-        """Set the control from outside."""
+        """Sets the control `Compare`."""
         self._compare.value = how
 
     def _compared(self) -> None:

@@ -1,4 +1,4 @@
-"""A 2D edit of what the viewer shows, in seconds and without touching the avatar."""
+"""A 2D edit of the viewer's image, in seconds and without touching the avatar."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def preview_request(
     noise: float,
     seed: int = 0,
 ) -> EditRequest:
-    """The request to edit one view of an avatar.
+    """Returns the request to edit one view of an avatar.
 
     Args:
         model: the avatar.
         regions: faces of every named region of its rig.
         camera: one, shape (1,).
         pose: one frame.
-        job: what is asked for.
+        job: the edit.
         noise: as a fraction of the diffusion schedule.
         seed: of the noise.
 
@@ -83,8 +83,8 @@ def make_preview(
     lock: AbstractContextManager[Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> Preview:
-    """Render with the lock held, edit without it."""
+    """Renders with the lock held, edits without it."""
     with lock:
-        asked = request()
-    edited = editor.edit(asked, progress=progress)
-    return Preview(asked.images[0], edited.images[0])
+        prepared = request()
+    edited = editor.edit(prepared, progress=progress)
+    return Preview(prepared.images[0], edited.images[0])

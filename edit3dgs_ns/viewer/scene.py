@@ -1,10 +1,10 @@
-"""What the viewer's window shows: which pose, drawn how, of the avatar before or after its edit."""
+"""State of the viewer's window: pose, layers, and the avatar before or after its edit."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Literal
 
 import torch
@@ -37,37 +37,37 @@ class ViewerScene:
     motion: FlameMotion | None = None
     """Another motion than the avatar's own, on the model's device."""
     by_hand: dict[str, float] = field(default_factory=dict)
-    """Where the pose sliders stand."""
+    """Values of the pose sliders."""
     show: Show = "Splats"
     compare: Compare = "After"
     wipe: float = 0.5
-    """Where Split has its border, as a share of the width."""
+    """Border of Split, as a share of the width."""
     before: RiggedSplatfactoModel | None = None
     """The avatar before its edit; None if there is none."""
     backdrop: Backdrop | None = None
     """The scene around the avatar; None for white."""
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = monotonic
 
     def pose_now(self) -> FlamePose:
-        """The pose that is due."""
+        """Returns the pose of the current frame."""
         return self.pose_at(self.timeline.time_at(self.clock()))
 
     @torch.no_grad()
-    def pose_at(self, place: float) -> FlamePose:
-        """The pose at a normalised time, t in [0, 1], with what is added by hand."""
+    def pose_at(self, time: float) -> FlamePose:
+        """Returns the pose at a normalised time, t in [0, 1], with the sliders' values added."""
         motion = self.motion
-        pose = self.model.head.pose_at(place) if motion is None else motion.interpolate(place)
+        pose = self.model.head.pose_at(time) if motion is None else motion.interpolate(time)
         return posed_by_hand(pose, self.sliders, dict(self.by_hand))
 
     @torch.no_grad()
-    def outputs(self, camera: Cameras, place: float | None = None) -> dict[str, Any]:
-        """What a camera sees; see `RiggedSplatfactoModel.get_outputs`.
+    def outputs(self, camera: Cameras, time: float | None = None) -> dict[str, Any]:
+        """Renders a camera; see `RiggedSplatfactoModel.get_outputs`.
 
         Args:
             camera: one, shape (1,).
-            place: on the motion, t in [0, 1]; None for the frame that is due.
+            time: normalised, t in [0, 1]; None for the current frame.
         """
-        pose = self.pose_now() if place is None else self.pose_at(place)
+        pose = self.pose_now() if time is None else self.pose_at(time)
         before, compare = self.before, self.compare
         if before is None or compare == "After":
             return self._drawn(self.model, camera, pose)

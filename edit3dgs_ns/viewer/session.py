@@ -1,4 +1,4 @@
-"""Puts the viewer's controls of one avatar together: the scene, the panel, the thread that edits, and what ticks.
+"""Puts the viewer's controls of one avatar together: the scene, the panel, the thread that edits, and the clock.
 
 In `ns-viewer` there is no training: edits are ours, in a thread of our own, and end up in the run's history. In `ns-train`
 the training edits; the panel shows how far it is, and takes edits of its own once it is done.
@@ -22,7 +22,7 @@ from edit3dgs_ns.viewer.edit_panel import EditPanel
 from edit3dgs_ns.viewer.editing import Editing
 from edit3dgs_ns.viewer.layers import Palette
 from edit3dgs_ns.viewer.motions import Motions
-from edit3dgs_ns.viewer.panel import LookPanel, MovePanel
+from edit3dgs_ns.viewer.panel import AppearancePanel, MovePanel
 from edit3dgs_ns.viewer.pose import pose_sliders
 from edit3dgs_ns.viewer.scene import ViewerScene
 from edit3dgs_ns.viewer.timeline import Timeline
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _MOST_IMAGES = 48
 """Training images that Nerfstudio draws into the scene at start; it decodes and sends each of them first."""
-_TICK, _LOOK = 1 / 30, 0.5
-"""Seconds between two frames at most, and between two looks at a training."""
+_TICK, _POLL_SECONDS = 1 / 30, 0.5
+"""Seconds between two frames at most, and between two updates about a training."""
 _MODELS = ("timbrooks/instruct-pix2pix", "demo")
 _REAL, _EMBEDDED = _MODELS
 
@@ -77,11 +77,11 @@ class ViewerSession:
         threading.Thread(target=self._tick_forever, name="avatar-clock", daemon=True).start()
 
     def outputs(self, camera: Cameras, time: float | None) -> dict[str, Any]:
-        """What the viewer's window shows; see `ViewerOutputs`."""
+        """Renders the view of the window; see `ViewerOutputs`."""
         return self.scene.outputs(camera, time)
 
     def redraw(self) -> None:
-        """A new image for everyone, as soon as there is time; returns at once."""
+        """Requests a new image for all clients; returns at once."""
         if self._viewer.ready:
             self._viewer._trigger_rerender()
 
@@ -94,7 +94,7 @@ class ViewerSession:
         with tabs.add_tab("Move", viser.Icon.RUN):
             self._move = MovePanel(server, self.scene, Motions(self.scene.model, head), self.redraw)
         with tabs.add_tab("Look", viser.Icon.EYE):
-            LookPanel(server, self.scene, self.redraw)
+            AppearancePanel(server, self.scene, self.redraw)
             BackgroundPanel(server, self.scene, self._viewer.log_filename.parent, self.redraw)
         with tabs.add_tab("Edit", viser.Icon.WAND):
             panel = EditPanel(
@@ -109,7 +109,7 @@ class ViewerSession:
         self._editing.begin(panel)
 
     def _hide_what_does_nothing(self) -> None:
-        """Nerfstudio's clock (ours is the frame slider), and its pause of a training where none goes on."""
+        """Hides Nerfstudio's clock (the frame slider replaces it), and its pause button where nothing is trained."""
         self._viewer.control_panel._time_enabled = False
         self._viewer.control_panel._time.set_hidden(True)
         if self._viewer.trainer is None:
@@ -124,20 +124,20 @@ class ViewerSession:
                 raise
 
     def _tick_until_stopped(self) -> None:
-        looked, cameras_hidden = 0.0, False
+        updated, cameras_hidden = 0.0, False
         while True:
             time.sleep(_TICK)
             if not self._viewer.ready:
                 continue
             if self._move.tick():
                 self.redraw()
-            if time.monotonic() - looked > _LOOK:
-                looked = time.monotonic()
-                self._editing.look_at_training()
+            if time.monotonic() - updated > _POLL_SECONDS:
+                updated = time.monotonic()
+                self._editing.update_training()
                 cameras_hidden = cameras_hidden or self._hide_training_cameras()
 
     def _hide_training_cameras(self) -> bool:
-        """They stand between the visitor and the head. Nerfstudio's button brings them back."""
+        """Hides the training cameras, which occlude the head; Nerfstudio's button shows them again. False if not drawn yet."""
         if not hasattr(self._viewer, "train_util"):  # set when all of them have been drawn
             return False
         self._viewer.set_camera_visibility(False)

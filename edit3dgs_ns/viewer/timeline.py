@@ -9,13 +9,13 @@ FRAMES_PER_SECOND = 25.0
 
 
 def time_of(frame: int, frames: int) -> float:
-    """Place on a motion, t in [0, 1], of one of its frames: index / (frames - 1)."""
+    """Returns the normalised time of a frame of a motion, t in [0, 1]: index / (frames - 1)."""
     return 0.0 if frames < 2 else min(max(frame, 0), frames - 1) / (frames - 1)
 
 
 @dataclass
 class Timeline:
-    """Frames 0 ... frames-1 of a motion, again and again while playing. Moments are seconds of any clock."""
+    """Frames 0 ... frames-1 of a motion, again and again while playing. Times `now` are seconds of any clock."""
 
     frames: int
     fps: float = FRAMES_PER_SECOND
