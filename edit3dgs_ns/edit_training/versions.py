@@ -284,7 +284,7 @@ def _take_over(chain: list[tuple[Version, Path]], folder: Path) -> None:
     """Writes a history whose versions are those of a chain, oldest first, numbered from 0."""
     number_here: dict[int, int] = {}
     versions: list[Version] = []
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for version, checkpoint in chain:
         parent = None if version.parent is None else number_here[version.parent]
         here = replace(version, number=len(versions), parent=parent)
@@ -299,7 +299,7 @@ def _kept_file(folder: Path, version: Version) -> Path:
 
 
 def _write_versions(folder: Path, versions: list[Version], current: int | None, pending: int | None) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     content = {
         "current": current,
         "pending": pending,
