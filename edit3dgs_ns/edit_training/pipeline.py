@@ -10,22 +10,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Type  # noqa: UP035  (tyro reads these at run time)
+from typing import TYPE_CHECKING, Any, Literal, Type  # noqa: UP035  (tyro reads these at run time)
 
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from edit3dgs_ns.edit_training.checks import check_options, load_editor_of
-from edit3dgs_ns.edit_training.loop import EditLoop, loop_state
 from edit3dgs_ns.edit_training.options import EditOptions
 from edit3dgs_ns.edit_training.plan import RunPlan
-from edit3dgs_ns.edit_training.prepare import PreparedEdit, limit_to_base_training, prepare_edit
 from edit3dgs_ns.edit_training.settings import check_same_run
 from edit3dgs_ns.edit_training.train_lock import viewer_may_draw
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from edit3dgs_ns.training.pipeline import AvatarPipeline
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.edit_training.loop import EditLoop
+    from edit3dgs_ns.edit_training.prepare import PreparedEdit
 
 
 @dataclass
@@ -54,6 +56,8 @@ class EditPipeline(AvatarPipeline):
         training = test_mode == "val"
         if training:
             check_options(config, world_size)
+        from edit3dgs_ns.edit_training.prepare import limit_to_base_training
+
         limit_to_base_training(config)
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         self._resumed: dict[str, Any] = {}
@@ -138,6 +142,8 @@ class EditPipeline(AvatarPipeline):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint says of the edit: plain values and a tensor."""
+        from edit3dgs_ns.edit_training.loop import loop_state
+
         return self._resumed if self._edit is None else loop_state(self._edit)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -148,6 +154,7 @@ class EditPipeline(AvatarPipeline):
 
     def _prepare(self) -> PreparedEdit:
         """Everything that a training run needs and an evaluation does not."""
+        from edit3dgs_ns.edit_training.prepare import prepare_edit
         from edit3dgs_ns.editing.thread_safe_editor import ThreadSafeEditor
         from edit3dgs_ns.training.load_avatar import load_avatar
 
@@ -172,6 +179,8 @@ class EditPipeline(AvatarPipeline):
 
     def _start(self, trainer: Any, edit: PreparedEdit) -> EditLoop:
         """Opens the store, goes on with a resumed run, and sets the run's length."""
+        from edit3dgs_ns.edit_training.loop import EditLoop
+
         run, resumed_run = trainer.base_dir, _resumed_run(trainer.config)
         run.mkdir(parents=True, exist_ok=True)
         if self.config.avatar is not None:

@@ -47,6 +47,7 @@ def test_config_modules_import_nothing_heavy() -> None:
         "edit3dgs_ns.capture.compositing",
         "edit3dgs_ns.capture.images",
         "edit3dgs_ns.capture.transforms",
+        "edit3dgs_ns.editing.editor",
         "edit3dgs_ns.editing.masks",
         "edit3dgs_ns.editing.masks.grounded_sam_options",
     }

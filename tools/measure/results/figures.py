@@ -333,5 +333,7 @@ NOT_MEASURED: tuple[str, ...] = (
     "SIGGRAPH 2023",
     "3DV 2025",
     "amounts 0 to 1",
+    "more than 3 % of the distance between the eyes",
+    "the video's own, at most 30",
 )
 """Pieces of text with figures that are no results of ours."""
