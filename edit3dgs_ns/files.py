@@ -9,11 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edit3dgs_ns.errors import UserError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        UserError: it cannot be made: names it and the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: this folder cannot be made ({error.strerror}). Name another place."
+        ) from error
+
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; renamed to `path` at the end, and removed if anything fails before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
@@ -25,7 +41,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_written_beside(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder` to fill; takes its place at the end, and is removed if anything fails before."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     former = folder.with_name(f".{folder.name}.{os.getpid()}.former")
     unfinished.mkdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = ("flame", "splats", "capture", "synthetic", "editing", "evaluation", "web")
+CORE = ("flame", "splats", "capture", "synthetic", "editing", "evaluation", "web", "tracking")
 PLUGIN_ONLY = ("nerfstudio", "edit3dgs_ns.dataparsers", "edit3dgs_ns.method_configs")
 
 
@@ -144,3 +144,22 @@ def _module_name(path: Path) -> str:
 def _run_python(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _import_the_writer_first() -> list[str]:
+    """Modules with `from nerfstudio.utils import writer` at their top, and what `edit3dgs demo` imports at its end."""
+    files = [
+        path
+        for path in (ROOT / "edit3dgs_ns").rglob("*.py")
+        if "\nfrom nerfstudio.utils import writer" in path.read_text()
+    ]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
+    return [*sorted(names), "edit3dgs_ns.demo.result"]
+
+
+@pytest.mark.parametrize("name", _import_the_writer_first())
+def test_a_process_can_begin_with_it(name: str) -> None:
+    """Nerfstudio's writer and its configs import each other: which comes first decides whether they can."""
+    command = [sys.executable, "-W", "ignore", "-c", f"import {name}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]

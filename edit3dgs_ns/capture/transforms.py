@@ -191,7 +191,7 @@ def _frame(keys: dict[str, Any], source: Path, flame_of_all: bool) -> FrameEntry
         image=image,
         mask=_path(keys, "fg_mask_path", source),
         flame=flame,
-        timestep_index=_whole_number(keys, "timestep_index"),
+        timestep_index=_whole_number(keys, "timestep_index", least=0),
         camera_index=_whole_number(keys, "camera_index") if "camera_index" in keys else 0,
         c2w=c2w,
         fx=fx,

@@ -7,6 +7,7 @@ and what to do) is shown as one message and ends with exit code 2. Anything else
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import shutil
@@ -23,6 +24,10 @@ from edit3dgs_ns.quotes import check_quotes
 PROGRAM = "edit3dgs"
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
+_OF_THE_USERS_FILES = {
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR
+}  # fmt: skip
+"""What can be wrong with a place that the user has named, whoever notices it first."""
 COMMANDS = {
     "capture": "capture:CaptureCommand",
     "track": "track:TrackCommand",
@@ -74,6 +79,11 @@ def run(args: Sequence[str]) -> int:
         return INTERRUPTED_EXIT_CODE
     except UserError as error:
         print_error(str(error))
+        return USER_ERROR_EXIT_CODE
+    except OSError as error:
+        if error.errno not in _OF_THE_USERS_FILES or error.filename is None:
+            raise
+        print_error(f"{error.filename}: {error.strerror}.")
         return USER_ERROR_EXIT_CODE
 
 

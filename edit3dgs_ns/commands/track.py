@@ -47,18 +47,22 @@ class TrackCommand:
         for option, path in (("VIDEO", video), ("--head", self.head), ("--masks", self.masks)):
             if path is not None and not path.exists():
                 raise MissingFileError(f"{option} {path}: no such file or folder.")
+        from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+        from edit3dgs_ns.tracking.output import TrackingOptions, check_folder, settings_of
         from edit3dgs_ns.tracking.video import VideoPart, describe_video
 
-        part = VideoPart(self.start, self.end, self.fps)
-        describe_video(video, part)
+        options = TrackingOptions(
+            VideoPart(self.start, self.end, self.fps), self.size, self.focal, self.masks
+        )
+        options.validate()
+        describe_video(video, options.part)
+        check_folder(out, settings_of(video, self.head or OPEN_HEAD_PATH, options), self.overwrite)
         with progress_bars() as progress:
             with working(progress, "Preparing to track"):
-                from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
                 from edit3dgs_ns.flame.loading import load_assets
-                from edit3dgs_ns.tracking.job import TrackingOptions, track_video
+                from edit3dgs_ns.tracking.job import track_video
 
                 head = load_assets(self.head or OPEN_HEAD_PATH)
-            options = TrackingOptions(part, self.size, self.focal, self.masks)
             result = track_video(
                 video, out, head, options, overwrite=self.overwrite, progress=shown_on(progress)
             )

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
@@ -257,6 +256,9 @@ class EditRounds:
             folder = self.history.path.parent / "edit_grids"
             folder.mkdir(exist_ok=True)
             Image.fromarray(grid).save(folder / f"{name}.png")
+            # Not at the top: as the first module of Nerfstudio that a process imports, its writer runs into an import circle.
+            from nerfstudio.utils import writer
+
             writer.put_image(
                 name="Edits/original over edited",
                 image=torch.from_numpy(grid.astype(np.float32) / 255),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -24,6 +25,9 @@ FIRST_IRIS = 468
 OUTER_EYE_CORNERS = (33, 263)
 """Right and left: their distance is the unit in which landmark errors are given."""
 MOST_FACES = 3
+_NOTES_TAKE = 0.3
+"""Seconds in which MediaPipe's own threads write their notes."""
+
 Landmarks = Float[np.ndarray, "478 2"]
 
 
@@ -54,6 +58,9 @@ class FaceDetector:
             self._mesh = mp.solutions.face_mesh.FaceMesh(
                 static_image_mode=False, refine_landmarks=True, max_num_faces=MOST_FACES
             )
+            # Its graph starts, with notes of C++ on the terminal, when it is given an image.
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+            time.sleep(_NOTES_TAKE)
         self._last: Landmarks | None = None
         self.faces = 0
         """Faces in the last frame."""
@@ -69,7 +76,7 @@ class FaceDetector:
     def detect(self, frame: UInt8[np.ndarray, "height width 3"]) -> Landmarks | None:
         """Pixels of the landmarks (x to the right, y down, pixel centres at half numbers), or None without a face."""
         height, width = frame.shape[:2]
-        # The graph writes its notes when it sees its first image.
+        # The first face makes the graph write another note.
         with _quiet() if self._last is None else contextlib.nullcontext():
             found = self._mesh.process(frame).multi_face_landmarks or ()
         self.faces = len(found)
@@ -94,7 +101,8 @@ class PersonSegmenter:
 
         with _quiet():
             self._segmentation = mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-        self._started = False
+            self._segmentation.process(np.zeros((64, 64, 3), np.uint8))
+            time.sleep(_NOTES_TAKE)
 
     def __enter__(self) -> PersonSegmenter:
         return self
@@ -106,9 +114,7 @@ class PersonSegmenter:
 
     def segment(self, frame: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
         """Soft mask in [0, 1], float32."""
-        with contextlib.nullcontext() if self._started else _quiet():
-            self._started = True
-            mask = self._segmentation.process(frame).segmentation_mask
+        mask = self._segmentation.process(frame).segmentation_mask
         return np.clip(np.asarray(mask, np.float32), 0.0, 1.0)
 
 

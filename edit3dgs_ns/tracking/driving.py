@@ -1,6 +1,7 @@
 """Videos as drivers: whatever `read_driver` reads, and videos, which are tracked first.
 
-A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it; after that, reading it costs nothing.
+A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it; after that, reading it costs little. A video that was
+replaced is tracked again.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def open_driver(
     path = Path(path).expanduser()
     if not (is_video(path) and path.is_file()):
         return read_driver(path, head, part)
-    from edit3dgs_ns.tracking.job import TrackingOptions, track_video
+    from edit3dgs_ns.tracking.job import track_video
+    from edit3dgs_ns.tracking.output import TrackingOptions
 
     folder = tracked_folder(path)
     if not folder.exists() and not os.access(path.parent, os.W_OK):
@@ -61,5 +63,5 @@ def open_driver(
             f"--motion {path}: is tracked into {folder.name} beside it, and {path.parent} cannot be written. Track it "
             "elsewhere with `edit3dgs track`, and give that folder."
         )
-    track_video(path, folder, head, TrackingOptions(size=IMAGE_SIZE), progress=progress)
+    track_video(path, folder, head, TrackingOptions(size=IMAGE_SIZE), overwrite=True, progress=progress)
     return read_driver(folder, head, part)

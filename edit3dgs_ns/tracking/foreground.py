@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.tracking.video import numbered
 
 Mask = Float[np.ndarray, "height width"]
 
@@ -56,6 +57,13 @@ def cleaned(mask: Mask, face: tuple[float, float]) -> Mask:
     return np.where(labels == label, clear, 0).astype(np.float32) if label and count > 2 else clear
 
 
+def mask_files(folder: Path) -> list[Path]:
+    """The masks in a folder, in the order of their numbers."""
+    return numbered(
+        path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+    )
+
+
 def read_user_mask(folder: Path, number: int, width: int, height: int) -> Mask:
     """The user's own mask of frame `number` of the video.
 
@@ -65,9 +73,7 @@ def read_user_mask(folder: Path, number: int, width: int, height: int) -> Mask:
         MissingFileError: there are fewer files than frames.
         UserError: it cannot be read, or has another size than the frames.
     """
-    files = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
-    )
+    files = mask_files(folder)
     if number >= len(files):
         raise MissingFileError(
             f"{folder}: holds {len(files)} masks, the video has a frame {number + 1}. One file for each frame, in "

@@ -13,8 +13,9 @@ OUT/landmarks.npz               what the detector found, so that a broken-off jo
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from edit3dgs_ns.capture.layout import (
     split_of,
     transforms_text,
 )
-from edit3dgs_ns.errors import ExistingFileError, UserError
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_atomically, written_beside
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
@@ -42,9 +43,18 @@ from edit3dgs_ns.tracking.detector import (
     require_mediapipe,
 )
 from edit3dgs_ns.tracking.fit import LEAST_FACES, HeadFit, Observations, TrackingState
-from edit3dgs_ns.tracking.foreground import cleaned, read_user_mask, steadied
+from edit3dgs_ns.tracking.foreground import cleaned, mask_files, read_user_mask, steadied
 from edit3dgs_ns.tracking.framing import Crop, crop_around
 from edit3dgs_ns.tracking.landmark_table import load_landmark_table
+from edit3dgs_ns.tracking.output import (
+    LANDMARKS_FILE,
+    PREVIEW_FILE,
+    REPORT_FILE,
+    TrackingOptions,
+    begin_folder,
+    check_folder,
+    settings_of,
+)
 from edit3dgs_ns.tracking.preview import draw_preview
 from edit3dgs_ns.tracking.priors import priors_of
 from edit3dgs_ns.tracking.surface_points import EYES, JAW, NECK, NUM_POSE, ROTATION, TRANSLATION
@@ -52,38 +62,12 @@ from edit3dgs_ns.tracking.video import VideoInfo, VideoPart, describe_video, rea
 
 Progress = Callable[[str, int, int], None]
 """(what is done, frames done, frames in all)"""
-LANDMARKS_FILE, REPORT_FILE, PREVIEW_FILE = "landmarks.npz", "tracking.json", "tracking.mp4"
 LARGEST_JUMP = 0.5
 """Of the face's size from one frame to the next: more is a cut, or another face."""
+POOR_FIT = 3.0
+"""Percent of the distance between the eyes that landmarks are missed by, on average, beyond which the user is warned."""
 CANONICAL_JAW = 0.3
 """Radians that the canonical head's mouth is open, as in VHAP's exports."""
-
-
-@dataclass(frozen=True)
-class TrackingOptions:
-    """What is tracked, and how."""
-
-    part: VideoPart = field(default_factory=VideoPart)
-    size: int = 512
-    """Pixels of the side of the square images that are written."""
-    focal: float | None = None
-    """Focal length in pixels of the video's frames; None estimates it."""
-    masks: Path | None = None
-    """Folder of masks, one for each frame; None segments."""
-
-    def validate(self) -> None:
-        """Check ranges.
-
-        Raises:
-            UserError: names the option and the value.
-        """
-        self.part.validate()
-        if not 64 <= self.size <= 4096:
-            raise UserError(f"--size {self.size}: expected 64 to 4096 pixels.")
-        if self.focal is not None and not 10 <= self.focal <= 1e5:
-            raise UserError(f"--focal {self.focal}: expected pixels of the video's frames, 10 to 100000.")
-        if self.masks is not None and not self.masks.is_dir():
-            raise UserError(f"--masks {self.masks}: no such folder.")
 
 
 @dataclass(frozen=True)
@@ -226,9 +210,15 @@ def track_video(
     options.validate()
     require_mediapipe()
     video = describe_video(path, options.part)
-    settings = _settings(video, head, options)
-    _claim(out, settings, overwrite)
-    detections = _detections(out, video, options.part, progress)
+    settings = settings_of(path, head.source, options)
+    folder = check_folder(out, settings, overwrite)
+    detections = _kept_detections(out, video) if folder == "goes on" else None
+    if detections is None:
+        detections = detect_video(video, options.part, progress)
+    _check_masks(options, detections)
+    # Only now: a video that cannot be tracked replaces nothing.
+    begin_folder(out, settings, folder)
+    _keep_detections(out, detections)
     crop = crop_around(detections.landmarks[detections.found], video.width, video.height, options.size)
     progress("Fitting the head", 0, 1)
     fit, observed, state = fit_video(head, detections, crop, video, options.focal)
@@ -244,69 +234,37 @@ def track_video(
     return TrackingResult(motion, camera, frames, video.fps, report)
 
 
-def _settings(video: VideoInfo, head: FlameAssets, options: TrackingOptions) -> dict:
-    part = asdict(options.part)
-    part["end"] = None if part["end"] == float("inf") else part["end"]
-    return {
-        "video": str(video.path.resolve()),
-        "head": head.name,
-        "part": part,
-        "size": options.size,
-        "focal": options.focal,
-        "masks": None if options.masks is None else str(options.masks.resolve()),
-    }
+def _kept_detections(out: Path, video: VideoInfo) -> Detections | None:
+    """What a broken-off run has found; None if it is not there or damaged."""
+    try:
+        with np.load(out / LANDMARKS_FILE, allow_pickle=False) as file:
+            kept = Detections(file["landmarks"].astype(np.float64), file["found"], int(file["most_faces"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if kept.landmarks.shape != (len(kept.found), NUM_LANDMARKS, 2) or not np.isfinite(kept.landmarks).all():
+        return None
+    check_detections(kept, video)
+    return kept
 
 
-def _claim(out: Path, settings: dict, overwrite: bool) -> None:
-    record = out / REPORT_FILE
-    if out.is_file():
-        raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
-    if record.is_file():
-        try:
-            known = json.loads(record.read_text()).get("settings")
-        except (OSError, ValueError) as error:
-            raise ExistingFileError(
-                f"{record}: not a record of ours ({error}). Name another folder."
-            ) from error
-        if known == settings:
-            return
-        if not overwrite:
-            raise ExistingFileError(
-                f"{out} holds another video or other options. Name another folder, or add --overwrite to replace it."
-            )
-        _remove(out)
-    elif out.is_dir() and any(out.iterdir()):
-        raise ExistingFileError(f"{out} is not empty and holds no tracked video. Name a new folder.")
-    write_atomically(record, (json.dumps({"settings": settings}, indent=2) + "\n").encode())
-
-
-def _remove(out: Path) -> None:
-    """Delete what a tracking wrote, and nothing else."""
-    for folder in ("images", "fg_masks", "flame_param"):
-        for path in (out / folder).glob("*.*"):
-            path.unlink()
-    for name in (LANDMARKS_FILE, PREVIEW_FILE, *(f"transforms_{split}.json" for split in SPLITS)):
-        (out / name).unlink(missing_ok=True)
-
-
-def _detections(out: Path, video: VideoInfo, part: VideoPart, progress: Progress) -> Detections:
-    path = out / LANDMARKS_FILE
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            detections = Detections(
-                file["landmarks"].astype(np.float64), file["found"], int(file["most_faces"])
-            )
-        check_detections(detections, video)
-        return detections
-    detections = detect_video(video, part, progress)
-    with written_beside(path) as partial, partial.open("wb") as file:
+def _keep_detections(out: Path, detections: Detections) -> None:
+    with written_beside(out / LANDMARKS_FILE) as partial, partial.open("wb") as file:
         np.savez(
             file,
             landmarks=detections.landmarks.astype(np.float32),
             found=detections.found,
             most_faces=np.array(detections.most_faces),
         )
-    return detections
+
+
+def _check_masks(options: TrackingOptions, detections: Detections) -> None:
+    if options.masks is None:
+        return
+    masks, frames = len(mask_files(options.masks)), len(detections.found)
+    if masks < frames:
+        raise UserError(
+            f"--masks {options.masks}: masks: {masks}, frames of the video: {frames}. Expected one for each."
+        )
 
 
 def _camera(position: np.ndarray, focal: float, center: np.ndarray, size: int) -> Camera:
@@ -331,6 +289,11 @@ def _report(
         notes.append(f"{len(lost)} of {len(detections.found)} frames show no face and are left out.")
     if detections.most_faces > 1:
         notes.append(f"Up to {detections.most_faces} faces are in the frames: the largest one was followed.")
+    if percent.mean() > POOR_FIT:
+        notes.append(
+            f"The head does not fit: landmarks are missed by {percent.mean():.1f} % of the distance between the eyes. Look at "
+            f"{PREVIEW_FILE}; is the face upright, sharp and not hidden?"
+        )
     return {
         "frames": int(detections.found.sum()),
         "frames_without_face": [int(n) for n in lost],
@@ -367,6 +330,10 @@ def _write_images(
     for t, mask in enumerate(masks):
         write_atomically(paths[t][1], png_bytes(cleaned(mask, tuple(faces[t]))))
         progress("Writing images", t + 1, len(numbers))
+    if not paths[-1][1].is_file():
+        raise UserError(
+            f"{video.path}: has fewer frames than {out / LANDMARKS_FILE} is of. Delete that file and track again."
+        )
 
 
 def _masks(

@@ -7,7 +7,8 @@ them: frames are turned, and sampled on an even clock (each tick takes the frame
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,14 +197,22 @@ def _duration(container, stream) -> float | None:
 # -- folders --------------------------------------------------------------------------------------------------------------
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+def numbered(paths: Iterable[Path]) -> list[Path]:
+    """Files in the order of the numbers in their names: 2.png before 10.png."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+    return sorted(paths, key=key)
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The images in a folder, in the order of their numbers."""
+    return numbered(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def _describe_folder(folder: Path, part: VideoPart) -> VideoInfo:
-    images = _images(folder)
+    images = frame_files(folder)
     if not images:
         raise UserError(
             f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)}). Give a video, or a folder of its frames."
@@ -215,6 +224,8 @@ def _describe_folder(folder: Path, part: VideoPart) -> VideoInfo:
     height, width = _read_image(images[0]).shape[:2]
     fps = part.fps or 25.0
     chosen = _chosen(len(images), part, fps)
+    if not chosen:
+        raise UserError(f"--start {part.start:g}: {folder} ends after {len(images) / fps:.1f} seconds.")
     notes = (
         () if part.fps else (f"{folder.name}: taken as {fps:g} frames a second; --fps says another rate.",)
     )
@@ -228,7 +239,7 @@ def _chosen(count: int, part: VideoPart, fps: float) -> range:
 
 
 def _folder_frames(folder: Path, part: VideoPart, info: VideoInfo) -> Iterator[Frame]:
-    images = _images(folder)
+    images = frame_files(folder)
     for number in _chosen(len(images), part, info.fps):
         frame = _read_image(images[number])
         if frame.shape[:2] != (info.height, info.width):

@@ -10,6 +10,7 @@ import pytest
 
 from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
+from tests.command_line import edit3dgs
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, body: Callable[[], int]) -> int:
@@ -89,3 +90,14 @@ def test_capture_writes_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_
     assert asked["out"] == tmp_path
     assert (asked["seed"], asked["cameras"], asked["frames"]) == (3, 4, 5)
     assert (asked["width"], asked["height"]) == (64, 48)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "file/below"], ids=["a name too long", "below a file"])
+def test_a_place_that_cannot_be_written_is_named(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert edit3dgs("capture", tmp_path / name, "--resolution", 16, 16, "--cameras", 1, "--frames", 1) == 2
+    message = capfd.readouterr().err
+    assert str(tmp_path / "file") in message or "n" * 300 in message
+    assert "Traceback" not in message

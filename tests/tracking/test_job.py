@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.settings import CaptureSettings
-from edit3dgs_ns.tracking.job import TrackingOptions, TrackingResult, track_video
+from edit3dgs_ns.tracking.job import TrackingResult, track_video
+from edit3dgs_ns.tracking.output import TrackingOptions
 from edit3dgs_ns.tracking.video import VideoPart
 from tests.command_line import edit3dgs
 
@@ -215,3 +218,64 @@ def test_options_that_cannot_be(options: TrackingOptions, message: str, video: P
     with pytest.raises(UserError, match=message):
         track_video(video, tmp_path / "out", HEAD, options)
     assert not (tmp_path / "out").exists()
+
+
+def test_mediapipes_notes_stay_off_the_screen(images: list[np.ndarray], tmp_path: Path) -> None:
+    video = write(tmp_path / "me.mp4", images[:10])
+    command = [
+        sys.executable,
+        "-m",
+        "edit3dgs_ns",
+        "track",
+        str(video),
+        str(tmp_path / "out"),
+        "--size",
+        "96",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for noise in ("XNNPACK", "W0000", "absl", "WARNING"):
+        assert noise not in done.stderr + done.stdout
+    assert "Finding the face" in done.stderr
+
+
+def test_a_video_that_was_replaced_is_tracked_again(images: list[np.ndarray], tmp_path: Path) -> None:
+    """The same name, another content: never the old landmarks in silence."""
+    video, out = write(tmp_path / "me.mp4", images[:12]), tmp_path / "out"
+    track_video(video, out, HEAD, OPTIONS)
+    write(video, images[2:13])
+    with pytest.raises(ExistingFileError, match="another video or other options"):
+        track_video(video, out, HEAD, OPTIONS)
+    again = track_video(video, out, HEAD, OPTIONS, overwrite=True)
+    assert len(again.frames) == 11 and len(list((out / "images").glob("*.png"))) == 11
+    assert again.report["reprojection_percent"] < 2.5
+
+
+def test_what_cannot_be_tracked_replaces_nothing(images: list[np.ndarray], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    track_video(write(tmp_path / "me.mp4", images[:10]), out, HEAD, OPTIONS)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    wall = write(tmp_path / "wall.mp4", [np.full_like(images[0], 128)] * 12)
+    with pytest.raises(UserError, match="no face was found"):
+        track_video(wall, out, HEAD, OPTIONS, overwrite=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    with pytest.raises(UserError, match="no face was found"):
+        track_video(wall, tmp_path / "none", HEAD, OPTIONS)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "[]", "{", '{"settings": {}}'])
+def test_a_tracking_json_of_somebody_else_is_not_ours(content: str, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "tracking.json").write_text(content)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "holiday.png").write_text("mine")
+    with pytest.raises(ExistingFileError, match="holds no tracked video"):
+        track_video(video, tmp_path, HEAD, OPTIONS, overwrite=True)
+    assert (tmp_path / "images" / "holiday.png").read_text() == "mine"
+
+
+def test_damaged_landmarks_are_found_again(images: list[np.ndarray], tmp_path: Path) -> None:
+    video, out = write(tmp_path / "me.mp4", images[:10]), tmp_path / "out"
+    first = track_video(video, out, HEAD, OPTIONS)
+    (out / "landmarks.npz").write_bytes((out / "landmarks.npz").read_bytes()[:300])
+    np.testing.assert_array_equal(track_video(video, out, HEAD, OPTIONS).motion.expr, first.motion.expr)

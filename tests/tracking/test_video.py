@@ -179,3 +179,12 @@ def test_an_empty_folder_and_a_short_one(tmp_path: Path) -> None:
     Image.fromarray(grey(0)).save(tmp_path / "0.png")
     with pytest.raises(UserError, match="holds 1 images"):
         describe_video(tmp_path)
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """As ffmpeg's %d.png names them: 2 comes before 10."""
+    for number in range(12):
+        Image.fromarray(grey(number)).save(tmp_path / f"{number + 1}.png")
+    assert [number_of(frame) for frame in read_frames(tmp_path)] == list(range(12))
+    with pytest.raises(UserError, match=r"--start 50: .* ends after 0\.5 seconds"):
+        describe_video(tmp_path, VideoPart(start=50))

@@ -1,0 +1,118 @@
+"""Options of a tracking, and the folder that it fills: whose it is, and whether it goes on or begins anew."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edit3dgs_ns.errors import ExistingFileError, UserError
+from edit3dgs_ns.files import write_atomically
+from edit3dgs_ns.tracking.foreground import mask_files
+from edit3dgs_ns.tracking.video import VideoPart, frame_files
+
+LANDMARKS_FILE, REPORT_FILE, PREVIEW_FILE = "landmarks.npz", "tracking.json", "tracking.mp4"
+_FOLDERS = {"images": r"\d{5}_00\.png", "fg_masks": r"\d{5}_00\.png", "flame_param": r"\d{5}\.npz"}
+_FILES = (
+    LANDMARKS_FILE,
+    PREVIEW_FILE,
+    "canonical_flame_param.npz",
+    *(f"transforms_{split}.json" for split in ("train", "val", "test")),
+)
+
+FolderState = Literal["new", "goes on", "replaces"]
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """What is tracked, and how."""
+
+    part: VideoPart = field(default_factory=VideoPart)
+    size: int = 512
+    """Pixels of the side of the square images that are written."""
+    focal: float | None = None
+    """Focal length in pixels of the video's frames; None estimates it."""
+    masks: Path | None = None
+    """Folder of masks, one for each frame; None segments."""
+
+    def validate(self) -> None:
+        """Check ranges.
+
+        Raises:
+            UserError: names the option and the value.
+        """
+        self.part.validate()
+        if not 64 <= self.size <= 4096:
+            raise UserError(f"--size {self.size}: expected 64 to 4096 pixels.")
+        if self.focal is not None and not 10 <= self.focal <= 1e5:
+            raise UserError(f"--focal {self.focal}: expected pixels of the video's frames, 10 to 100000.")
+        if self.masks is not None and not self.masks.is_dir():
+            raise UserError(f"--masks {self.masks}: no such folder.")
+
+
+def settings_of(video: Path, head: Path, options: TrackingOptions) -> dict[str, Any]:
+    """What a tracking depends on, for tracking.json: another one of it is another tracking."""
+    part = asdict(options.part)
+    part["end"] = None if part["end"] == float("inf") else part["end"]
+    return {
+        "video": str(video.resolve()),
+        "content": _stamp(video),
+        "head": str(head.resolve()),
+        "part": part,
+        "size": options.size,
+        "focal": options.focal,
+        "masks": None if options.masks is None else [str(options.masks.resolve()), _stamp(options.masks)],
+    }
+
+
+def _stamp(path: Path) -> list[list[object]]:
+    """Sizes and times of the files: content that was replaced under the same name is noticed."""
+    files = [path] if path.is_file() else sorted({*frame_files(path), *mask_files(path)})
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def check_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> FolderState:
+    """Whether a folder is new, holds the same tracking, or one that is to be replaced; changes nothing.
+
+    Raises:
+        ExistingFileError: it holds something else, or another tracking and `overwrite` is False.
+    """
+    if out.exists() and not out.is_dir():
+        raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return "new"
+    known = _recorded_settings(out)
+    if known is None:
+        raise ExistingFileError(f"{out} is not empty and holds no tracked video. Name a new folder.")
+    if known == settings:
+        return "goes on"
+    if not overwrite:
+        raise ExistingFileError(
+            f"{out} holds another video or other options. Name another folder, or add --overwrite to replace it."
+        )
+    return "replaces"
+
+
+def begin_folder(out: Path, settings: dict[str, Any], state: FolderState) -> None:
+    """Record whose the folder is; of a tracking that is replaced, delete what it wrote and nothing else."""
+    if state == "goes on":
+        return
+    if state == "replaces":
+        for name, pattern in _FOLDERS.items():
+            for path in list((out / name).glob("*")):
+                if re.fullmatch(pattern, path.name):
+                    path.unlink()
+        for name in _FILES:
+            (out / name).unlink(missing_ok=True)
+    write_atomically(out / REPORT_FILE, (json.dumps({"settings": settings}, indent=2) + "\n").encode())
+
+
+def _recorded_settings(out: Path) -> dict[str, Any] | None:
+    """The settings in a folder's tracking.json; None if that is not ours."""
+    try:
+        settings = json.loads((out / REPORT_FILE).read_text())["settings"]
+        return settings if {"video", "content", "head", "part", "size"} <= set(settings) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
