@@ -40,7 +40,7 @@ class HistoryCommand:
         if self.undo:
             history.undo()
         elif self.go_back is not None:
-            history.go_back(self.go_back)
+            history.revert_to(self.go_back)
         if self.json:
             content = {
                 "current": history.current.number,

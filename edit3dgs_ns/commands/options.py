@@ -61,6 +61,6 @@ def open_run(config: Path, scene: SceneOptions, progress: Progress) -> TrainedRu
 
         backdrop = read_background(scene)
         run = TrainedRun(config)
-    for note in run.stand_before(backdrop):
+    for note in run.composite_over(backdrop):
         say(note)
     return run

@@ -58,7 +58,7 @@ class RequestMaker:
 
         The avatar is posed once for every timestep among the views.
         """
-        with self._maps.standing_still():
+        with self._maps.poses_kept():
             return self._make(batch, [*views, *(anchors or {})], anchors or {})
 
     def _make(

@@ -171,10 +171,10 @@ class RunHistory:
         plain = json.loads(json.dumps(dict(options or {})))
         added = self._described(checkpoint, prompt, parent, plain)
         self._append(checkpoint, added, current=False)
-        return self.go_back(added.number)
+        return self.revert_to(added.number)
 
-    def go_back(self, number: int) -> Version:
-        """Make a version the run's avatar again. No version is lost: going forward is going back to a later one.
+    def revert_to(self, number: int) -> Version:
+        """Make a version the run's avatar again. No version is lost: a later one can be reverted to as well.
 
         Raises:
             ValueError: there is no such version, or its file is damaged.
@@ -198,7 +198,7 @@ class RunHistory:
             raise UserError(
                 f"{self.run}: there is no edit to undo. Version {self.current.number} is where its history begins."
             )
-        return self.go_back(parent)
+        return self.revert_to(parent)
 
     def keep_current(self) -> Version:
         """Record the newest checkpoint, if it is not a version yet, as what the run's own files say it is."""

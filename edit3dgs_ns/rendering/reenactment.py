@@ -115,7 +115,7 @@ def reenact(
     backdrop = read_background(settings.scene)
     with working(progress, f"Opening {load_config.parent}"):
         run = TrainedRun(load_config)
-    scene_notes = run.stand_before(backdrop)
+    scene_notes = run.composite_over(backdrop)
     driver = open_driver(motion, run.head, settings.part, shown_on(progress))
     part = "" if settings.part == "all" else f"_{settings.part}"
     name = driver.name + part if run_name is None else run_name
@@ -132,7 +132,7 @@ def reenact(
     record: dict[str, Any] = {"motion": str(driver.recorded.source), "frames": len(played), "notes": notes}
     others = [] if settings.beside is None else [_other(settings.beside, driver, settings.retarget)]
     for other in others:
-        other.stand_before(run.backdrop)
+        other.composite_over(run.backdrop)
     config = write_derived_run(load_config, folder, played, {**record, **asdict(settings.retarget)}, backdrop)
     run.play(played)
     names = [_title(path) for path in (settings.beside, load_config) if path is not None]

@@ -145,7 +145,7 @@ class ExpressionFits:
     def _eyes_seen(self, view: EvaluationView, pose: FlamePose) -> tuple[bool, bool]:
         """Whether the left and the right eye are open and turned to the camera."""
         maps = AvatarMaps(self._base.pipeline.datamanager, self._base.pipeline.model)
-        with maps.standing_still():
+        with maps.poses_kept():
             left, right = (self._eye_seen(maps, view, pose, name) for name in _EYES)
         return left, right
 

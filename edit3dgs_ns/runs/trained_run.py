@@ -141,7 +141,7 @@ class TrainedRun:
         """The scene that is drawn with the avatar."""
         return self.pipeline.model.backdrop
 
-    def stand_before(self, backdrop: Backdrop | None) -> tuple[str, ...]:
+    def composite_over(self, backdrop: Backdrop | None) -> tuple[str, ...]:
         """Draw this scene with the avatar from now on; None leaves what the run has.
 
         Returns:

@@ -43,7 +43,7 @@ class AvatarMaps:
         self._kept: dict[float | None, Any] | None = None
 
     @contextmanager
-    def standing_still(self) -> Iterator[None]:
+    def poses_kept(self) -> Iterator[None]:
         """Context in which the avatar does not change: it is posed once per timestep, for all views of it."""
         outer, self._kept = self._kept, {} if self._kept is None else self._kept
         try:

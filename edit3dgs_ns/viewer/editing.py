@@ -202,7 +202,7 @@ class Editing:
         from edit3dgs_ns.edit_training.session import show_version
 
         history = RunHistory(self._run)
-        version = history.undo() if number is None else history.go_back(number)
+        version = history.undo() if number is None else history.revert_to(number)
         show_version(self._pipeline, history, version.number, self._lock)
         self._find_before()
         return f"The avatar is version {version.number} again: {version.prompt or 'as it was trained'}."

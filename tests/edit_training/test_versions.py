@@ -59,7 +59,7 @@ def test_every_version_comes_back_bit_for_bit(run, tmp_path):
     assert _shown(run) == contents[2]
     assert [v.prompt for v in history.chain()] == [None, "older", "green"]
     for number in (0, 2, 1, 0, 1, 2):
-        assert RunHistory(run).go_back(number).number == number
+        assert RunHistory(run).revert_to(number).number == number
         assert _shown(run) == contents[number]
         assert RunHistory(run).current.number == number
     assert [v.prompt for v in RunHistory(run).versions] == [None, "older", "green"]
@@ -98,7 +98,7 @@ def test_a_crash_while_going_back_leaves_a_whole_version(run, tmp_path, monkeypa
     monkeypatch.setattr(run_history, "_link", count(link))
     monkeypatch.setattr(run_history, "write_durably", count(write))
     with contextlib.suppress(KeyboardInterrupt):
-        history.go_back(0)
+        history.revert_to(0)
     assert written == min(survives, 3), "a pending note, the checkpoint, the history"
     monkeypatch.undo()
     assert _shown(run) in (b"older", b"trained")
@@ -115,7 +115,7 @@ def test_a_checkpoint_that_nobody_recorded_is_kept_before_anything_changes(run, 
     _save(run, 500, b"trained on")
     history = RunHistory(run)
     assert history.current.number == 2 and history.current.parent == 1
-    history.go_back(0)
+    history.revert_to(0)
     assert _shown(run) == b"trained"
     assert RunHistory(run).checkpoint(2).read_bytes() == b"trained on"
 
@@ -127,7 +127,7 @@ def test_going_back_keeps_checkpoints_of_other_steps(tmp_path):
     history = RunHistory(run)
     history.keep_current()
     _edit(history, tmp_path, "older", b"older")
-    history.go_back(0)
+    history.revert_to(0)
     assert _shown(run) == b"step 30"
     left = {path.read_bytes() for path in run.rglob("*.ckpt")}
     assert {b"step 10", b"step 20", b"step 30", b"older"} == left
@@ -147,7 +147,7 @@ def test_a_new_run_goes_on_with_the_history_of_the_avatar_that_it_edits(run, tmp
     _save(second, 9, b"green")
     done = RunHistory(second).keep_current()
     assert (done.prompt, done.parent, done.step) == ("green", 1, 9)
-    RunHistory(second).go_back(0)
+    RunHistory(second).revert_to(0)
     assert _shown(second) == b"trained"
     assert _shown(run) == b"older", "the other run is not touched"
 
@@ -165,7 +165,7 @@ def test_a_damaged_version_is_refused_and_nothing_changes(run, tmp_path):
     (run / "history" / "0000.ckpt").unlink()
     (run / "history" / "0000.ckpt").write_bytes(b"tampered")
     with pytest.raises(ValueError, match=r"0000\.ckpt is missing or was changed"):
-        RunHistory(run).go_back(0)
+        RunHistory(run).revert_to(0)
     assert _shown(run) == b"older" and RunHistory(run).current.number == 1
 
 

@@ -102,7 +102,7 @@ def test_an_edit_is_kept_as_a_version_and_undo_restores_the_avatar_bit_for_bit(o
     assert same(state_of(pipeline), before)
     (file,) = (run / "nerfstudio_models").iterdir()
     assert file.read_bytes() == bytes_before
-    show_version(pipeline, history, history.go_back(1).number, threading.Lock())
+    show_version(pipeline, history, history.revert_to(1).number, threading.Lock())
     assert same(state_of(pipeline), after)
 
 
@@ -164,9 +164,9 @@ def test_ns_train_edits_an_edited_run_again_and_can_go_back_to_each_step(
     assert all((images[shows_head(images)[..., 0] > 0].mean(0).argmax() == 1) for images in captured), "green"
     final = model_state(checkpoint_of(second))
     for number, run in ((0, small_avatar), (1, first)):
-        RunHistory(second).go_back(number)
+        RunHistory(second).revert_to(number)
         assert same(model_state(checkpoint_of(second)), model_state(checkpoint_of(run)))
-    RunHistory(second).go_back(2)
+    RunHistory(second).revert_to(2)
     assert same(model_state(checkpoint_of(second)), final)
 
 
