@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edit3dgs_ns.console import duration, progress_bars, say, say_wrapped, working
+from edit3dgs_ns.console import duration, progress_bars, say, say_wrapped, shown_on, working
 from edit3dgs_ns.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from edit3dgs_ns.capture.check_report import CaptureReport, Problem
     from edit3dgs_ns.machine.finding import Finding
 
@@ -60,25 +58,13 @@ class DoctorCommand:
                 from edit3dgs_ns.capture.check import check_capture
 
             began = time.monotonic()
-            report = check_capture(folder, thorough=self.thorough, progress=_shown_on(progress))
+            report = check_capture(folder, thorough=self.thorough, progress=shown_on(progress))
             seconds = time.monotonic() - began
         if self.json:
             _print_json(_capture_as_json(report))
         else:
             _print_capture(report, seconds, self.thorough)
         return 1 if report.problems else 0
-
-
-def _shown_on(progress: Progress) -> Callable[[str, int, int], None]:
-    """Returns what shows each part of a check as a task of its own."""
-    tasks: dict[str, TaskID] = {}
-
-    def show(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=None)
-        progress.update(tasks[what], completed=done, total=total)
-
-    return show
 
 
 def _print_json(content: dict[str, Any]) -> None:

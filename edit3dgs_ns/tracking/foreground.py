@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.tracking.video import numbered
 
 Mask = Float[np.ndarray, "height width"]
@@ -62,28 +61,3 @@ def mask_files(folder: Path) -> list[Path]:
     return numbered(
         path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
     )
-
-
-def read_user_mask(folder: Path, number: int, width: int, height: int) -> Mask:
-    """The user's own mask of frame `number` of the video.
-
-    Files are taken in the order of their names, one for each frame that is tracked.
-
-    Raises:
-        MissingFileError: there are fewer files than frames.
-        UserError: it cannot be read, or has another size than the frames.
-    """
-    files = mask_files(folder)
-    if number >= len(files):
-        raise MissingFileError(
-            f"{folder}: holds {len(files)} masks, the video has a frame {number + 1}. One file for each frame, in "
-            "the order of the frames."
-        )
-    mask = cv2.imread(str(files[number]), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise UserError(f"{files[number]}: cannot be read as an image.")
-    if mask.shape != (height, width):
-        raise UserError(
-            f"{files[number]}: is {mask.shape[1]} x {mask.shape[0]} pixels, the frames are {width} x {height}."
-        )
-    return mask.astype(np.float32) / 255

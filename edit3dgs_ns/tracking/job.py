@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from edit3dgs_ns.capture.cameras import Camera
+from edit3dgs_ns.capture.images import read_mask
 from edit3dgs_ns.capture.layout import (
     SPLITS,
     flame_param_bytes,
@@ -43,7 +44,7 @@ from edit3dgs_ns.tracking.detector import (
     require_mediapipe,
 )
 from edit3dgs_ns.tracking.fit import LEAST_FACES, HeadFit, Observations, TrackingState
-from edit3dgs_ns.tracking.foreground import cleaned, mask_files, read_user_mask, steadied
+from edit3dgs_ns.tracking.foreground import cleaned, mask_files, steadied
 from edit3dgs_ns.tracking.framing import Crop, crop_around
 from edit3dgs_ns.tracking.landmark_table import load_landmark_table
 from edit3dgs_ns.tracking.output import (
@@ -344,6 +345,7 @@ def _masks(
     paths: list[tuple[Path, Path]],
 ) -> Iterator[np.ndarray]:
     """Masks of the frames with a face; writes their images on the way, so that the video is decoded once."""
+    own = None if options.masks is None else mask_files(options.masks)
     with PersonSegmenter() as segmenter:
         t = 0
         for number, frame in enumerate(read_frames(video.path, options.part)):
@@ -352,13 +354,12 @@ def _masks(
             image = crop.image(frame)
             if not paths[t][0].is_file():
                 write_atomically(paths[t][0], png_bytes(image))
-            if options.masks is None:
+            if own is None:
                 yield segmenter.segment(image)
             else:
-                own = read_user_mask(options.masks, number, video.width, video.height)
-                yield crop.image(np.repeat((own * 255).astype(np.uint8)[..., None], 3, axis=2))[
-                    ..., 0
-                ] / np.float32(255)
+                mask = read_mask(own[number], (video.width, video.height))
+                # The crop fills with white what lies outside of a frame: nobody is there.
+                yield 1 - crop.image(255 - mask) / np.float32(255)
             t += 1
 
 

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from edit3dgs_ns.capture.images import read_image
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -221,7 +222,7 @@ def _describe_folder(folder: Path, part: VideoPart) -> VideoInfo:
         raise UserError(
             f"{folder}: holds {len(images)} images. A head is tracked in at least {FEWEST_FRAMES} frames of a video."
         )
-    height, width = _read_image(images[0]).shape[:2]
+    height, width = read_image(images[0])[0].shape[:2]
     fps = part.fps or 25.0
     chosen = _chosen(len(images), part, fps)
     if not chosen:
@@ -241,20 +242,10 @@ def _chosen(count: int, part: VideoPart, fps: float) -> range:
 def _folder_frames(folder: Path, part: VideoPart, info: VideoInfo) -> Iterator[Frame]:
     images = frame_files(folder)
     for number in _chosen(len(images), part, info.fps):
-        frame = _read_image(images[number])
+        frame, _ = read_image(images[number])
         if frame.shape[:2] != (info.height, info.width):
             raise UserError(
                 f"{images[number]}: is {frame.shape[1]} x {frame.shape[0]} pixels, {images[0].name} is {info.width} x "
                 f"{info.height}. The frames of one video have one size."
             )
         yield frame
-
-
-def _read_image(path: Path) -> Frame:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise UserError(f"{path}: cannot be read as an image ({error}).") from error
