@@ -182,7 +182,8 @@ def test_an_edit_that_changes_nothing(base: Path, clip: Path, tmp_path: Path) ->
         assert figures["clip_s"].value == 0 and figures["change_on_head"].value == 0
         assert figures["identity"].value == pytest.approx(1, abs=1e-6)
         for name in ("flicker", "jaw_degrees", "lips_mm", "lids_mm", "gaze_degrees"):
-            assert figures[name].value == figures[name].beside
+            # Both are fits to the same pictures; the gradients' sums run over threads, in whatever order they end.
+            assert figures[name].value == pytest.approx(figures[name].beside, rel=1e-4)
         assert figures["lips_mm"].value is not None and figures["lips_mm"].value < 50
     assert any("every" in note for note in report.notes)
 
