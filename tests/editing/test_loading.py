@@ -10,8 +10,9 @@ import pytest
 
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion import loading, model_folder
+from edit3dgs_ns.editing.diffusion.families import FAMILIES
 from edit3dgs_ns.editing.diffusion.loading import load_editor
-from edit3dgs_ns.editing.diffusion.model_folder import SUPPORTED_CLASS, check_model, find_model
+from edit3dgs_ns.editing.diffusion.model_folder import check_model, find_model
 from edit3dgs_ns.errors import UserError
 
 
@@ -97,14 +98,14 @@ def test_a_folder_of_another_class_is_refused_by_its_name(tmp_path, name, check)
         check(tmp_path)
     for part in (
         str(tmp_path),
-        SUPPORTED_CLASS,
+        *FAMILIES,
         "timbrooks/instruct-pix2pix",
         "--pipeline.editor.model demo",
     ):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("name", [*OTHER_CLASSES, SUPPORTED_CLASS])
+@pytest.mark.parametrize("name", [*OTHER_CLASSES, *FAMILIES])
 def test_the_class_names_are_those_of_diffusers(name):
     import diffusers
 

@@ -12,8 +12,10 @@ from edit3dgs_ns.editing.editor import EditRequest
 class EditorDefaults:
     """Values used where a request gives none. A folder's `edit3dgs.json` may set its own."""
 
-    guidance_scale: float = 7.5
-    image_guidance_scale: float = 1.5
+    guidance_scale: float | None = 7.5
+    """Weight of the prompt; None for a model that has none."""
+    image_guidance_scale: float | None = 1.5
+    """Weight of the original image; None for a model that has none."""
     steps: int = 20
     resolution: int | None = None
     """Longer side, in pixels, that the images are scaled to for the model; None leaves their size alone."""

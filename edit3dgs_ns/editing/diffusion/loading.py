@@ -68,8 +68,8 @@ def load_editor(
     device = torch.device(device)
     check_device(device, offload)
     source = check_model(model)
-    if isinstance(source, str):
-        _check_hub_index(source)
+    index = read_json(source / INDEX_FILE) if isinstance(source, Path) else _hub_index(source)
+    family = check_index(index, source)
     parts = _read_parts(source, _precision(dtype, device))
     if attention_slicing:
         parts["unet"].set_attention_slice("max")
@@ -81,7 +81,7 @@ def load_editor(
         parts["tokenizer"],
         _pick_scheduler(parts["scheduler"], scheduler),
         name=str(model),
-        defaults=defaults_of(source, resolution),
+        defaults=defaults_of(source, resolution, family.defaults_for(index)),
         sharing=sharing,
         views_per_forward=views_per_forward,
         device=device,
@@ -104,15 +104,15 @@ def check_device(device: torch.device, offload: Offload) -> None:
         )
 
 
-def _check_hub_index(hub_id: str) -> None:
-    """Refuse a model of another class before its weights, often tens of gigabytes, are downloaded."""
+def _hub_index(hub_id: str) -> dict[str, Any]:
+    """The `model_index.json` of a hub id, which says what it is before weights, often tens of gigabytes, are downloaded."""
     from huggingface_hub import hf_hub_download
 
     try:
         path = hf_hub_download(hub_id, INDEX_FILE)
     except (OSError, ValueError) as error:
         raise _explained(hub_id, error) from error
-    check_index(read_json(Path(path)), hub_id)
+    return read_json(Path(path))
 
 
 def _read_parts(source: Path | str, precision: torch.dtype) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
+from edit3dgs_ns.editing.diffusion.families import FAMILIES, Family
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 DEMO = "demo"
@@ -19,11 +20,10 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo_editor"
 DEFAULTS_FILE = "edit3dgs.json"
 INDEX_FILE = "model_index.json"
 OPTION = "--pipeline.editor.model"
-SUPPORTED_CLASS = "StableDiffusionInstructPix2PixPipeline"
 OTHERWISE = f"Or use the small embedded editor, which knows a few instructions: {OPTION} demo"
 
-_WEIGHTS = ("unet", "vae", "text_encoder")
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+"""Libraries that parts may come from."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -71,8 +71,8 @@ def find_model(model: str | Path) -> Path | str:
     )
 
 
-def check_index(index: Mapping[str, Any], model: str | Path) -> None:
-    """Refuse a `model_index.json` of another pipeline than InstructPix2Pix, and classes from outside diffusers and transformers.
+def check_index(index: Mapping[str, Any], model: str | Path) -> Family:
+    """Returns the family of a `model_index.json`; refuses other pipelines, and classes from outside diffusers and transformers.
 
     Args:
         index: its content.
@@ -82,11 +82,14 @@ def check_index(index: Mapping[str, Any], model: str | Path) -> None:
         ValueError: the message names the class or the part.
     """
     found = index.get("_class_name")
-    if found != SUPPORTED_CLASS:
+    family = FAMILIES.get(str(found))
+    if family is None:
         said = f"names the class {found}" if found else "names no class (_class_name)"
+        listing = "\n".join(
+            f"  {name}: {known.title}, such as {known.example}" for name, known in FAMILIES.items()
+        )
         raise UserError(
-            f"{OPTION} {model}: its {INDEX_FILE} {said}. Only {SUPPORTED_CLASS} is supported: InstructPix2Pix on Stable "
-            f"Diffusion 1, such as timbrooks/instruct-pix2pix. Give one of that class. {OTHERWISE}"
+            f"{OPTION} {model}: its {INDEX_FILE} {said}. Give a model of one of these classes:\n{listing}\n{OTHERWISE}"
         )
     for part, entry in index.items():
         library = entry[0] if isinstance(entry, list) and entry else None
@@ -95,6 +98,7 @@ def check_index(index: Mapping[str, Any], model: str | Path) -> None:
                 f"{OPTION} {model}: in its {INDEX_FILE} the part {part!r} wants code from {library!r}; only diffusers and "
                 "transformers are accepted."
             )
+    return family
 
 
 def _cached_index(hub_id: str) -> Path | None:
@@ -116,19 +120,20 @@ def _check_folder(folder: Path) -> None:
         raise MissingFileError(
             f"{OPTION} {folder}: {INDEX_FILE} is missing. Expected a folder in diffusers' format. {OTHERWISE}"
         )
-    check_index(read_json(index), folder)
-    missing = [f"{part}/" for part in (*_WEIGHTS, "tokenizer", "scheduler") if not (folder / part).is_dir()]
+    family = check_index(read_json(index), folder)
+    missing = [f"{part}/" for part in (*family.weights, *family.others) if not (folder / part).is_dir()]
     missing += [
         f"{part}/*.safetensors"
-        for part in _WEIGHTS
+        for part in family.weights
         if (folder / part).is_dir() and not any((folder / part).glob("*.safetensors"))
     ]
     if missing:
         raise MissingFileError(
-            f"{OPTION} {folder}: {', '.join(missing)} missing. Expected the folders unet, vae, text_encoder (with "
-            f"safetensors), tokenizer and scheduler, as diffusers' save_pretrained writes them. {OTHERWISE}"
+            f"{OPTION} {folder}: {', '.join(missing)} missing. Expected the folders {', '.join(family.weights)} (with "
+            f"safetensors), {' and '.join(family.others)}, as diffusers' save_pretrained writes them. {OTHERWISE}"
         )
-    _check_channels(folder)
+    if family.denoiser == "unet":
+        _check_channels(folder)
 
 
 def _check_channels(folder: Path) -> None:
@@ -151,9 +156,7 @@ def editor_version(model: str | Path) -> str:
     Raises:
         ValueError, FileNotFoundError: as `check_model`.
     """
-    source = find_model(model)
-    path = source / DEFAULTS_FILE if isinstance(source, Path) else None
-    return str(read_json(path).get("version", "")) if path is not None and path.is_file() else ""
+    return str(_own_defaults(find_model(model)).get("version", ""))
 
 
 def taught_edits(model: str | Path) -> tuple[str, ...]:
@@ -162,20 +165,29 @@ def taught_edits(model: str | Path) -> tuple[str, ...]:
     Raises:
         ValueError, FileNotFoundError: as `check_model`.
     """
-    return tuple(defaults_of(find_model(model), None).instructions)
+    return tuple(_own_defaults(find_model(model)).get("instructions", {}))
 
 
-def defaults_of(source: Path | str, resolution: int | None) -> EditorDefaults:
-    """Defaults from the folder's `edit3dgs.json`, completed by the usual values of InstructPix2Pix."""
+def _own_defaults(source: Path | str) -> dict[str, Any]:
+    """The content of a folder's `edit3dgs.json`; empty where there is none."""
     path = source / DEFAULTS_FILE if isinstance(source, Path) else None
-    given = read_json(path) if path is not None and path.is_file() else {}
-    usual = EditorDefaults()
+    return read_json(path) if path is not None and path.is_file() else {}
+
+
+def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefaults) -> EditorDefaults:
+    """Defaults from the folder's `edit3dgs.json`, completed by the usual ones of the model's family."""
+    given = _own_defaults(source)
+
+    def number(name: str) -> float | None:
+        value = given.get(name, getattr(usual, name))
+        return None if value is None else float(value)
+
     try:
         return EditorDefaults(
-            guidance_scale=float(given.get("guidance_scale", usual.guidance_scale)),
-            image_guidance_scale=float(given.get("image_guidance_scale", usual.image_guidance_scale)),
+            guidance_scale=number("guidance_scale"),
+            image_guidance_scale=number("image_guidance_scale"),
             steps=int(given.get("steps", usual.steps)),
-            resolution=resolution or (int(given["resolution"]) if given.get("resolution") else None),
+            resolution=resolution or int(given.get("resolution") or 0) or usual.resolution,
             instructions={
                 str(edit): tuple(map(str, wordings))
                 for edit, wordings in given.get("instructions", {}).items()
@@ -183,8 +195,8 @@ def defaults_of(source: Path | str, resolution: int | None) -> EditorDefaults:
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path}: {error}. Expected numbers for guidance_scale, image_guidance_scale, steps and resolution, and "
-            "instructions as {edit: [wordings]}."
+            f"{source}/{DEFAULTS_FILE}: {error}. Expected numbers for guidance_scale, image_guidance_scale, steps and "
+            "resolution, and instructions as {edit: [wordings]}."
         ) from error
 
 
