@@ -35,7 +35,8 @@ from edit3dgs_ns.flame.loading import head_with, load_assets
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.motion_files import RecordedMotion
 from edit3dgs_ns.flame.retarget import HeadPose, Neutral, RetargetOptions, retarget
-from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, check_avatar, read_avatar, write_avatar
+from edit3dgs_ns.splats.avatar_files import check_avatar, read_avatar, write_avatar
+from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.checkpoints import BACKDROP, find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.fitting import TargetView, fit_gaussians
 from edit3dgs_ns.splats.ply import write_splat_ply

@@ -24,9 +24,9 @@ from edit3dgs_ns.capture.transforms import (
 )
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.known_motions import AVATAR_MOTION, KNOWN_FORMATS, TRACKED, check_motion_name
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import (
-    KNOWN_FORMATS,
     RecordedMotion,
     read_motion_file,
     read_motion_folder,
@@ -34,9 +34,6 @@ from edit3dgs_ns.flame.motion_files import (
 )
 
 Part = Literal["all", "train", "val", "test"]
-_TRACKED = re.compile(r"tracked_flame_params(?:_(\d+))?\.npz")
-_AVATAR_MOTION = "flame_param.npz"
-
 _TRACKED_VIDEO = re.compile(r"\.\w+\.tracked$")
 """End of the folder that a driving video is tracked into (`tracking.driving`)."""
 
@@ -98,8 +95,7 @@ def read_driver(path: Path, head: FlameAssets, part: Part = "all") -> Driver:
         ValueError: it is damaged, has no frames, or cannot drive this head.
     """
     path = Path(path).expanduser()
-    if not path.exists():
-        raise MissingFileError(f"--motion {path}: no such file or folder. {KNOWN_FORMATS}")
+    check_motion_name(path)
     file = path if path.is_file() else _motion_file_in(path)
     if file is not None:
         if part != "all":
@@ -118,10 +114,10 @@ def _motion_file_in(folder: Path) -> Path | None:
     if any(folder.glob("transforms_*.json")):
         return None
     for place in (folder, *sorted((p for p in folder.iterdir() if p.is_dir()), reverse=True)):
-        epochs = {int(m[1] or 0): p for p in place.glob("*.npz") if (m := _TRACKED.fullmatch(p.name))}
+        epochs = {int(m[1] or 0): p for p in place.glob("*.npz") if (m := TRACKED.fullmatch(p.name))}
         if epochs:
             return epochs[max(epochs)]
-    return folder / _AVATAR_MOTION if (folder / _AVATAR_MOTION).is_file() else None
+    return folder / AVATAR_MOTION if (folder / AVATAR_MOTION).is_file() else None
 
 
 def _read_capture(folder: Path, part: Part) -> Driver:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.errors import ExistingFileError, UserError
 
 
 @dataclass(kw_only=True)
@@ -35,6 +35,12 @@ class DemoCommand:
             )
         if self.out.exists() and not self.out.is_dir():
             raise UserError(f"{self.out} is a file. Name a folder for what the demo makes.")
+        from edit3dgs_ns.demo.job_steps import MARKERS
+
+        if self.out.is_dir() and any(self.out.iterdir()) and not (self.out / MARKERS).is_dir():
+            raise ExistingFileError(
+                f"{self.out} is not empty and holds no demo of ours ({MARKERS} is missing). Name a new folder."
+            )
         from edit3dgs_ns.demo.settings import DemoSettings
 
         settings = DemoSettings.tiny() if self.tiny else DemoSettings()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edit3dgs_ns.commands.options import check_there
+from edit3dgs_ns.commands.options import check_motion
 from edit3dgs_ns.console import progress_bars, say
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.clip_files import DEFAULT_CLIP
@@ -63,7 +63,7 @@ class EvaluateCommand:
     def execute(self) -> int:
         """Measures, prints the table and names the report."""
         configs = self._configs()
-        check_there("--motion", self.motion, "Expected what `edit3dgs reenact --motion` takes.")
+        check_motion(self.motion)
         if self.quality_only:
             return self._run_quality(configs)
         from edit3dgs_ns.run_evaluation.options import EvaluationOptions, check_request

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edit3dgs_ns.commands.options import check_positive, check_there, check_time
+from edit3dgs_ns.commands.options import check_motion, check_positive, check_time, check_video
 from edit3dgs_ns.console import progress_bars, say, warn, working
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.run_files import EXPORTS, find_config, free_output
@@ -63,10 +63,11 @@ class ExportCommand:
         self._refuse_options_of_other_formats()
         check_time(self.timestep, self.time)
         check_positive(fps=self.fps)
+        check_video(fps=self.fps)
         if self.stride < 1:
             raise UserError(f"--stride {self.stride}: expected 1 (every frame), 2 (every other one), ...")
         config = find_config(self.load_config)
-        check_there("--motion", self.motion, "Expected what `edit3dgs reenact --motion` takes.")
+        check_motion(self.motion)
         output = config.parent / EXPORTS if self.output is None else self.output.expanduser()
         self._check_output(output)
         with progress_bars() as progress:

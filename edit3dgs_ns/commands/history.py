@@ -23,8 +23,10 @@ class HistoryCommand:
     Nothing is lost by going back: later versions stay, and going forward is going "back" to one of them.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path | None] = None
     """The run: its folder or its config.yml."""
+    load_config: Path | None = None
+    """The same as an option, as other commands take it."""
     go_back: int | None = None
     """Make this version the run's avatar."""
     undo: bool = False
@@ -36,7 +38,8 @@ class HistoryCommand:
         """Goes back if that is asked for, and prints the versions."""
         if self.go_back is not None and self.undo:
             raise UserError("--go-back and --undo: give one of them.")
-        history = open_history(self.run)
+        run = self._run()
+        history = open_history(run)
         if self.undo:
             history.undo()
         elif self.go_back is not None:
@@ -54,8 +57,18 @@ class HistoryCommand:
             say_command("ns-viewer", "--load-config", history.run / "config.yml")
         elif len(history.versions) > 1:
             say("Go back to any of them:")
-            say_command("edit3dgs", "history", self.run, "--go-back", "N")
+            say_command("edit3dgs", "history", run, "--go-back", "N")
         return 0
+
+    def _run(self) -> Path:
+        if (self.run is None) == (self.load_config is None):
+            what = "neither is given" if self.run is None else "both are given"
+            raise UserError(
+                f"RUN or --load-config RUN/config.yml names the run; {what}, expected one of the two."
+            )
+        run = self.run or self.load_config
+        assert run is not None
+        return run
 
 
 def open_history(run: Path) -> RunHistory:

@@ -10,6 +10,7 @@ import tyro
 from edit3dgs_ns.commands.options import check_there
 from edit3dgs_ns.console import progress_bars, say, say_command, working
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.splats.avatar_folder import find_avatar
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,15 @@ class ImportCommand:
         if self.data is not None and views:
             options = ", ".join(f"--{option}" for option in views)
             raise UserError(f"{options}: with --data nothing is rendered. Leave one of them out.")
+        if self.resolution is not None and not all(16 <= side <= 8192 for side in self.resolution):
+            raise UserError(
+                f"--resolution {self.resolution[0]} {self.resolution[1]}: expected 16 to 8192 pixels a side."
+            )
+        for option, value, most in (("cameras", self.cameras, 16), ("timesteps", self.timesteps, 10_000)):
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f"--{option} {value}: expected a whole number from 1 to {most}.")
         check_there("AVATAR", self.avatar, "Expected a folder with point_cloud.ply and flame_param.npz.")
+        find_avatar(self.avatar)
         check_there(
             "--flame-model", self.flame_model, "Expected FLAME's file, or the ZIP it is downloaded in."
         )

@@ -11,6 +11,7 @@ from edit3dgs_ns.commands.options import (
     check_positive,
     check_scene,
     check_time,
+    check_video,
     open_run,
 )
 from edit3dgs_ns.console import progress_bars, say
@@ -46,6 +47,7 @@ class OrbitCommand:
         """Renders the video."""
         check_time(None, self.time)
         check_positive(seconds=self.seconds, fps=self.fps, scale=self.scale)
+        check_video(frames=self.seconds * self.fps, fps=self.fps, scale=self.scale)
         if self.degrees is not None and not 1 <= self.degrees <= 360:
             raise UserError(f"--degrees {self.degrees}: expected an angle from 1 to 360.")
         config = find_config(self.load_config)

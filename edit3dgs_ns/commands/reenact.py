@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edit3dgs_ns.commands.options import NO_SCENE, InScene, check_positive, check_scene, check_there
+from edit3dgs_ns.commands.options import (
+    NO_SCENE,
+    InScene,
+    check_motion,
+    check_positive,
+    check_scene,
+    check_video,
+)
 from edit3dgs_ns.console import progress_bars, say, say_command, working
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.run_files import find_config, video_path
@@ -67,6 +74,7 @@ class ReenactCommand:
     def execute(self) -> int:
         """Writes the run and the video."""
         check_positive(fps=self.fps, motion_fps=self.motion_fps, speed=self.speed, scale=self.scale)
+        check_video(fps=self.fps, scale=self.scale)
         config = find_config(self.load_config)
         beside = None if self.beside is None else find_config(self.beside, "--beside")
         self._check_files(config)
@@ -95,7 +103,7 @@ class ReenactCommand:
         return 0
 
     def _check_files(self, config: Path) -> None:
-        check_there("--motion", self.motion, "Expected a capture's folder, or a file that --help names.")
+        check_motion(self.motion)
         if self.cameras not in _PLACES and not Path(self.cameras).is_file():
             raise UserError(
                 f"--cameras {self.cameras}: no such file. Expected {', '.join(_PLACES)}, or a camera path (json) that ns-viewer "

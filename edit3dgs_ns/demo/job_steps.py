@@ -20,6 +20,9 @@ from edit3dgs_ns.console import CONSOLE, duration
 from edit3dgs_ns.errors import ExistingFileError
 from edit3dgs_ns.files import write_durably
 
+MARKERS = ".steps"
+"""Folder with the markers, in the job's folder."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -96,7 +99,7 @@ class StepRunner:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _marker_path(self, step: Step) -> Path:
-        return self.folder / ".steps" / f"{step.name}.json"
+        return self.folder / MARKERS / f"{step.name}.json"
 
     def _read_marker(self, step: Step) -> dict[str, Any] | None:
         path = self._marker_path(step)

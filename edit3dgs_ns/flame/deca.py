@@ -16,7 +16,6 @@ driven monocular face capture and animation", 2022.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,12 @@ from jaxtyping import Float
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.arrays import finite_float32
+from edit3dgs_ns.flame.known_motions import DECA_SUFFIXES, FRAME_NUMBER
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.safe_pickle import parse_pickle
 
-SUFFIXES = (".npz", ".npy", ".pkl")
 _NAMES = {"exp": ("exp", "expcode"), "pose": ("pose", "posecode"), "shape": ("shape", "shapecode")}
 _POSE = 6
-_FRAME = re.compile(r"(\d+)(?:_(\d+))?$")
-"""The number of a frame, and of a face in it, at the end of a name."""
 
 
 def has_deca_keys(keys: set[str]) -> bool:
@@ -62,8 +59,8 @@ def find_deca_frames(folder: Path) -> list[Path]:
     codes = sorted(p.parent for p in folder.glob("*/exp.npy") if (p.parent / "pose.npy").is_file())
     if codes:
         return codes
-    for suffix in SUFFIXES:
-        files = sorted(p for p in folder.glob(f"*{suffix}") if _FRAME.search(p.stem))
+    for suffix in DECA_SUFFIXES:
+        files = sorted(p for p in folder.glob(f"*{suffix}") if FRAME_NUMBER.search(p.stem))
         if files and (suffix != ".npz" or has_deca_keys(_npz_keys(files[0]))):
             return files
     return []
@@ -109,7 +106,7 @@ def _note(motion: FlameMotion, found: int) -> str:
 
 def _frame_numbers(paths: Sequence[Path]) -> list[int] | None:
     """The frames' numbers in ascending order; None where names have none."""
-    found = [_FRAME.search(path.stem) for path in paths]
+    found = [FRAME_NUMBER.search(path.stem) for path in paths]
     if not all(found):
         return None
     numbers = [int(match[1]) for match in found if match is not None]

@@ -27,15 +27,10 @@ from edit3dgs_ns.flame.arkit import arkit_motion, read_arkit
 from edit3dgs_ns.flame.arrays import finite_float32
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.deca import find_deca_frames, has_deca_keys, read_deca_file, read_deca_frames
+from edit3dgs_ns.flame.known_motions import ARKIT_SUFFIXES, KNOWN_FORMATS, check_suffix
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, euler_xyz_to_axis_angle
 
-KNOWN_FORMATS = (
-    "Known motions: a video (mp4, mov, ...); a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's "
-    "tracked_flame_params_*.npz; the NeRSemble benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA "
-    "('exp', 'pose'), or a folder of their single frames; a CSV or JSON file of ARKit coefficients."
-)
-"""List of the formats, for messages."""
 _BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")
 
 
@@ -71,16 +66,13 @@ def read_motion_file(path: Path, head: FlameAssets) -> RecordedMotion:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file. {KNOWN_FORMATS}")
-    if path.suffix.lower() in (".csv", ".json"):
+    check_suffix(path)
+    if path.suffix.lower() in ARKIT_SUFFIXES:
         recording = read_arkit(path)
         motion, notes = arkit_motion(recording, head)
         return RecordedMotion(motion, path, fps=recording.fps, has_head_pose=False, notes=notes)
     if path.suffix.lower() in (".npy", ".pkl"):
         return _read_deca(path, head)
-    if path.suffix.lower() != ".npz":
-        raise UserError(
-            f"{path}: {path.suffix or 'a file without an ending'} is no known kind of motion. {KNOWN_FORMATS}"
-        )
     keys = _keys(path)
     if {"expression", "jaw"} <= keys:
         return _read_benchmark(path, head)

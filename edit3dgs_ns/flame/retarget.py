@@ -21,6 +21,7 @@ from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.known_motions import MOST_FRAMES
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import RecordedMotion
 from edit3dgs_ns.flame.rotations import (
@@ -148,7 +149,12 @@ def frame_places(
         if not (math.isfinite(value) and value > 0):
             raise UserError(f"{option} {value}: expected a positive number.")
     step = speed * motion_fps / fps
-    count = int((frames - 1) / step + 1e-6) + 1
+    if (shown := (frames - 1) / step) > MOST_FRAMES:
+        raise UserError(
+            f"--motion-fps {motion_fps:g}, --fps {fps:g}, --speed {speed:g}: {frames} frames of motion are {shown:.3g} of video; "
+            f"a video has at most {MOST_FRAMES:,}."
+        )
+    count = int(shown + 1e-6) + 1
     return np.minimum(np.arange(count) * step / max(frames - 1, 1), 1.0)
 
 

@@ -23,6 +23,8 @@ from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 
 SWAY, LIFT = math.radians(24.0), math.radians(6.0)
 """How far a swaying camera swings to the sides, and up and down."""
+LEAST_SIDE, MOST_SIDE = 8, 8192
+"""Pixels of a side of a video; encoders refuse more."""
 _FEW_DEGREES, _ALL_AROUND = 30.0, 300.0
 """A turntable turns at least so far, where cameras stand on one side only; and around, where they stand nearly all around."""
 _TIMED_PATH = (
@@ -72,6 +74,13 @@ class Trajectory:
             raise UserError(f"--scale {scale}: expected a positive number.")
         if scale == 1.0:
             return self
+        width, height = (
+            int(getattr(self.cameras, side).flatten()[0]) * scale for side in ("width", "height")
+        )
+        if min(width, height) < LEAST_SIDE or max(width, height) > MOST_SIDE:
+            raise UserError(
+                f"--scale {scale:g}: gives {width:.0f} x {height:.0f} pixels; expected sides from {LEAST_SIDE} to {MOST_SIDE}."
+            )
         trajectory = Trajectory(self.cameras[:], self.views)
         trajectory.cameras.rescale_output_resolution(scale)
         return trajectory
@@ -231,6 +240,11 @@ def read_camera_path(path: Path) -> Trajectory:
     if not bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()):
         raise UserError(
             f"{path}: has {content.get('camera_type')} cameras; avatars are drawn with perspective ones."
+        )
+    size = content["render_width"], content["render_height"]
+    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in size):
+        raise UserError(
+            f"{path}: asks for {size[0]} x {size[1]} pixels; expected sides from {LEAST_SIDE} to {MOST_SIDE}."
         )
     times = torch.tensor([entry["render_time"] for entry in entries], dtype=torch.float32)
     cameras.times = times[:, None]

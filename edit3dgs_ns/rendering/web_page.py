@@ -18,7 +18,7 @@ from edit3dgs_ns.console import working
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.files import write_atomically
-from edit3dgs_ns.flame.motion_files import KNOWN_FORMATS
+from edit3dgs_ns.flame.known_motions import KNOWN_FORMATS
 from edit3dgs_ns.flame.retarget import retarget
 from edit3dgs_ns.rendering.trajectories import head_centre, seen_degrees
 from edit3dgs_ns.rendering.views import front_camera

@@ -10,7 +10,8 @@ import yaml
 
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.runs.importing import IMPORTED
-from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
+from edit3dgs_ns.splats.avatar_files import write_avatar
+from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.ply import write_splat_ply
 from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of

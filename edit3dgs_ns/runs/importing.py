@@ -26,7 +26,8 @@ from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.loading import head_with
 from edit3dgs_ns.flame.model import FlameModel
-from edit3dgs_ns.splats.avatar_files import NPZ_NAME, AvatarFiles, check_avatar, read_avatar
+from edit3dgs_ns.splats.avatar_files import AvatarFiles, check_avatar, read_avatar
+from edit3dgs_ns.splats.avatar_folder import NPZ_NAME
 from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER
 from edit3dgs_ns.splats.ply import BoundGaussians
 from edit3dgs_ns.splats.rig import TrackedHead

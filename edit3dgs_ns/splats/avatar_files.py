@@ -9,7 +9,6 @@ say so; such an avatar renders with frayed edges here.
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
+from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FRAME_WIDTHS, NEEDS_TEETH, FlameMotion
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES
+from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME, find_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians, check_binding, read_bound_ply, write_bound_ply
 
-PLY_NAME, NPZ_NAME = "point_cloud.ply", "flame_param.npz"
-_ITERATION = re.compile(r"iteration_(\d+)")
 _POSES = ("expr", *FRAME_WIDTHS)
 
 
@@ -42,37 +40,6 @@ class AvatarFiles:
         """Vertices of the head that the avatar is bound to, where its static offset tells."""
         offset = self.motion.static_offset
         return None if offset is None else len(offset)
-
-
-def find_avatar(path: Path) -> Path:
-    """The folder with the two files.
-
-    Args:
-        path: that folder, the ply in it, or an output folder of GaussianAvatars' training (then its last iteration).
-
-    Raises:
-        FileNotFoundError: one of the files is missing.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise MissingFileError(
-            f"{path}: no such file or folder. Expected a folder with {PLY_NAME} and {NPZ_NAME}."
-        )
-    folder = path.parent if path.is_file() else path
-    if not (folder / PLY_NAME).is_file():
-        iterations = {
-            int(match[1]): place
-            for place in (folder / "point_cloud").glob("iteration_*")
-            if (match := _ITERATION.fullmatch(place.name))
-        }
-        folder = iterations[max(iterations)] if iterations else folder
-    for name in (PLY_NAME, NPZ_NAME):
-        if not (folder / name).is_file():
-            raise MissingFileError(
-                f"{folder / name}: no such file. Expected an avatar as GaussianAvatars saves it: {PLY_NAME} and {NPZ_NAME} in "
-                "one folder (point_cloud/iteration_N of its output)."
-            )
-    return folder
 
 
 def read_avatar(path: Path) -> AvatarFiles:

@@ -78,7 +78,11 @@ CAPTIONS = ("--source-caption", "a man", "--target-caption", "an old man")
         ("doctor --data EMPTY", "neither it nor a folder in it holds transforms_train.json"),
         ("demo FILE", "FILE is a file"),
         ("import NOWHERE", "AVATAR NOWHERE: no such file or folder"),
-        ("import EMPTY --data NOWHERE", "--data NOWHERE: no such folder"),
+        ("import EMPTY --data NOWHERE", "EMPTY/point_cloud.ply: no such file"),
+        (
+            "import EMPTY --resolution 1000000 16",
+            "--resolution 1000000 16: expected 16 to 8192 pixels a side",
+        ),
         ("export --load-config NOWHERE", "--load-config NOWHERE: no such file"),
         ("export --load-config RUN --format html --motion NOWHERE", "--motion NOWHERE: no such file"),
         ("export --load-config RUN --format ply", "RUN/exports/splat.ply is there already"),
@@ -87,14 +91,37 @@ CAPTIONS = ("--source-caption", "a man", "--target-caption", "an old man")
         ("evaluate --load-config RUN CAPTIONS --clip NOWHERE", "--clip NOWHERE: there is no such folder"),
         ("evaluate --load-config RUN CAPTIONS --clip demo", "so it has not edited anything"),
         ("reenact --load-config RUN --motion NOWHERE", "--motion NOWHERE: no such file"),
-        ("reenact --load-config RUN --motion FILE --cameras NOWHERE", "--cameras NOWHERE: no such file"),
-        ("reenact --load-config RUN --motion FILE --beside NOWHERE", "--beside NOWHERE: no such file"),
+        (
+            "reenact --load-config RUN --motion FILE",
+            "--motion FILE: a file without an ending is no known kind",
+        ),
+        ("reenact --load-config RUN --motion EMPTY", "--motion EMPTY: no motion in this folder"),
+        ("reenact --load-config RUN --motion TAKE --cameras NOWHERE", "--cameras NOWHERE: no such file"),
+        ("reenact --load-config RUN --motion TAKE --beside NOWHERE", "--beside NOWHERE: no such file"),
+        ("reenact --load-config RUN --motion TAKE --fps 1e9", "--fps 1e+09: expected 0.1 to 240 frames"),
+        ("orbit --load-config RUN --seconds 1e9", "2.5e+10 frames; a video has at most 100,000"),
+        (
+            "orbit --load-config RUN --scale 1e6",
+            "--scale 1e+06: expected 0.1 to 16 times the capture's pixels",
+        ),
+        (
+            "orbit --load-config RUN --scale 0.001",
+            "--scale 0.001: expected 0.1 to 16 times the capture's pixels",
+        ),
+        (
+            "interpolate --load-config RUN --steps 1000000000",
+            "--steps: 1e+09 frames; a video has at most 100,000",
+        ),
         ("orbit --load-config FILE", "--load-config FILE is no run of an avatar"),
         ("orbit --load-config RUN", "RUN/renders/orbit.mp4 is there already"),
         ("orbit --load-config RUN --overwrite --background NOWHERE", "--background NOWHERE: no such file"),
         ("interpolate --load-config EMPTY", "--load-config EMPTY: there is no config.yml"),
         ("derive --load-config NOWHERE --time 0", "--load-config NOWHERE: no such file"),
         ("history NOWHERE", "RUN NOWHERE: no such file or folder"),
+        ("history --load-config NOWHERE", "RUN NOWHERE: no such file or folder"),
+        ("history", "names the run; neither is given"),
+        ("history RUN --load-config RUN", "names the run; both are given"),
+        ("demo FOREIGN", "FOREIGN is not empty and holds no demo of ours"),
         ("orbt", "edit3dgs has no command 'orbt'. Did you mean `edit3dgs orbit`?"),
     ],
 )
@@ -104,6 +131,10 @@ def test_mistakes_are_found_before_anything_heavy_is_loaded(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("nothing of interest")
     names = {"EMPTY": tmp_path / "empty", "FILE": tmp_path / "file", "NOWHERE": tmp_path / "nowhere"}
+    names |= {"TAKE": tmp_path / "take.json", "FOREIGN": tmp_path / "foreign"}
+    names["TAKE"].write_text("[]")
+    names["FOREIGN"].mkdir()
+    (names["FOREIGN"] / "thesis.txt").touch()
     names |= {"RUN": avatar_run, "OUT": tmp_path / "out"}
     arguments: list[object] = []
     for word in words.split():
@@ -111,7 +142,7 @@ def test_mistakes_are_found_before_anything_heavy_is_loaded(
     code, heavy, printed = run(*arguments)
     # "RUN NOWHERE" in a message: RUN is the name of the argument there.
     expected = message
-    for name in ("EMPTY", "FILE", "NOWHERE"):
+    for name in ("EMPTY", "FILE", "NOWHERE", "FOREIGN"):
         expected = expected.replace(name, str(names[name]))
     expected = expected.replace("RUN/", f"{avatar_run}/")
     assert code == 2 and expected in printed

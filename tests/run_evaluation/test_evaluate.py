@@ -25,7 +25,8 @@ from edit3dgs_ns.run_evaluation.options import EvaluationOptions, check_captions
 from edit3dgs_ns.run_evaluation.runs import find_edited_runs, run_names
 from edit3dgs_ns.runs.importing import import_avatar
 from edit3dgs_ns.runs.trained_run import TrainedRun
-from edit3dgs_ns.splats.avatar_files import NPZ_NAME, write_avatar
+from edit3dgs_ns.splats.avatar_files import write_avatar
+from edit3dgs_ns.splats.avatar_folder import NPZ_NAME
 from tests.known_edits import edited_run, gaussians, known_avatar
 from tests.tiny_capture import TinyCapture, write_tiny_capture
 from tests.tiny_clip import save_tiny_clip

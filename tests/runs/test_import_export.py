@@ -23,7 +23,8 @@ from edit3dgs_ns.runs import importing as avatar_import
 from edit3dgs_ns.runs.exporting import export_pair, export_splat
 from edit3dgs_ns.runs.importing import import_avatar
 from edit3dgs_ns.runs.trained_run import TrainedRun
-from edit3dgs_ns.splats.avatar_files import NPZ_NAME, PLY_NAME, write_avatar
+from edit3dgs_ns.splats.avatar_files import write_avatar
+from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.ply import BoundGaussians, read_bound_ply
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w

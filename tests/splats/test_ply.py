@@ -12,7 +12,8 @@ from plyfile import PlyData, PlyElement
 
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.splats.avatar_files import check_avatar, find_avatar, read_avatar, write_avatar
+from edit3dgs_ns.splats.avatar_files import check_avatar, read_avatar, write_avatar
+from edit3dgs_ns.splats.avatar_folder import find_avatar
 from edit3dgs_ns.splats.binding import WorldGaussians
 from edit3dgs_ns.splats.ply import bound_properties, read_bound_ply, write_bound_ply, write_splat_ply
 
