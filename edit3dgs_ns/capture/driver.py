@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,6 +35,8 @@ from edit3dgs_ns.flame.motion_files import (
 )
 
 Part = Literal["all", "train", "val", "test"]
+TRACKING_REPORT = "tracking.json"
+"""What `edit3dgs track` writes beside a capture."""
 _TRACKED_VIDEO = re.compile(r"\.\w+\.tracked$")
 """End of the folder that a driving video is tracked into (`tracking.driving`)."""
 
@@ -142,11 +145,22 @@ def _fps(folder: Path) -> float | None:
     """
     source = transforms_path(folder, "train")
     fps = read_transforms(source).get("fps")
+    if fps is None and (folder / TRACKING_REPORT).is_file():
+        source = folder / TRACKING_REPORT  # the first captures of `edit3dgs track` say it there alone
+        fps = _tracked_fps(source)
     if fps is None:
         return None
     if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= 1000:
         raise UserError(f"{source}: has the fps {fps!r}; expected timesteps a second, up to 1000.")
     return float(fps)
+
+
+def _tracked_fps(report: Path) -> Any:
+    try:
+        content = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("fps") if isinstance(content, dict) else None
 
 
 def _frames(folder: Path, part: Part) -> list[FrameEntry]:

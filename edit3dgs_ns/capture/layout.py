@@ -48,6 +48,11 @@ def flame_param_bytes(
     return stream.getvalue()
 
 
+def first_held_out(timesteps: int) -> int:
+    """The timestep from which a single sequence is held out for test: the last fifth."""
+    return timesteps - timesteps // 5
+
+
 def split_of(camera: int, held_out: bool, num_cameras: int) -> str:
     """The split of an image: test is the held-out motion, val the front camera on the rest, train all others.
 

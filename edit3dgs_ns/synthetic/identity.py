@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from edit3dgs_ns.capture.rays import build_intersector
 from edit3dgs_ns.synthetic.appearance import Appearance, Color, mix
 from edit3dgs_ns.synthetic.canonical import (
     HAIR,
@@ -21,7 +22,6 @@ from edit3dgs_ns.synthetic.canonical import (
 )
 from edit3dgs_ns.synthetic.hair import STYLES, HairMesh, HairStyle, grow, scalp_lift
 from edit3dgs_ns.synthetic.lighting import lobe_directions, normalize
-from edit3dgs_ns.synthetic.tracing import build_intersector
 
 _SKINS: tuple[Color, ...] = (
     (0.95, 0.80, 0.73),

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from edit3dgs_ns.capture.cameras import Camera
+from edit3dgs_ns.capture.rays import build_intersector
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.synthetic import surface as sf
 from edit3dgs_ns.synthetic.appearance import Appearance, Light
@@ -41,7 +42,7 @@ from edit3dgs_ns.synthetic.materials import (
     paint_teeth,
 )
 from edit3dgs_ns.synthetic.noise import smoothstep
-from edit3dgs_ns.synthetic.tracing import Fragments, build_intersector, trace
+from edit3dgs_ns.synthetic.tracing import Fragments, trace
 
 
 @dataclass(frozen=True)

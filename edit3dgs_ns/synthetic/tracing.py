@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from edit3dgs_ns.capture.cameras import Camera, project
+from edit3dgs_ns.capture.rays import build_intersector, ray_directions, world_directions
 
 
 @dataclass(frozen=True)
@@ -32,26 +33,6 @@ class Fragments:
     weight: Float[np.ndarray, " n"]
     attributes: Float[np.ndarray, "n a"]
     view: Float[np.ndarray, "n 3"]
-
-
-def sample_offsets(samples_per_pixel: int) -> Float[np.ndarray, "s 2"]:
-    """Stratified sample places inside the unit pixel: the (0, 2)-like Hammersley set, the same for every
-    pixel.
-    """
-    index = np.arange(samples_per_pixel)
-    radical = np.array([sum(((i >> b) & 1) / 2 ** (b + 1) for b in range(8)) for i in index])
-    shift = 1.0 / 2 ** (1 + int(np.ceil(np.log2(max(samples_per_pixel, 1)))))
-    return np.stack([(index + 0.5) / samples_per_pixel, (radical + shift) % 1.0], axis=1)
-
-
-def build_intersector(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]):
-    """An embree scene holding one triangle mesh."""
-    from embreex import rtcore_scene
-    from embreex.mesh_construction import TriangleMesh
-
-    scene = rtcore_scene.EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32))
-    return scene
 
 
 def trace(
@@ -82,7 +63,7 @@ def trace(
             np.zeros((0, attributes.shape[1]), np.float32),
             np.zeros((0, 3), np.float32),
         )
-    directions = _ray_directions(camera, (x0, y0, x1, y1), samples_per_pixel)
+    directions = ray_directions(camera, (x0, y0, x1, y1), samples_per_pixel)
     origins = np.broadcast_to(camera.c2w[:3, 3].astype(np.float32), directions.shape)
     intersector = intersector or build_intersector(vertices, faces)
     hits = intersector.run(np.ascontiguousarray(origins), directions, output=1)
@@ -119,27 +100,11 @@ def _bounding_box(vertices: np.ndarray, camera: Camera) -> tuple[int, int, int, 
     return max(low[0], 0), max(low[1], 0), min(high[0], camera.width), min(high[1], camera.height)
 
 
-def _ray_directions(camera: Camera, box: tuple[int, int, int, int], samples: int) -> np.ndarray:
-    """Unit directions, rays ordered by row, column, sample."""
-    x0, y0, x1, y1 = box
-    offsets = sample_offsets(samples)
-    x = (np.arange(x0, x1)[None, :, None] + offsets[None, None, :, 0] - camera.K[0, 2]) / camera.K[0, 0]
-    y = (np.arange(y0, y1)[:, None, None] + offsets[None, None, :, 1] - camera.K[1, 2]) / camera.K[1, 1]
-    x, y = np.broadcast_arrays(x, y)
-    return _to_world(camera, x.ravel(), y.ravel())
-
-
-def _to_world(camera: Camera, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    local = np.stack([x, -y, -np.ones_like(x)], axis=1).astype(np.float32)
-    local /= np.sqrt((local * local).sum(axis=1, keepdims=True))
-    return np.ascontiguousarray(local @ camera.c2w[:3, :3].T.astype(np.float32))
-
-
 def _view_directions(camera: Camera, pixel: np.ndarray) -> np.ndarray:
     row, column = np.divmod(pixel, camera.width)
     x = (column + 0.5 - camera.K[0, 2]) / camera.K[0, 0]
     y = (row + 0.5 - camera.K[1, 2]) / camera.K[1, 1]
-    return -_to_world(camera, x, y)
+    return -world_directions(camera, x, y)
 
 
 @numba.njit(cache=True, nogil=True)

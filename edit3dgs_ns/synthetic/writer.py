@@ -25,6 +25,7 @@ import numpy as np
 
 from edit3dgs_ns.capture.layout import (
     SPLITS,
+    first_held_out,
     flame_param_bytes,
     frame_entry,
     png_bytes,
@@ -250,7 +251,7 @@ def _write_index(out: Path, settings: CaptureSettings) -> Path:
     for plan in SEQUENCES:
         folder = folder_name(settings, plan.name)
         own: dict[str, list] = {split: [] for split in SPLITS}
-        held_out_from = settings.frames - settings.frames // 5
+        held_out_from = first_held_out(settings.frames)
         for t in range(settings.frames):
             for number, camera in cameras.items():
                 own[split_of(number, t >= held_out_from, len(cameras))].append(

@@ -26,6 +26,7 @@ from edit3dgs_ns.capture.cameras import Camera
 from edit3dgs_ns.capture.images import read_mask
 from edit3dgs_ns.capture.layout import (
     SPLITS,
+    first_held_out,
     flame_param_bytes,
     frame_entry,
     png_bytes,
@@ -59,7 +60,7 @@ from edit3dgs_ns.tracking.output import (
 from edit3dgs_ns.tracking.preview import draw_preview
 from edit3dgs_ns.tracking.priors import priors_of
 from edit3dgs_ns.tracking.surface_points import EYES, JAW, NECK, NUM_POSE, ROTATION, TRANSLATION
-from edit3dgs_ns.tracking.video import VideoInfo, VideoPart, describe_video, read_frames
+from edit3dgs_ns.tracking.video import VideoInfo, describe_video, read_frames
 
 Progress = Callable[[str, int, int], None]
 """(what is done, frames done, frames in all)"""
@@ -101,7 +102,7 @@ class TrackingResult:
     """What tracking.json holds."""
 
 
-def detect_video(video: VideoInfo, part: VideoPart, progress: Progress) -> Detections:
+def detect_video(video: VideoInfo, progress: Progress) -> Detections:
     """Landmarks of every frame.
 
     Raises:
@@ -109,7 +110,7 @@ def detect_video(video: VideoInfo, part: VideoPart, progress: Progress) -> Detec
     """
     landmarks, found, most = [], [], 0
     with FaceDetector() as detector:
-        for number, frame in enumerate(read_frames(video.path, part)):
+        for number, frame in enumerate(read_frames(video)):
             face = detector.detect(frame)
             most = max(most, detector.faces)
             landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
@@ -215,7 +216,7 @@ def track_video(
     folder = check_folder(out, settings, overwrite)
     detections = _kept_detections(out, video) if folder == "goes on" else None
     if detections is None:
-        detections = detect_video(video, options.part, progress)
+        detections = detect_video(video, progress)
     _check_masks(options, detections)
     # Only now: a video that cannot be tracked replaces nothing.
     begin_folder(out, settings, folder)
@@ -348,7 +349,7 @@ def _masks(
     own = None if options.masks is None else mask_files(options.masks)
     with PersonSegmenter() as segmenter:
         t = 0
-        for number, frame in enumerate(read_frames(video.path, options.part)):
+        for number, frame in enumerate(read_frames(video)):
             if number >= len(detections.found) or not detections.found[number]:
                 continue
             image = crop.image(frame)
@@ -395,7 +396,7 @@ def _write_parameters(
     canonical = {name: np.zeros_like(getattr(motion, name)[0].numpy()) for name in rows}
     canonical["jaw_pose"][0] = CANONICAL_JAW
     write_atomically(out / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, still))
-    held_out_from = len(motion) - len(motion) // 5
+    held_out_from = first_held_out(len(motion))
     entries: dict[str, list] = {split: [] for split in SPLITS}
     for t in range(len(motion)):
         entry = frame_entry("", out.name, t, t, 0, camera, single=True)

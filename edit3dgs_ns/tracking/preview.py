@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
 from edit3dgs_ns.capture.cameras import Camera
+from edit3dgs_ns.capture.rays import build_intersector, ray_directions
 from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.synthetic.tracing import build_intersector
 
 MESH_COLOR = np.array([120, 190, 255.0])
 LANDMARK_COLOR = (255, 60, 60)
@@ -70,12 +70,8 @@ def _mesh_shading(
     vertices: np.ndarray, faces: np.ndarray, camera: Camera, size: int
 ) -> tuple[Float[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
     """Cosine between normal and line of sight, and where the mesh is."""
-    scale = camera.width / size
-    row, column = np.mgrid[:size, :size] + 0.5
-    x = (column * scale - camera.K[0, 2]) / camera.K[0, 0]
-    y = (row * scale - camera.K[1, 2]) / camera.K[1, 1]
-    directions = np.stack([x, -y, -np.ones_like(x)], axis=-1).reshape(-1, 3) @ camera.c2w[:3, :3].T
-    directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    K = camera.K * np.array([[size / camera.width], [size / camera.height], [1.0]])
+    directions = ray_directions(Camera(camera.c2w, K, size, size), (0, 0, size, size), 1)
     origins = np.broadcast_to(camera.c2w[:3, 3].astype(np.float32), directions.shape).copy()
     face = build_intersector(vertices, faces).run(origins, directions, output=1)["primID"]
     corners = vertices[faces[face]]

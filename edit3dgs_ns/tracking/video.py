@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -67,6 +67,8 @@ class VideoInfo:
     """Frames a second that `read_frames` yields."""
     frames: int | None
     """About how many it yields; None where the file does not say."""
+    part: VideoPart = field(default_factory=VideoPart)
+    """What of it is used."""
     notes: tuple[str, ...] = ()
     """What the user should know of the file."""
 
@@ -105,19 +107,18 @@ def describe_video(path: Path, part: VideoPart | None = None) -> VideoInfo:
             notes.append(
                 f"{path.name} is an HDR video ({transfer}): its colours come out pale. Export it as SDR for true ones."
             )
-        return VideoInfo(path, width, height, fps, count, tuple(notes))
+        return VideoInfo(path, width, height, fps, count, part, tuple(notes))
 
 
-def read_frames(path: Path, part: VideoPart | None = None) -> Iterator[Frame]:
-    """Yield upright RGB frames, evenly spaced in time, from `start` to before `end`.
+def read_frames(info: VideoInfo) -> Iterator[Frame]:
+    """Yield upright RGB frames of a video or folder, evenly spaced in time, from `start` to before `end`.
 
     Raises:
-        UserError: as `describe_video`; or the file is damaged in its middle.
+        UserError: the file is damaged in its middle, or frames have several sizes.
     """
-    part = part or VideoPart()
-    info = describe_video(path, part)
+    part = info.part
     if info.path.is_dir():
-        yield from _folder_frames(info.path, part, info)
+        yield from _folder_frames(info)
         return
     tick = 0
     previous: tuple[float, av.VideoFrame] | None = None
@@ -230,7 +231,7 @@ def _describe_folder(folder: Path, part: VideoPart) -> VideoInfo:
     notes = (
         () if part.fps else (f"{folder.name}: taken as {fps:g} frames a second; --fps says another rate.",)
     )
-    return VideoInfo(folder, width, height, fps, len(chosen), notes)
+    return VideoInfo(folder, width, height, fps, len(chosen), part, notes)
 
 
 def _chosen(count: int, part: VideoPart, fps: float) -> range:
@@ -239,9 +240,9 @@ def _chosen(count: int, part: VideoPart, fps: float) -> range:
     )
 
 
-def _folder_frames(folder: Path, part: VideoPart, info: VideoInfo) -> Iterator[Frame]:
-    images = frame_files(folder)
-    for number in _chosen(len(images), part, info.fps):
+def _folder_frames(info: VideoInfo) -> Iterator[Frame]:
+    images = frame_files(info.path)
+    for number in _chosen(len(images), info.part, info.fps):
         frame, _ = read_image(images[number])
         if frame.shape[:2] != (info.height, info.width):
             raise UserError(

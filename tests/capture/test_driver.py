@@ -121,3 +121,12 @@ def test_what_is_no_motion_is_refused(own_capture: Path, tmp_path: Path) -> None
         match="2 of 2 timesteps have no 'flame_param",
     ):
         read_driver(test.parent, HEAD, "test")
+
+
+def test_a_capture_tracked_before_transforms_had_a_rate_has_that_of_its_report(own_capture: Path) -> None:
+    assert read_driver(own_capture, HEAD).recorded.fps is None
+    (own_capture / "tracking.json").write_text(json.dumps({"fps": 29.97}))
+    assert read_driver(own_capture, HEAD).recorded.fps == 29.97
+    path = own_capture / "transforms_train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fps": 30}))
+    assert read_driver(own_capture, HEAD).recorded.fps == 30

@@ -204,6 +204,8 @@ def test_frames_of_a_video_lie_where_their_moment_is() -> None:
     for rates in ((0, 25, 1), (25, float("nan"), 1), (25, 25, -1)):
         with pytest.raises(ValueError, match="expected a positive number"):
             frame_places(5, *rates)
+    with pytest.raises(ValueError, match="are 4e\\+09 of video; a video has at most 100,000"):
+        frame_places(5, 25, 25, speed=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

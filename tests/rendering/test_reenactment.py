@@ -415,8 +415,12 @@ def test_captures_without_a_held_out_camera(
         DatasetRender(load_config=copy, output_path=tmp_path / "out", split="val").main()
     assert not (tmp_path / "out").exists()
     video = tmp_path / "v.mp4"
-    assert edit3dgs("interpolate", "--load-config", copy, "--output", video) == cli.USER_ERROR_EXIT_CODE
+    words = ("interpolate", "--load-config", copy, "--output", video, "--steps", 2)
+    assert edit3dgs(*words, "--split", "val") == cli.USER_ERROR_EXIT_CODE
     assert "0 cameras" in capsys.readouterr().err and not video.exists()
+    assert edit3dgs(*words) == 0
+    assert "from training image to training image (--split train)" in capsys.readouterr().out
+    assert len(frames_of(video)) == 2 * (len(json.loads(train.read_text())["frames"]) - 1)
     ComputePSNR(load_config=copy, output_path=tmp_path / "eval.json").main()
     results = json.loads((tmp_path / "eval.json").read_text())["results"]
     assert "self_reenactment_psnr" in results and not any(name.startswith("novel_view") for name in results)

@@ -56,7 +56,7 @@ def test_an_even_video_comes_frame_by_frame(tmp_path: Path) -> None:
     path = write(tmp_path / "even.mp4", even(30))
     info = describe_video(path)
     assert (info.width, info.height) == (WIDTH, HEIGHT) and info.fps == pytest.approx(30, rel=0.01)
-    assert [number_of(frame) for frame in read_frames(path)] == list(range(30))
+    assert [number_of(frame) for frame in read_frames(describe_video(path))] == list(range(30))
 
 
 def test_uneven_times_are_sampled_on_an_even_clock(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_uneven_times_are_sampled_on_an_even_clock(tmp_path: Path) -> None:
     times = [0, *np.cumsum(rng.integers(15, 90, 35)).tolist()]
     path = write(tmp_path / "uneven.mp4", times)
     fps = 20.0
-    found = [number_of(frame) for frame in read_frames(path, VideoPart(fps=fps))]
+    found = [number_of(frame) for frame in read_frames(describe_video(path, VideoPart(fps=fps)))]
     seconds = np.array(times) / 1000
     ticks = np.arange(len(found)) / fps
     distance = np.abs(seconds[found] - ticks)
@@ -75,8 +75,12 @@ def test_uneven_times_are_sampled_on_an_even_clock(tmp_path: Path) -> None:
 
 def test_a_part_of_a_video(tmp_path: Path) -> None:
     path = write(tmp_path / "even.mp4", even(30))
-    assert [number_of(f) for f in read_frames(path, VideoPart(start=0.5, end=0.8))] == list(range(15, 24))
-    assert [number_of(f) for f in read_frames(path, VideoPart(fps=10))] == list(range(0, 30, 3))
+    assert [number_of(f) for f in read_frames(describe_video(path, VideoPart(start=0.5, end=0.8)))] == list(
+        range(15, 24)
+    )
+    assert [number_of(f) for f in read_frames(describe_video(path, VideoPart(fps=10)))] == list(
+        range(0, 30, 3)
+    )
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
@@ -86,7 +90,7 @@ def test_a_phone_held_upright_writes_a_turned_video(degrees: int, tmp_path: Path
     turned, upright = tmp_path / "turned.mp4", tmp_path / "upright.mp4"
     ffmpeg("-display_rotation", degrees, "-i", plain, "-c", "copy", turned)
     ffmpeg("-i", turned, "-crf", 4, "-pix_fmt", "yuv444p", upright)
-    expected, found = next(read_frames(upright)), next(read_frames(turned))
+    expected, found = next(read_frames(describe_video(upright))), next(read_frames(describe_video(turned)))
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).mean() < 4
     info = describe_video(turned)
@@ -108,7 +112,7 @@ def test_ten_bits_are_read_and_hdr_is_said(tmp_path: Path) -> None:
         "log-level=error:transfer=arib-std-b67:colorprim=bt2020:colormatrix=bt2020nc",
         hdr,
     )
-    assert next(read_frames(hdr)).dtype == np.uint8
+    assert next(read_frames(describe_video(hdr))).dtype == np.uint8
     assert any("HDR video (HLG)" in note for note in describe_video(hdr).notes)
     assert describe_video(plain).notes == ()
 
@@ -143,7 +147,7 @@ def test_a_video_that_was_cut_off_says_where(tmp_path: Path) -> None:
     path = tmp_path / "cut.mkv"
     write(path, even(30))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames = [number_of(frame) for frame in read_frames(path)]
+    frames = [number_of(frame) for frame in read_frames(describe_video(path))]
     assert 0 < len(frames) <= 30 and frames == list(range(len(frames)))
 
 
@@ -165,12 +169,12 @@ def test_parts_that_cannot_be(part: VideoPart, message: str, tmp_path: Path) -> 
 def test_a_folder_of_frames(tmp_path: Path) -> None:
     for number in range(12):
         Image.fromarray(grey(number)).save(tmp_path / f"{number:03d}.png")
-    assert [number_of(frame) for frame in read_frames(tmp_path)] == list(range(12))
+    assert [number_of(frame) for frame in read_frames(describe_video(tmp_path))] == list(range(12))
     info = describe_video(tmp_path)
     assert info.frames == 12 and "taken as 25 frames a second" in info.notes[0]
     Image.fromarray(grey(0)[:20]).save(tmp_path / "005.png")
     with pytest.raises(UserError, match=r"005\.png: is 64 x 20 pixels, 000\.png is 64 x 48"):
-        list(read_frames(tmp_path))
+        list(read_frames(describe_video(tmp_path)))
 
 
 def test_an_empty_folder_and_a_short_one(tmp_path: Path) -> None:
@@ -185,6 +189,6 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     """As ffmpeg's %d.png names them: 2 comes before 10."""
     for number in range(12):
         Image.fromarray(grey(number)).save(tmp_path / f"{number + 1}.png")
-    assert [number_of(frame) for frame in read_frames(tmp_path)] == list(range(12))
+    assert [number_of(frame) for frame in read_frames(describe_video(tmp_path))] == list(range(12))
     with pytest.raises(UserError, match=r"--start 50: .* ends after 0\.5 seconds"):
         describe_video(tmp_path, VideoPart(start=50))

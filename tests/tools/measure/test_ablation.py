@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from edit3dgs_ns.capture.cameras import arc_cameras
+from edit3dgs_ns.capture.rays import build_intersector
 from edit3dgs_ns.synthetic.canonical import LABELS
 from edit3dgs_ns.synthetic.scene import Scene
 from edit3dgs_ns.synthetic.settings import EXTENT, TARGET, CaptureSettings, settings_text
-from edit3dgs_ns.synthetic.tracing import build_intersector
 from tools.measure.ablation import __main__ as ablation
 from tools.measure.ablation import rows as rows_module
 from tools.measure.ablation.edited_views import Batch, ViewMeasures

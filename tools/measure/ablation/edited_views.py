@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from edit3dgs_ns.synthetic.tracing import build_intersector
+from edit3dgs_ns.capture.rays import build_intersector
 from tools.measure.ablation.expression import EYES_AND_MOUTH, LIPS_AND_LIDS, JawGauge, elsewhere, inside
 from tools.measure.ablation.points import (
     Sighting,
