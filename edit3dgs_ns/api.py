@@ -27,7 +27,7 @@ from jaxtyping import Float
 from edit3dgs_ns.capture.cameras import Camera
 from edit3dgs_ns.capture.driver import Part
 from edit3dgs_ns.capture.from_avatar import ViewSettings, cameras_around
-from edit3dgs_ns.editing.editor import Editor, EditRequest
+from edit3dgs_ns.editing.editor import Editor, EditRequest, check_finite
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
@@ -457,6 +457,8 @@ class Avatar:
             image_guidance_scale=image_guidance_scale,
         )
         images = editor.edit(request, progress).images
+        for view, image in enumerate(images):
+            check_finite(image, view)
         fitted = replace(self, gaussians=self._fitted(images, views, pose, fit_steps, seed))
         return EditedBatch(fitted, images, originals, views, request.timesteps)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from edit3dgs_ns.demo.settings import BASE_METHOD, DemoFiles, DemoSettings, run_dir
-from edit3dgs_ns.edit_training.rounds import HISTORY_FILE
+from edit3dgs_ns.edit_training.history import HISTORY_FILE
 from edit3dgs_ns.evaluation.comparison_grid import Column, Row, draw_comparison_grid
 from edit3dgs_ns.evaluation.image_metrics import image_quality, mean_change
 from edit3dgs_ns.files import write_durably, written_beside

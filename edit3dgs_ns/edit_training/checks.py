@@ -21,9 +21,9 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
             raise UserError(
                 f"--pipeline.{name.replace('_', '-')} {getattr(config, name)}: expected at least 1."
             )
-    if min(config.final_steps, config.base_steps, config.anchors) < 0:
+    if min(config.final_steps, config.base_steps, config.anchors, config.retries) < 0:
         raise UserError(
-            "--pipeline.final-steps, --pipeline.base-steps and --pipeline.anchors cannot be negative."
+            "--pipeline.final-steps, --pipeline.base-steps, --pipeline.anchors and --pipeline.retries cannot be negative."
         )
     if config.timesteps < 0:
         raise UserError(f"--pipeline.timesteps {config.timesteps}: expected at least 0.")

@@ -25,10 +25,11 @@ import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from edit3dgs_ns.edit_training.history import HISTORY_FILE, History
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.edit_training.prepare import PreparedEdit
 from edit3dgs_ns.edit_training.requests import RequestMaker
-from edit3dgs_ns.edit_training.rounds import HISTORY_FILE, EditRounds, History
+from edit3dgs_ns.edit_training.rounds import EditRounds
 from edit3dgs_ns.editing.store import EditStore, settings_hash
 
 
@@ -68,6 +69,8 @@ class EditLoop:
             rounds=config.rounds,
             anchors=config.anchors,
             train_on=config.train_on,
+            judge=config.judge,
+            retries=config.retries,
         )
 
     @property

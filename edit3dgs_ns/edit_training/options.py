@@ -99,6 +99,11 @@ class EditOptions(AvatarPipelineConfig):
     anchors: int = 0
     """Views of the first round that every later round edits along as key views, so that it follows their appearance. Each
     costs as much as any other view of a batch, and is trained on no second time."""
+    judge: bool = True
+    """Judge every edited view before it is stored: not finite, of one colour, unchanged, moved or scaled against its original,
+    unlike the other views. A view that has moved is moved back where nothing is lost by that; others are refused."""
+    retries: int = 2
+    """How often a refused view is edited again, with another seed; then it is left out, and named."""
     timestep_order: Literal["random", "sequential", "farthest-first"] = "random"
     """Which timestep is edited next: `random`; `sequential`, along the motion; `farthest-first`, the one whose expression is
     farthest from all before, so that few timesteps cover a long capture and the rig carries their edit to the others."""

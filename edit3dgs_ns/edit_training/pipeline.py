@@ -84,6 +84,15 @@ class EditPipeline(AvatarPipeline):
         return None if self._edit is None else self._edit.schedule
 
     @property
+    def judged(self) -> str:
+        """What became of edited views that were not good at once, in a few words; empty if all were."""
+        if self._loop is None:
+            return ""
+        from edit3dgs_ns.edit_training.judged_edits import summary
+
+        return summary(self._loop.rounds.history.batches)
+
+    @property
     def _editor(self) -> Any:
         """The diffusion model of a training run; None where nothing is trained. Nerfstudio's viewer searches public attributes."""
         return None if self._edit is None else self._edit.editor

@@ -7,21 +7,21 @@ checkpoints.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
+from rich.markup import escape
 
 from edit3dgs_ns.console import progress_bars
+from edit3dgs_ns.edit_training.history import History
+from edit3dgs_ns.edit_training.judged_edits import Judged, JudgedEdits, left_out_text
 from edit3dgs_ns.edit_training.peak_memory import peak_memory_gb
 from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid
 from edit3dgs_ns.edit_training.requests import RequestMaker
@@ -31,59 +31,7 @@ from edit3dgs_ns.editing.editor import Editor, EditRequest
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.editing.store import EditKey, EditStore
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
-
-HISTORY_FILE = "edit_history.json"
-
-
-@dataclass
-class History:
-    """What a run has edited, kept as a file in its folder."""
-
-    path: Path
-    prompt: str
-    rounds_planned: int
-    base_steps: int
-    editor: dict[str, Any]
-    loss: str = ""
-    """What the edits are fitted with."""
-    converged_after: int | None = None
-    """Rounds completed when the run converged; None if it has not."""
-    batches: list[dict[str, Any]] = field(default_factory=list)
-    finished: bool = False
-
-    def read_batches(self, other: Path) -> None:
-        """Go on with the history of the run that is resumed."""
-        if other.is_file():
-            batches = json.loads(other.read_text(encoding="utf-8")).get("batches", [])
-            self.batches = [b for b in batches if isinstance(b, dict) and isinstance(b.get("round"), int)]
-
-    def add(self, batch: dict[str, Any]) -> None:
-        """A round is done; an earlier record of the same round is replaced."""
-        self.batches = sorted(
-            [b for b in self.batches if b["round"] != batch["round"]] + [batch], key=lambda b: b["round"]
-        )
-        self.save()
-
-    def save(self) -> None:
-        """Write the file."""
-        content = {
-            "prompt": self.prompt,
-            "rounds": len(self.batches),
-            "rounds_planned": self.rounds_planned,
-            "edited_images": sum(len(b["views"]) for b in self.batches),
-            "distinct_images": len({view for b in self.batches for view in b["views"]}),
-            "base_steps": self.base_steps,
-            "finished": self.finished,
-            "converged_after": self.converged_after,
-            "loss": self.loss,
-            "seconds": round(sum(b.get("seconds", 0.0) for b in self.batches), 2),
-            "unet_evaluations": sum(b.get("unet_evaluations", 0) for b in self.batches),
-            "editor": self.editor,
-            "batches": self.batches,
-        }
-        write_durably(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 class EditRounds:
@@ -98,6 +46,8 @@ class EditRounds:
         rounds: rounds in all, for the progress bar.
         anchors: how many views of the first round are edited along in every later one.
         train_on: train on edited images only, or on all images, edited or not.
+        judge: whether edited views are judged before they are stored.
+        retries: how often a refused view is edited again before it is left out.
     """
 
     def __init__(
@@ -111,15 +61,23 @@ class EditRounds:
         rounds: int,
         anchors: int = 0,
         train_on: Literal["edited", "mixed"] = "edited",
+        judge: bool = True,
+        retries: int = 2,
     ):
         self.datamanager, self.requests, self.editor = datamanager, requests, editor
         self.store, self.history = store, history
         self.rounds, self.anchors, self.train_on = rounds, anchors, train_on
+        self.judge, self.retries = judge, retries
         self._clock = RoundClock(rounds)
 
     def run(self, batch: Batch, step: int) -> None:
         """Edit what is not in the store yet, then swap the whole batch in for training."""
-        missing = [view for view in batch.views if EditKey(batch.round, view) not in self.store]
+        without = self.history.left_out(batch.round)
+        missing = [
+            view
+            for view in batch.views
+            if view not in without and EditKey(batch.round, view) not in self.store
+        ]
         if missing and self.editor.views_depend:
             missing = list(batch.views)
         if missing:
@@ -171,17 +129,21 @@ class EditRounds:
 
     def _edit(self, batch: Batch, views: Sequence[int], step: int) -> None:
         started = time.perf_counter()
-        evaluations = 0
+        judged = Judged()
+        edits = JudgedEdits(
+            self.editor,
+            self.requests.make,
+            lambda request, position, image, extra: self._put(batch, request, position, image, step, extra),
+            lambda view: self.store.discard(EditKey(batch.round, view)),
+            judge=self.judge,
+            retries=self.retries,
+        )
         with progress_bars() as progress:
             bar = RoundBar(progress, self._clock, batch, len(views))
             for group in self._groups_of_one_size(views):
-                request = self.requests.make(batch, group, self._anchors(batch, group))
-                keep = self._keeper(batch, request, step)
-                result = self.editor.edit(request, progress=bar.update, finished=keep)
-                for position, image in enumerate(result.images):
-                    keep(position, image)
+                edits.edit(batch, group, self._anchors(batch, group), bar.update, judged)
                 bar.finish(len(group))
-                evaluations += result.unet_evaluations
+        self._say(batch, judged)
         self.history.add(
             {
                 "round": batch.round,
@@ -191,35 +153,52 @@ class EditRounds:
                 "noise": round(batch.noise, 4),
                 "seed": batch.seed,
                 "seconds": round(time.perf_counter() - started, 2),
-                "unet_evaluations": evaluations,
+                "unet_evaluations": judged.evaluations,
                 "peak_memory_gb": round(peak_memory_gb(self.datamanager.device), 3),
                 "change": self._mean_of("change", batch.round),
                 "correction": self._mean_of("correction", batch.round),
+                **({"judged": judged.record()} if self.judge else {}),
             }
         )
 
-    def _keeper(self, batch: Batch, request: EditRequest, step: int) -> Callable[[int, np.ndarray], None]:
-        """Callback saving each edited view once; anchor views are skipped.
+    def _put(
+        self,
+        batch: Batch,
+        request: EditRequest,
+        position: int,
+        image: np.ndarray,
+        step: int,
+        extra: Mapping[str, Any],
+    ) -> None:
+        """Stores an edit unless it is there already."""
+        key = EditKey(batch.round, request.view_ids[position])
+        if key in self.store:
+            return
+        record = {
+            "timestep": request.timesteps[position],
+            "step": step,
+            "noise": request.noise,
+            "seed": request.seed,
+            "change": round(float(np.abs(image - request.originals[position]).mean()), 5),
+            "correction": round(_correction(request, position, image), 5),
+            **extra,
+        }
+        self.store.put(key, image, record)
 
-        Raises (from the function returned):
-            UserError: the image has values that are not finite; the store never holds such an edit.
+    def _say(self, batch: Batch, judged: Judged) -> None:
+        """Names the views that are left out.
+
+        Raises:
+            UserError: none is left, and there is nothing else to train on.
         """
-
-        def keep(position: int, image: np.ndarray) -> None:
-            key = EditKey(batch.round, request.view_ids[position])
-            _require_finite(image, key)
-            if key not in self.store and position not in request.anchors:
-                record = {
-                    "timestep": request.timesteps[position],
-                    "step": step,
-                    "noise": request.noise,
-                    "seed": request.seed,
-                    "change": round(float(np.abs(image - request.originals[position]).mean()), 5),
-                    "correction": round(_correction(request, position, image), 5),
-                }
-                self.store.put(key, image, record)
-
-        return keep
+        text = left_out_text(judged, f"Edit round {batch.round + 1}/{self.rounds}")
+        if not text:
+            return
+        if len(judged.left_out) == len(batch.views) and not self.store.edits():
+            raise UserError(
+                f"{text}\nNothing is left to train on. To train on such images all the same: --pipeline.judge False."
+            )
+        CONSOLE.print(f"[bold yellow]Warning:[/bold yellow] {escape(text)}", highlight=False)
 
     def _anchors(self, batch: Batch, group: Sequence[int]) -> dict[int, np.ndarray]:
         """Views of the first round that this one is to follow, and their edits: spread over the angles they are seen from."""
@@ -264,16 +243,6 @@ class EditRounds:
                 image=torch.from_numpy(grid.astype(np.float32) / 255),
                 step=step,
             )
-
-
-def _require_finite(image: np.ndarray, key: EditKey) -> None:
-    bad = int((~np.isfinite(image)).any(axis=-1).sum())
-    if bad:
-        raise UserError(
-            f"Edit round {key.round + 1}: the diffusion model's image of training view {key.view} has {bad} pixels that are not "
-            "finite (NaN or infinite). It was not stored. On a device with 16 bits this is an overflow: run again with "
-            "--pipeline.editor.dtype float32 (or bfloat16)."
-        )
 
 
 def _correction(request: EditRequest, position: int, image: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from nerfstudio.utils import writer
 
 from edit3dgs_ns.edit_training.job import EditJob
+from edit3dgs_ns.edit_training.judged_edits import summary
 from edit3dgs_ns.edit_training.loop import EditLoop
 from edit3dgs_ns.edit_training.optimizers import edit_optimizers
 from edit3dgs_ns.edit_training.options import EditOptions
@@ -95,6 +96,11 @@ class EditSession:
     def rounds(self) -> int:
         """Rounds of edits in all."""
         return int(self._edit.schedule.due_rounds)
+
+    @property
+    def judged(self) -> str:
+        """What became of views that were not good at once, in a few words; empty if all were."""
+        return summary(self._loop.rounds.history.batches)
 
     @property
     def finished(self) -> bool:

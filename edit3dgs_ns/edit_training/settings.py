@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _OF_THE_RUN = (
     "edit_every", "train_on", "densify", "edit_motion", "edit_light", "hold_outside", "hold_border", "anchors",
+    "judge", "retries",
 )  # fmt: skip
 _OF_THE_REQUESTS = (
     "guidance_scale", "image_guidance_scale", "steps", "shared_noise", "keep_strength", "keep_from", "keep_until",

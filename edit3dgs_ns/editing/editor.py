@@ -180,7 +180,8 @@ class EditResult:
     """Wall time."""
 
     def __post_init__(self) -> None:
-        _check_images("images", self.images)
+        # Values that are not finite are a matter of the judge, which lets the view be edited again.
+        _check_images("images", self.images, np.isfinite(self.images))
 
 
 class Editor(Protocol):
@@ -223,7 +224,7 @@ def check_finite(image: Float[np.ndarray, "height width 3"], view_id: int) -> No
         )
 
 
-def _check_images(name: str, images: np.ndarray) -> None:
+def _check_images(name: str, images: np.ndarray, where: Any = True) -> None:
     if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
         shape = getattr(images, "shape", type(images).__name__)
         raise UserError(
@@ -231,6 +232,6 @@ def _check_images(name: str, images: np.ndarray) -> None:
         )
     if images.dtype != np.float32:
         raise UserError(f"{name}: expected float32 in [0, 1], found {images.dtype}.")
-    low, high = float(images.min()), float(images.max())
+    low, high = float(images.min(initial=0, where=where)), float(images.max(initial=0, where=where))
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise UserError(f"{name}: expected values in [0, 1], found {low:.3g} to {high:.3g}.")

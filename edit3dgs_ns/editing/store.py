@@ -141,6 +141,13 @@ class EditStore:
         with Image.open(self._path(key, "png")) as image:
             return np.asarray(image.convert("RGB"))
 
+    def discard(self, key: EditKey) -> None:
+        """Remove an edit; one that is not there is none to remove."""
+        if self._records.pop(key, None) is not None:
+            # Without its record an image is no edit, and is swept away.
+            self._path(key, "json").unlink(missing_ok=True)
+            self._path(key, "png").unlink(missing_ok=True)
+
     def copy_from(self, other: EditStore) -> int:
         """Take over all edits of a store with the same settings that are not here yet.
 

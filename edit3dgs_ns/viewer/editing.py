@@ -150,6 +150,8 @@ class Editing:
         if self._scene.before is None and step >= self._pipeline.base_steps:
             self._remember_before()
         message = f"{'Paused' if paused else 'Training'}: step {step} of {total}, round {schedule.round} of {schedule.due_rounds}"
+        if judged := getattr(self._pipeline, "judged", ""):
+            message = f"{message}. {judged}"
         self._panel.show_message(message, step / max(total, 1))
 
     def _remember_before(self) -> None:
@@ -266,7 +268,8 @@ class Editing:
             self._share = session.step / max(session.total_steps, 1)
             message = f"{'Paused' if status.state == 'paused' else 'Editing'}: step {session.step} of {session.total_steps}, "
             self._panel.show_message(
-                f"{message}round {session.rounds_done} of {session.rounds}.{self._caution}", self._share
+                f"{message}round {session.rounds_done} of {session.rounds}. {session.judged}{self._caution}".rstrip(),
+                self._share,
             )
             self._redraw_sometimes()
         elif not busy:

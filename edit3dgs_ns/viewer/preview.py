@@ -13,7 +13,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 
 from edit3dgs_ns.edit_training.job import EditJob
-from edit3dgs_ns.editing.editor import Editor, EditRequest
+from edit3dgs_ns.editing.editor import Editor, EditRequest, check_finite
 from edit3dgs_ns.editing.masks.regions import KeepMasks, RigMasks, parse_parts
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
@@ -87,4 +87,5 @@ def make_preview(
     with lock:
         prepared = request()
     edited = editor.edit(prepared, progress=progress)
+    check_finite(edited.images[0], 0)
     return Preview(prepared.images[0], edited.images[0])

@@ -260,37 +260,12 @@ def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch
     )
 
 
-def test_a_view_that_is_not_finite_ends_the_run_and_is_never_stored(make_config, monkeypatch):
-    from edit3dgs_ns.edit_training.pipeline import EditPipeline
-
-    class Overflowing(GreenEditor):
-        def edit(self, request, progress=None, finished=None):
-            result = super().edit(request)
-            for position, image in enumerate(result.images):
-                if position == 1:
-                    image[3, 4] = np.nan
-                finished(position, image)
-            return result
-
-    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: Overflowing())
-    config = make_config()
-    with pytest.raises(
-        ValueError, match=r"view \d+ has 1 pixels that are not finite.*--pipeline.editor.dtype"
-    ):
-        train(config)
-    store = store_of(config.get_base_dir())
-    assert len(store) == 1 and len(list(store.folder.glob("*.png"))) == 1
-    monkeypatch.setattr(EditPipeline, "_load_editor", lambda self: GreenEditor())
-    resumed = train(make_config(load_dir=config.get_base_dir()))
-    shown = [store_of(resumed.base_dir).get(key) for key in store_of(resumed.base_dir).edits()]
-    assert len(shown) == 6 and all(image.max() == 255 for image in shown)
-
-
 def test_the_change_of_a_round_is_the_mean_over_its_views_whatever_their_sizes(tmp_path):
     """Images of several sizes are edited in groups; one of three views counts a third of the round."""
     from types import SimpleNamespace
 
-    from edit3dgs_ns.edit_training.rounds import EditRounds, History
+    from edit3dgs_ns.edit_training.history import History
+    from edit3dgs_ns.edit_training.rounds import EditRounds
     from edit3dgs_ns.editing.editor import EditResult
     from edit3dgs_ns.editing.schedule import Batch
     from edit3dgs_ns.editing.store import EditStore

@@ -210,10 +210,11 @@ class _Recorder:
 
 
 def test_later_rounds_take_edits_of_the_first_along_and_store_only_their_own(stack, tmp_path):
+    from edit3dgs_ns.edit_training.history import History
     from edit3dgs_ns.edit_training.masks import make_keep_masks
     from edit3dgs_ns.edit_training.options import EditorConfig
     from edit3dgs_ns.edit_training.requests import RequestMaker
-    from edit3dgs_ns.edit_training.rounds import EditRounds, History
+    from edit3dgs_ns.edit_training.rounds import EditRounds
     from edit3dgs_ns.editing.store import EditKey, EditStore
 
     datamanager, model = stack

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,7 +30,7 @@ from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
-from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress, check_finite
+from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.editing.predictions import PredictionSpace
 from edit3dgs_ns.errors import UserError
@@ -133,8 +132,7 @@ class InstructPix2Pix:
             The edited views in the request's order and size.
 
         Raises:
-            ValueError: the request lacks what the correspondence needs, or a view comes out with values that are not finite;
-                it is not given to `finished`.
+            ValueError: the request lacks what the correspondence needs.
             torch.OutOfMemoryError: not even one view fits the device's memory.
         """
         started = time.perf_counter()
@@ -148,13 +146,7 @@ class InstructPix2Pix:
             sharing = self._sharing_of(batch, correspondence, request, frame)
             with sharing.attached() if sharing is not None else nullcontext():
                 latents = self._denoise_all(batch, sharing)
-
-            def keep(view: int, image: np.ndarray) -> None:
-                check_finite(image, request.view_ids[view])
-                if finished is not None:
-                    finished(view, image)
-
-            images = self._codec.decode(latents, frame, keep)
+            images = self._codec.decode(latents, frame, finished)
         finally:
             self._free_memory()
         return EditResult(

@@ -71,6 +71,13 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
+def _folder_digest(folder: Path) -> str:
+    """Of the code in a folder."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()[
+        :12
+    ]
+
+
 def _code_digest(root: Path) -> str:
     """Of the code that evaluates: a few minutes are cheaper than figures that it would no longer find."""
     files = [
@@ -199,6 +206,13 @@ PARTS: tuple[Part, ...] = (
         "length",
         "A capture four times as long",
         lambda at: _python("-m", "tools.measure.ablation", "--only", "length", "--out", _out(at, "ablation")),
+    ),
+    Part(
+        "judge",
+        "Bad edited views among good ones",
+        lambda at: _python("-m", "tools.measure.judge", "--out", _out(at, "judge.json")),
+        ("judge.json",),
+        lambda at: f"{editor_version('demo')}-{_folder_digest(at.root / 'edit3dgs_ns' / 'editing' / 'judging')}",
     ),
     Part("avatar", "Variants of the avatar's training", _experiments("avatar_experiments", steps=1000, images=24)),
     Part(

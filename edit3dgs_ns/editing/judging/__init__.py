@@ -1,0 +1,1 @@
+"""Judges edited views before they are stored: what is broken, unchanged, moved, or unlike the other views."""

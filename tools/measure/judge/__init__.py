@@ -1,0 +1,1 @@
+"""`python -m tools.measure.judge`: how many bad edited views are found, and how many good ones refused."""
