@@ -291,7 +291,13 @@ def test_the_change_of_a_round_is_the_mean_over_its_views_whatever_their_sizes(t
     editor = SimpleNamespace(edit=edit, views_depend=False, settings={})
     history = History(tmp_path / "edit_history.json", "darker", 1, 0, {})
     rounds = EditRounds(
-        datamanager, SimpleNamespace(make=make), editor, EditStore(tmp_path / "edits", {}), history, rounds=1
+        datamanager,
+        SimpleNamespace(make=make),
+        editor,
+        EditStore(tmp_path / "edits", {}),
+        history,
+        rounds=1,
+        judge=False,
     )
     rounds._show = lambda batch, step: None
     rounds.run(Batch(round=0, views=(0, 1, 2), timesteps=(0, 0, 0), noise=0.5, seed=0), 0)
