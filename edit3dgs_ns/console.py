@@ -15,6 +15,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+USER_ERROR_EXIT_CODE = 2
+"""Of a command that ends with the message of a `UserError`."""
 CONSOLE = Console()
 ERROR_CONSOLE = Console(stderr=True)
 SECONDS_BETWEEN_LINES = 5.0

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Protocol, cast
 
+from edit3dgs_ns.console import USER_ERROR_EXIT_CODE
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.quotes import check_quotes
 
 PROGRAM = "edit3dgs"
-USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
 _OF_THE_USERS_FILES = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR

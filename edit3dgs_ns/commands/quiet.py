@@ -6,8 +6,11 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
+from types import TracebackType
 
-from edit3dgs_ns.console import warn
+from edit3dgs_ns.console import print_error, warn
+from edit3dgs_ns.errors import UserError
 
 OURS = "edit3dgs_ns"
 """The logger that all loggers of this package are below."""
@@ -29,6 +32,25 @@ def hide_library_warnings() -> None:
     ours = logging.getLogger(OURS)
     ours.addHandler(_WarningPrinter(logging.WARNING))
     ours.propagate = False
+
+
+def quiet_nerfstudio() -> None:
+    """In a program of Nerfstudio: hides library warnings, and shows a `UserError` as one message instead of a traceback.
+
+    Nerfstudio has imported PyTorch before it asks for our methods; warnings of that time stand on the screen already.
+    """
+    if not Path(sys.argv[0]).stem.startswith("ns-"):
+        return
+    hide_library_warnings()
+    show = sys.excepthook
+
+    def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            print_error(str(error))
+        else:
+            show(kind, error, trace)
+
+    sys.excepthook = show_error
 
 
 def _ignore(*_: object, **__: object) -> None:

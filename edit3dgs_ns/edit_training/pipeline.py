@@ -37,6 +37,11 @@ class EditPipelineConfig(EditOptions):
     _target: Type = field(default_factory=lambda: EditPipeline)  # noqa: UP006
     """target class to instantiate"""
 
+    def check(self) -> None:
+        """Raises a ValueError or FileNotFoundError for what can be known to be wrong before anything is written."""
+        check_options(self)
+        super().check()
+
 
 class EditPipeline(AvatarPipeline):
     """The pipeline of `edit3dgs`."""

@@ -9,6 +9,7 @@ training several times faster.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -44,3 +45,12 @@ def kernel(parallel: bool = False, fastmath: bool | frozenset[str] = RELAXED) ->
             return numba.njit(cache=False, **options)(function)
 
     return decorate
+
+
+def compiled_before(kernel: Any) -> bool:
+    """Whether a kernel's machine code is in memory or on the disk, so that calling it takes no time to compile."""
+    code, folder = kernel.py_func.__code__, kernel.stats.cache_path
+    if kernel.signatures or folder is None:
+        return bool(kernel.signatures)
+    name = f"{Path(code.co_filename).stem}.{kernel.py_func.__qualname__}-{code.co_firstlineno}."
+    return any(path.name.startswith(name) for path in Path(folder).glob("*.nbi"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Type  # noqa: UP035  (tyro reads these at run time)
@@ -30,6 +31,14 @@ class AvatarPipelineConfig(VanillaPipelineConfig):
     """specifies the datamanager config"""
     model: RiggedSplatfactoModelConfig = field(default_factory=RiggedSplatfactoModelConfig)
     """specifies the model config"""
+
+    def check(self) -> None:
+        """Raises a ValueError or FileNotFoundError for what can be known to be wrong before anything is written."""
+        manager = self.datamanager
+        parser = deepcopy(manager.dataparser)
+        if manager.data is not None:
+            parser.data = manager.data
+        parser.setup().get_dataparser_outputs(split="train")
 
 
 class AvatarPipeline(VanillaPipeline):

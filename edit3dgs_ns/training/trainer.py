@@ -8,6 +8,7 @@ from typing import Any
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from edit3dgs_ns.splats.checkpoints import find_checkpoint
 from edit3dgs_ns.splats.views import camera_extent
@@ -30,7 +31,9 @@ class ResumableTrainer(Trainer):
     _last_step: int | None = None
 
     def train_iteration(self, step: int) -> Any:
-        """One step."""
+        """One step; the first one on a machine's CPU says that it compiles."""
+        if self._last_step is None and not str(self.device).startswith("cuda"):
+            _say_what_compiles()
         result = super().train_iteration(step)
         self._last_step = step
         return result
@@ -73,3 +76,12 @@ class ResumableTrainer(Trainer):
             config.load_dir = path.parent
             config.load_step = int(path.stem.removeprefix("step-"))
         super()._load_checkpoint()
+
+
+def _say_what_compiles() -> None:
+    # Imported here: Nerfstudio reads this file for every one of its commands, and Numba is heavy.
+    from edit3dgs_ns.splats.cpu_tiles import blend_backward
+    from edit3dgs_ns.splats.jit import compiled_before
+
+    if not compiled_before(blend_backward):
+        CONSOLE.log("Compiling the CPU rasterizer (once on this machine; one to two minutes) ...")

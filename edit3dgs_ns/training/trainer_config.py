@@ -12,6 +12,11 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 
+from edit3dgs_ns.console import USER_ERROR_EXIT_CODE, print_error
+from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.splats.checkpoints import find_checkpoint
+from edit3dgs_ns.training.pipeline import AvatarPipelineConfig
+
 LOOPBACK = "127.0.0.1"
 _EVERY_INTERFACE = "0.0.0.0"
 
@@ -49,6 +54,18 @@ class AvatarTrainerConfig(TrainerConfig):
         if name == "viewer" and listens_everywhere and not _asked_for_a_host():
             value.websocket_host = LOOPBACK
         super().__setattr__(name, value)
+
+    def print_to_terminal(self) -> None:
+        """Checks the run before `ns-train` prints its options and makes the run's folder; a mistake ends with one message."""
+        try:
+            if self.load_dir is not None and self.load_step is None:
+                find_checkpoint(self.load_dir, "--load-dir", f"a run of `ns-train {self.method_name}`")
+            assert isinstance(self.pipeline, AvatarPipelineConfig)
+            self.pipeline.check()
+        except UserError as error:
+            print_error(str(error))
+            sys.exit(USER_ERROR_EXIT_CODE)
+        super().print_to_terminal()
 
     def set_experiment_name(self) -> None:
         """Names the experiment after the capture's folder, wherever `--data` stands on the command line.

@@ -35,3 +35,34 @@ def test_only_our_warnings_are_shown() -> None:
 @pytest.mark.parametrize("category", ["FutureWarning", "UserWarning"])
 def test_who_asks_for_warnings_gets_them(category: str) -> None:
     assert f"library {category}" in stderr_of("-W", "default")
+
+
+RAISE = """
+import sys, warnings
+from edit3dgs_ns.commands.quiet import quiet_nerfstudio
+from edit3dgs_ns.errors import UserError
+
+sys.argv[0] = "/usr/bin/{program}"
+quiet_nerfstudio()
+warnings.warn("library", FutureWarning)
+raise {error}("--data: no folder [there]")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "shown"),
+    [
+        ("ns-train", "UserError", "error: --data: no folder [there]\n"),
+        ("ns-train", "OSError", "Traceback"),
+        ("pytest", "UserError", "Traceback"),
+    ],
+)
+def test_nerfstudios_programs_show_a_users_mistake_as_one_message(
+    program: str, error: str, shown: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    code = RAISE.format(program=program, error=error)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == shown if shown.startswith("error") else shown in done.stderr
+    assert ("FutureWarning" in done.stderr) == (program == "pytest")
