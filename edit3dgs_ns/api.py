@@ -34,7 +34,7 @@ from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.loading import head_with, load_assets
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.motion_files import RecordedMotion
-from edit3dgs_ns.flame.retarget import HeadPose, Neutral, RetargetOptions, retarget
+from edit3dgs_ns.flame.retarget import HeadPose, Neutral, RetargetOptions
 from edit3dgs_ns.splats.avatar_files import check_avatar, read_avatar, write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.checkpoints import BACKDROP, find_checkpoint, model_state, read_checkpoint
@@ -47,7 +47,7 @@ from edit3dgs_ns.splats.rigged_gaussians import RiggedGaussians, lost_in_ply
 from edit3dgs_ns.splats.run_config import RunConfig, read_run_config
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
-from edit3dgs_ns.tracking.driving import open_driver
+from edit3dgs_ns.tracking.driving import drive, open_driver
 
 if TYPE_CHECKING:
     from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
@@ -96,8 +96,8 @@ class Motion:
         """Reads a motion of any known kind.
 
         Args:
-            path: a capture's folder, GaussianAvatars' or VHAP's npz, the NeRSemble benchmark's tracking, or a CSV or JSON file of
-                ARKit's coefficients.
+            path: a video, which is tracked once; a capture's folder; GaussianAvatars' or VHAP's npz; the NeRSemble benchmark's
+                tracking; or a CSV or JSON file of ARKit's coefficients.
             avatar: that it is meant for: ARKit's coefficients are mapped to its head. None: the embedded open head.
             part: of a capture: `train`, `val`, `test` or `all` timesteps.
 
@@ -331,14 +331,20 @@ class Avatar:
         return replace(pose, **parts)
 
     def playing(
-        self, motion: Motion, *, head_pose: HeadPose = "still", neutral: Neutral = "zero", smooth: float = 0.0
+        self,
+        motion: Motion,
+        *,
+        head_pose: HeadPose = "still",
+        neutral: Neutral | None = None,
+        smooth: float = 0.0,
     ) -> Avatar:
         """This avatar with another motion; the person stays who it is.
 
         Args:
             motion: of any head of the same model.
             head_pose: `still`, `relative` (moves as the driver's does about its mean) or `absolute`.
-            neutral: `zero`: expressions as recorded; `median`: relative to each person's resting face.
+            neutral: `zero`: expressions as recorded; `median`: relative to each person's resting face; `calm`: relative to each
+                person's calmest frames. None: `calm` for a video, else `zero`.
             smooth: standard deviation in frames of a Gaussian over time; 0 for none.
 
         Raises:
@@ -346,7 +352,7 @@ class Avatar:
         """
         options = RetargetOptions(head_pose, neutral, None, smooth)
         device = self.gaussians.binding.device
-        played, _ = retarget(motion.recorded, self._tracked.motion().to("cpu"), self.head, options)
+        played, _ = drive(motion.recorded, self._tracked.motion().to("cpu"), self.head, options)
         head = TrackedHead(self._tracked.flame, played.to(device)).to(device)
         return replace(self, gaussians=replace(self.gaussians, head=head))
 

@@ -112,6 +112,11 @@ def read_driver(path: Path, head: FlameAssets, part: Part = "all") -> Driver:
     return Driver(recorded)
 
 
+def timesteps_of(folder: Path, part: Part) -> list[int]:
+    """Timesteps of a capture that `read_driver` reads, in order."""
+    return sorted({frame.timestep_index for frame in _frames(find_capture(folder, "--motion"), part)})
+
+
 def _motion_file_in(folder: Path) -> Path | None:
     """The npz in a folder that is no capture: VHAP's last epoch (of its last run), or an avatar's."""
     if any(folder.glob("transforms_*.json")):

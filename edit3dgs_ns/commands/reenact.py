@@ -17,7 +17,6 @@ from edit3dgs_ns.commands.options import (
 from edit3dgs_ns.console import progress_bars, say, say_command, working
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.run_files import find_config, video_path
-from edit3dgs_ns.tracking.driving import is_video
 
 _PLACES = ("front", "sway", "capture")
 
@@ -43,11 +42,15 @@ class ReenactCommand:
     head_pose: Literal["still", "relative", "absolute"] = "still"
     """`still`: the head stays. `relative`: it moves as the driver's does about its mean place. `absolute`: it is where the
     driver's is."""
-    neutral: Literal["zero", "median"] | None = None
-    """`zero`: expressions as recorded. `median`: relative to each person's resting face, for drivers whose resting face is
-    not the head model's. Default: `median` for a video, else `zero`."""
+    neutral: Literal["zero", "median", "calm"] | None = None
+    """`zero`: expressions as recorded. `median`: relative to each person's resting face, the median over the motion, for
+    drivers whose resting face is not the head model's. `calm`: relative to each person's calmest frames, by no more than
+    faces at rest differ. Default: `calm` for a video, else `zero`."""
     neutral_frame: int | None = None
     """With --neutral median: the driver's resting face is this frame."""
+    calibrate: bool = True
+    """Of a video: lids and lips open as far as the driver's, whose own open and closed eyes and mouth are learned from the
+    whole video; --no-calibrate takes them as they were fitted."""
     smooth: float = 0.0
     """Average over time: a Gaussian with this standard deviation in frames of the motion."""
     speed: float = 1.0
@@ -78,7 +81,6 @@ class ReenactCommand:
         config = find_config(self.load_config)
         beside = None if self.beside is None else find_config(self.beside, "--beside")
         self._check_files(config)
-        neutral = self.neutral or ("median" if is_video(self.motion) else "zero")
         with progress_bars() as progress:
             with working(progress, "Loading PyTorch and Nerfstudio"):
                 from edit3dgs_ns.flame.retarget import RetargetOptions
@@ -86,7 +88,9 @@ class ReenactCommand:
             settings = ReenactmentSettings(
                 cameras=self.cameras,
                 part=self.motion_part,
-                retarget=RetargetOptions(self.head_pose, neutral, self.neutral_frame, self.smooth),
+                retarget=RetargetOptions(
+                    self.head_pose, self.neutral, self.neutral_frame, self.smooth, self.calibrate
+                ),
                 pace=Pace(self.fps, self.motion_fps, self.speed),
                 scale=self.scale,
                 show_driver=self.driver,

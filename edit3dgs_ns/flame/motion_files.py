@@ -29,6 +29,7 @@ from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.deca import find_deca_frames, has_deca_keys, read_deca_file, read_deca_frames
 from edit3dgs_ns.flame.known_motions import ARKIT_SUFFIXES, KNOWN_FORMATS, check_suffix
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.openness import FaceOpenness
 from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, euler_xyz_to_axis_angle
 
 _BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")
@@ -47,6 +48,8 @@ class RecordedMotion:
     """Whether rotation and translation are tracked, rather than zero."""
     scale: float = 1.0
     """Scale of the recording's world relative to the motion, which has the head's own size."""
+    openness: FaceOpenness | None = None
+    """Of eyes and mouth in every frame, where the motion was tracked in a video."""
     notes: tuple[str, ...] = ()
     """Messages for the user: how the file's coefficients were mapped, and which were left out."""
 

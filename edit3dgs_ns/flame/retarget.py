@@ -2,8 +2,8 @@
 
 The actor keeps what is the actor's: shape and static offset, and (unless asked for) the place and the direction of the
 head. From the driver come expression, jaw, eyes and neck. Trackers seldom call a resting face zero, and what they call it
-differs from person to person: with `neutral="median"` only the difference from the driver's resting face is taken, and added
-to the actor's.
+differs from person to person: with `neutral="median"` or `"calm"` only the difference from the driver's resting face is taken,
+and added to the actor's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ from edit3dgs_ns.flame.rotations import (
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
 
 HeadPose = Literal["still", "relative", "absolute"]
-Neutral = Literal["zero", "median"]
+Neutral = Literal["zero", "median", "calm"]
+CALM_SHARE = 0.1
+"""Of the frames: those whose expression moves the face least show it at rest."""
+MOST_REST = 0.0007
+"""Root mean square displacement (metres) that a resting face may differ from the head model's by: what is more is expression, as of
+somebody who smiles all the time."""
+_JAW_LEVER = 0.03
+"""Root mean square displacement of the face by a radian of the jaw, metres: about that of FLAME and of the open head."""
 _JOINTS = ("neck_pose", "jaw_pose", "eyes_pose")
 _FLAME_SIZES = (FLAME_VERTICES, FLAME_VERTICES + TEETH_VERTICES)
 
@@ -46,12 +53,16 @@ class RetargetOptions:
     head_pose: HeadPose = "still"
     """`still`: the head stays where the actor's mostly is. `relative`: it moves from there as the driver's moves from its own mean.
     `absolute`: rotation and translation as recorded, for a driver in the actor's own world."""
-    neutral: Neutral = "zero"
-    """`zero`: expressions and joints as recorded. `median`: relative to each person's resting face, the median over the motion."""
+    neutral: Neutral | None = None
+    """`zero`: expressions and joints as recorded. `median`: relative to each person's resting face, the median over the motion.
+    `calm`: relative to the driver's calmest frames, but by no more than faces at rest differ. None: `calm` for a video, else
+    `zero`."""
     neutral_frame: int | None = None
     """The driver's resting face is this frame, instead of the median. With `median` only."""
     smooth: float = 0.0
     """Standard deviation, in frames, of a Gaussian over time; 0 for none."""
+    calibrate: bool = True
+    """Lids and lips as far apart as the driver's, in the driver's own range; for videos, where that is measured."""
 
     def check(self, driver: RecordedMotion) -> None:
         """Raises a ValueError for options that contradict each other or the motion."""
@@ -94,8 +105,13 @@ def retarget(
     require_same_rig(driver, head)
     expr, notes = _fitted(driver, actor)
     motion = dataclasses.replace(driver.motion, expr=expr)
-    if options.neutral == "median":
-        motion = _relative(motion, actor, options.neutral_frame, named=head.expression_names is not None)
+    neutral = options.neutral or ("calm" if driver.openness is not None else "zero")
+    if neutral == "calm":
+        motion = _relative(motion, _calm_face(actor, head), _calm_face(motion, head), head)
+    elif neutral == "median":
+        frame = options.neutral_frame
+        shown = motion if frame is None else motion.slice(frame, frame + 1)
+        motion = _relative(motion, _median_face(actor), _median_face(shown), head)
     motion = dataclasses.replace(motion, **_head_pose(motion, actor, options.head_pose))
     if options.smooth > 0:
         motion = smoothed(motion, options.smooth)
@@ -195,21 +211,41 @@ def _fitted(driver: RecordedMotion, actor: FlameMotion) -> tuple[Float[Tensor, "
     return torch.cat([expr, missing], dim=1), (note,)
 
 
-def _relative(motion: FlameMotion, actor: FlameMotion, frame: int | None, named: bool) -> FlameMotion:
-    """Expression and joints with the actor's resting face instead of the driver's."""
-    changed = {}
-    rest = motion.slice(frame, frame + 1) if frame is not None else motion
-    own, other = _median(actor.expr), _median(rest.expr)
-    expr = motion.expr + (own.to(motion.expr) - other)
+def _relative(
+    motion: FlameMotion, own: dict[str, Tensor], other: dict[str, Tensor], head: FlameAssets
+) -> FlameMotion:
+    """Expression and joints with the actor's resting face (`own`) instead of the driver's (`other`)."""
+    expr = motion.expr + (own["expr"] - other["expr"]).to(motion.expr)
     # Named expressions are amounts of an action: there is no less than none of it, and no more than all.
-    changed["expr"] = expr.clamp(0, 1) if named else expr
+    changed = {"expr": expr if head.expression_names is None else expr.clamp(0, 1)}
     for name in _JOINTS:
-        own, other = _median(getattr(actor, name)), _median(getattr(rest, name))
         turns = getattr(motion, name).unflatten(1, (-1, 3))
-        own, other = (axis_angle_to_quat(x.to(turns).unflatten(0, (-1, 3))) for x in (own, other))
-        away = multiplied(axis_angle_to_quat(turns), inverse(other))
-        changed[name] = quat_to_axis_angle(multiplied(away, own)).flatten(1)
+        rest, wanted = (
+            axis_angle_to_quat(face[name].to(turns).unflatten(0, (-1, 3))) for face in (other, own)
+        )
+        away = multiplied(axis_angle_to_quat(turns), inverse(rest))
+        changed[name] = quat_to_axis_angle(multiplied(away, wanted)).flatten(1)
     return dataclasses.replace(motion, **changed)
+
+
+def _median_face(motion: FlameMotion) -> dict[str, Tensor]:
+    """Expression and joints of the resting face: the medians over time."""
+    return {name: _median(getattr(motion, name)) for name in ("expr", *_JOINTS)}
+
+
+def _calm_face(motion: FlameMotion, head: FlameAssets) -> dict[str, Tensor]:
+    """Expression and joints of the resting face: those of the calmest frames, and the median direction of neck and eyes."""
+    directions = torch.from_numpy(head.exprdirs[..., : motion.expr.shape[1]])
+    by_expr = directions.square().sum(dim=1).mean(dim=0).to(motion.expr)
+    moved = (motion.expr.square() @ by_expr + (_JAW_LEVER * motion.jaw_pose[:, 0]).square()).sqrt()
+    count = max(1, math.ceil(CALM_SHARE * len(motion)))
+    calm = moved.argsort()[:count]
+    face = _median_face(motion) | {
+        name: _median(getattr(motion, name)[calm]) for name in ("expr", "jaw_pose")
+    }
+    shown = float(moved[calm].median())
+    share = min(1.0, MOST_REST / shown) if shown > 0 else 1.0
+    return face | {name: share * face[name] for name in ("expr", "jaw_pose")}
 
 
 def _head_pose(motion: FlameMotion, actor: FlameMotion, how: HeadPose) -> dict[str, Tensor]:

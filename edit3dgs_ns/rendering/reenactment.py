@@ -14,7 +14,7 @@ from rich.progress import Progress
 from edit3dgs_ns.capture.driver import Driver, DriverImages, Part
 from edit3dgs_ns.console import shown_on, working
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget
+from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places
 from edit3dgs_ns.rendering.trajectories import Trajectory, choose_trajectory, path_fps
 from edit3dgs_ns.rendering.videos import render_video
 from edit3dgs_ns.runs.backgrounds import read_background
@@ -22,7 +22,7 @@ from edit3dgs_ns.runs.derive import derived_folder, write_derived_run
 from edit3dgs_ns.runs.run_files import video_path
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.runs.trained_run import TrainedRun
-from edit3dgs_ns.tracking.driving import open_driver
+from edit3dgs_ns.tracking.driving import drive, open_driver
 
 USUAL_FPS = 25.0
 """Of a motion whose file does not say it."""
@@ -121,7 +121,7 @@ def reenact(
     name = driver.name + part if run_name is None else run_name
     folder = derived_folder(load_config, name, settings.overwrite)
     video = video_path(load_config, f"reenact-{name}", output, settings.overwrite)
-    played, notes = retarget(
+    played, notes = drive(
         driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, settings.retarget
     )
     trajectory, fps = plan(run, driver, settings)
@@ -152,7 +152,7 @@ def reenact(
 def _other(load_config: Path, driver: Driver, options: RetargetOptions) -> TrainedRun:
     """Another avatar that plays the same motion, with its own shape and resting face."""
     run = TrainedRun(load_config)
-    run.play(retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, options)[0])
+    run.play(drive(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head, options)[0])
     return run
 
 

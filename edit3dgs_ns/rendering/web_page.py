@@ -14,17 +14,16 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from edit3dgs_ns.capture.driver import Driver, Part
-from edit3dgs_ns.console import working
+from edit3dgs_ns.console import shown_on, working
 from edit3dgs_ns.edit_training.versions import RunHistory
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.known_motions import KNOWN_FORMATS
-from edit3dgs_ns.flame.retarget import retarget
 from edit3dgs_ns.rendering.trajectories import head_centre, seen_degrees
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 from edit3dgs_ns.splats.motion_code import motion_code, motion_features
-from edit3dgs_ns.tracking.driving import open_driver
+from edit3dgs_ns.tracking.driving import drive, open_driver
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import WebCamera, WebGaussians, WebScene
 
@@ -93,7 +92,7 @@ def export_page(
     recorded_fps: float | None = None
     notes: tuple[str, ...] = ()
     if motion is not None:
-        driver = open_driver(motion, run.head, motion_part)
+        driver = open_driver(motion, run.head, motion_part, shown_on(progress))
         recorded_fps, notes = driver.recorded.fps, _play(run, driver)
     rate = (fps or recorded_fps or _USUAL_FPS) / stride
     scene = web_scene(run, rate, stride, degrees, progress)
@@ -191,7 +190,7 @@ def _seen_upwards(run: TrainedRun, target: Float[np.ndarray, " 3"], up: Float[np
 
 
 def _play(run: TrainedRun, driver: Driver) -> tuple[str, ...]:
-    played, notes = retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
+    played, notes = drive(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
     run.play(played)
     return (*driver.recorded.notes, *notes)
 

@@ -137,11 +137,10 @@ def read_driving_motion(path: Path, run: TrainedRun) -> FlameMotion:
     Raises:
         FileNotFoundError, ValueError: there is no such motion, or it belongs to another head model.
     """
-    from edit3dgs_ns.flame.retarget import retarget
-    from edit3dgs_ns.tracking.driving import open_driver
+    from edit3dgs_ns.tracking.driving import drive, open_driver
 
     driver = open_driver(path, run.head)
-    motion, _ = retarget(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
+    motion, _ = drive(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
     return motion
 
 

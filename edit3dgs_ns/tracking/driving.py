@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from edit3dgs_ns.errors import UserError
 if TYPE_CHECKING:
     from edit3dgs_ns.capture.driver import Driver, Part
     from edit3dgs_ns.flame.assets import FlameAssets
+    from edit3dgs_ns.flame.motion import FlameMotion
+    from edit3dgs_ns.flame.motion_files import RecordedMotion
+    from edit3dgs_ns.flame.retarget import RetargetOptions
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".3gp")
 IMAGE_SIZE = 256
@@ -53,7 +57,7 @@ def open_driver(
 
     path = Path(path).expanduser()
     if not (is_video(path) and path.is_file()):
-        return read_driver(path, head, part)
+        return _with_openness(read_driver(path, head, part), path, part)
     from edit3dgs_ns.tracking.job import track_video
     from edit3dgs_ns.tracking.output import TrackingOptions
 
@@ -64,4 +68,45 @@ def open_driver(
             "elsewhere with `edit3dgs track`, and give that folder."
         )
     track_video(path, folder, head, TrackingOptions(size=IMAGE_SIZE), overwrite=True, progress=progress)
-    return read_driver(folder, head, part)
+    return _with_openness(read_driver(folder, head, part), folder, part)
+
+
+def drive(
+    recorded: RecordedMotion, actor: FlameMotion, head: FlameAssets, options: RetargetOptions | None = None
+) -> tuple[FlameMotion, tuple[str, ...]]:
+    """`retarget`, with lids and lips as far apart as the driver's where that was measured.
+
+    Raises:
+        ValueError: as `retarget`.
+    """
+    from edit3dgs_ns.flame.retarget import RetargetOptions, retarget, smoothed
+    from edit3dgs_ns.tracking.calibration import LidsAndLips, calibrated
+    from edit3dgs_ns.tracking.landmark_table import load_landmark_table
+
+    options = options or RetargetOptions()
+    options.check(recorded)
+    played, notes = retarget(recorded, actor, head, replace(options, smooth=0.0))
+    if options.calibrate and recorded.openness is not None and head.expression_names is not None:
+        face = LidsAndLips.of(head, actor, load_landmark_table(head))
+        played = calibrated(played, recorded.openness, face)
+    return smoothed(played, options.smooth) if options.smooth > 0 else played, notes
+
+
+def _with_openness(driver: Driver, folder: Path, part: Part) -> Driver:
+    """Adds how far eyes and mouth are open to the motion of a tracked video."""
+    from edit3dgs_ns.capture.driver import timesteps_of
+    from edit3dgs_ns.flame.openness import FaceOpenness
+    from edit3dgs_ns.tracking.calibration import openness_of
+    from edit3dgs_ns.tracking.detections import read_detections
+
+    detections = read_detections(folder) if folder.is_dir() else None
+    if detections is None:
+        return driver
+
+    # Levels are those of the whole video, whatever part is played.
+    whole = openness_of(detections.landmarks[detections.found])
+    rows = timesteps_of(folder, part)
+    if len(rows) != len(driver.recorded.motion) or max(rows) >= len(whole.mouth):
+        return driver
+    openness = FaceOpenness(whole.lids[rows], whole.mouth[rows])
+    return replace(driver, recorded=replace(driver.recorded, openness=openness))

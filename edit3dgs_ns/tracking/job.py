@@ -13,14 +13,13 @@ OUT/landmarks.npz               what the detector found, so that a broken-off jo
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from edit3dgs_ns.capture.cameras import Camera
 from edit3dgs_ns.capture.images import read_mask
@@ -34,17 +33,19 @@ from edit3dgs_ns.capture.layout import (
     transforms_text,
 )
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.files import write_atomically, written_beside
+from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.tracking.detector import (
-    NUM_LANDMARKS,
-    OUTER_EYE_CORNERS,
-    FaceDetector,
-    PersonSegmenter,
-    require_mediapipe,
+from edit3dgs_ns.tracking.detections import (
+    Detections,
+    Progress,
+    check_detections,
+    detect_video,
+    keep_detections,
+    read_detections,
 )
-from edit3dgs_ns.tracking.fit import LEAST_FACES, HeadFit, Observations, TrackingState
+from edit3dgs_ns.tracking.detector import PersonSegmenter, require_mediapipe
+from edit3dgs_ns.tracking.fit import HeadFit, Observations, TrackingState
 from edit3dgs_ns.tracking.foreground import cleaned, mask_files, steadied
 from edit3dgs_ns.tracking.framing import Crop, crop_around
 from edit3dgs_ns.tracking.landmark_table import load_landmark_table
@@ -62,30 +63,10 @@ from edit3dgs_ns.tracking.priors import priors_of
 from edit3dgs_ns.tracking.surface_points import EYES, JAW, NECK, NUM_POSE, ROTATION, TRANSLATION
 from edit3dgs_ns.tracking.video import VideoInfo, describe_video, read_frames
 
-Progress = Callable[[str, int, int], None]
-"""(what is done, frames done, frames in all)"""
-LARGEST_JUMP = 0.5
-"""Of the face's size from one frame to the next: more is a cut, or another face."""
 POOR_FIT = 3.0
 """Percent of the distance between the eyes that landmarks are missed by, on average, beyond which the user is warned."""
 CANONICAL_JAW = 0.3
 """Radians that the canonical head's mouth is open, as in VHAP's exports."""
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Landmarks of a whole video, in pixels of its frames."""
-
-    landmarks: Float[np.ndarray, "T 478 2"]
-    """Zeros where no face was found."""
-    found: Bool[np.ndarray, " T"]
-    most_faces: int
-
-    @property
-    def eye_distance(self) -> float:
-        """Between the outer corners, the median over the frames: pixels."""
-        corners = self.landmarks[self.found][:, OUTER_EYE_CORNERS]
-        return float(np.median(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)))
 
 
 @dataclass(frozen=True)
@@ -100,56 +81,6 @@ class TrackingResult:
     fps: float
     report: dict
     """What tracking.json holds."""
-
-
-def detect_video(video: VideoInfo, progress: Progress) -> Detections:
-    """Landmarks of every frame.
-
-    Raises:
-        UserError: too few frames show a face, or the video is cut.
-    """
-    landmarks, found, most = [], [], 0
-    with FaceDetector() as detector:
-        for number, frame in enumerate(read_frames(video)):
-            face = detector.detect(frame)
-            most = max(most, detector.faces)
-            landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
-            found.append(face is not None)
-            progress("Finding the face", number + 1, video.frames or 0)
-    # As they are kept in the file: going on gives the same bits.
-    kept = np.array(landmarks, np.float32).astype(np.float64)
-    detections = Detections(kept, np.array(found), most)
-    check_detections(detections, video)
-    return detections
-
-
-def check_detections(detections: Detections, video: VideoInfo) -> None:
-    """Refuse what no head can be fitted to.
-
-    Raises:
-        UserError: too few frames show a face, or the face jumps as at a cut.
-    """
-    count, found = len(detections.found), int(detections.found.sum())
-    if not found:
-        raise UserError(
-            f"{video.path}: no face was found in {count} frames. Is it upright, near enough and lit?"
-        )
-    if found < LEAST_FACES:
-        raise UserError(
-            f"{video.path}: a face was found in {found} of {count} frames; at least {LEAST_FACES} are needed."
-        )
-    shown = np.flatnonzero(detections.found)
-    faces = detections.landmarks[shown]
-    size = (faces.max(1) - faces.min(1)).max(1)
-    moved = np.linalg.norm(np.diff(faces.mean(1), axis=0), axis=1) / size[1:]
-    consecutive = np.diff(shown) == 1
-    cuts = np.flatnonzero((moved > LARGEST_JUMP) & consecutive)
-    if len(cuts):
-        seconds = ", ".join(f"{(shown[cut] + 1) / video.fps:.1f}" for cut in cuts[:5])
-        raise UserError(
-            f"{video.path}: is cut at {seconds} s (the face jumps by half its size). One shot makes one avatar: choose one with "
-            "--start and --end."
-        )
 
 
 def fit_video(
@@ -214,13 +145,14 @@ def track_video(
     video = describe_video(path, options.part)
     settings = settings_of(path, head.source, options)
     folder = check_folder(out, settings, overwrite)
-    detections = _kept_detections(out, video) if folder == "goes on" else None
+    detections = read_detections(out) if folder == "goes on" else None
     if detections is None:
         detections = detect_video(video, progress)
+    check_detections(detections, video)
     _check_masks(options, detections)
     # Only now: a video that cannot be tracked replaces nothing.
     begin_folder(out, settings, folder)
-    _keep_detections(out, detections)
+    keep_detections(out, detections)
     crop = crop_around(detections.landmarks[detections.found], video.width, video.height, options.size)
     progress("Fitting the head", 0, 1)
     fit, observed, state = fit_video(head, detections, crop, video, options.focal)
@@ -234,29 +166,6 @@ def track_video(
     write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     frames = tuple(int(n) for n in np.flatnonzero(detections.found))
     return TrackingResult(motion, camera, frames, video.fps, report)
-
-
-def _kept_detections(out: Path, video: VideoInfo) -> Detections | None:
-    """What a broken-off run has found; None if it is not there or damaged."""
-    try:
-        with np.load(out / LANDMARKS_FILE, allow_pickle=False) as file:
-            kept = Detections(file["landmarks"].astype(np.float64), file["found"], int(file["most_faces"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    if kept.landmarks.shape != (len(kept.found), NUM_LANDMARKS, 2) or not np.isfinite(kept.landmarks).all():
-        return None
-    check_detections(kept, video)
-    return kept
-
-
-def _keep_detections(out: Path, detections: Detections) -> None:
-    with written_beside(out / LANDMARKS_FILE) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            landmarks=detections.landmarks.astype(np.float32),
-            found=detections.found,
-            most_faces=np.array(detections.most_faces),
-        )
 
 
 def _check_masks(options: TrackingOptions, detections: Detections) -> None:

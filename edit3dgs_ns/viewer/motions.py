@@ -46,14 +46,13 @@ class Motions:
             FileNotFoundError: no such file or folder.
             ValueError: it holds no motion, or one of another head model.
         """
-        from edit3dgs_ns.flame.retarget import retarget
-        from edit3dgs_ns.tracking.driving import open_driver
+        from edit3dgs_ns.tracking.driving import drive, open_driver
 
         if not source.strip():
             raise UserError("Give a file or folder: a flame_param.npz or another capture, for example.")
         path = Path(source.strip()).expanduser()
         actor = self._model.head.motion().to("cpu")
-        motion, _ = retarget(open_driver(path, self._head).recorded, actor, self._head)
+        motion, _ = drive(open_driver(path, self._head).recorded, actor, self._head)
         with torch.no_grad():
             self._loaded[str(path)] = motion.to(self._model.device)
         return str(path)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.motion_files import RecordedMotion
 from edit3dgs_ns.flame.retarget import RetargetOptions, frame_places, retarget, smoothed
@@ -75,6 +77,31 @@ def test_relative_head_pose_is_the_drivers_movement_from_the_actors_place() -> N
     absolute, _ = retarget(recorded, ACTOR, HEAD, RetargetOptions(head_pose="absolute"))
     torch.testing.assert_close(absolute.rotation, recorded.motion.rotation)
     torch.testing.assert_close(absolute.translation, recorded.motion.translation)
+
+
+def smiling(rest: float, smile: float, frames: int = 40) -> RecordedMotion:
+    """A driver of the open head who smiles in nine frames of ten."""
+    motion = FlameMotion.zeros(frames, len(OPEN.shape_names), len(OPEN.expression_names))
+    motion.expr[:, SMILE] = smile
+    motion.expr[: frames // 10, SMILE] = rest
+    motion.expr[:, BROW] = 0.2
+    return RecordedMotion(motion, Path("driver.npz"))
+
+
+OPEN = load_assets(OPEN_HEAD_PATH)
+SMILE, BROW = OPEN.expression_index("mouthSmileLeft"), OPEN.expression_index("browDownLeft")
+
+
+def test_calm_frames_show_the_resting_face_of_a_driver_who_mostly_smiles() -> None:
+    actor = FlameMotion.zeros(3, len(OPEN.shape_names), len(OPEN.expression_names))
+    recorded = smiling(rest=0.1, smile=0.7)
+    calm, _ = retarget(recorded, actor, OPEN, RetargetOptions(neutral="calm"))
+    median, _ = retarget(recorded, actor, OPEN, RetargetOptions(neutral="median"))
+    assert float(calm.expr[20, SMILE]) == pytest.approx(0.6) and float(calm.expr[0, SMILE]) < 1e-6
+    assert float(calm.expr[20, BROW]) < 1e-6, "what is there in calm frames too is no expression"
+    assert float(median.expr[20, SMILE]) < 1e-6
+    grinning, _ = retarget(smiling(1.0, 1.0), actor, OPEN, RetargetOptions(neutral="calm"))
+    assert grinning.expr[:, SMILE].min() > 0.4, "nobody's resting face is a grin"
 
 
 def test_relative_to_the_neutral_a_resting_driver_shows_the_actors_resting_face() -> None:

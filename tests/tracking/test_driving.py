@@ -39,7 +39,7 @@ def test_it_is_tracked_once_and_plays_at_its_own_rate(talk: Path, monkeypatch: p
     assert len(first.recorded.motion) == FRAMES and first.recorded.fps == pytest.approx(FPS)
     assert first.name == "talk" and first.images is not None and len(first.images.images) == FRAMES
     assert tracked_folder(talk).is_dir()
-    monkeypatch.setattr("edit3dgs_ns.tracking.job.FaceDetector", None)  # calling it would fail
+    monkeypatch.setattr("edit3dgs_ns.tracking.detections.FaceDetector", None)  # calling it would fail
     again = open_driver(talk, HEAD)
     np.testing.assert_array_equal(again.recorded.motion.expr, first.recorded.motion.expr)
 

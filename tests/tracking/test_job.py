@@ -131,7 +131,7 @@ def test_going_on_gives_the_same(
     tracked, out = result
     (out / "flame_param" / "00002.npz").unlink()
     (out / "tracking.mp4").unlink()
-    monkeypatch.setattr("edit3dgs_ns.tracking.job.FaceDetector", None)  # calling it would fail
+    monkeypatch.setattr("edit3dgs_ns.tracking.detections.FaceDetector", None)  # calling it would fail
     again = track_video(video, out, HEAD, OPTIONS)
     np.testing.assert_array_equal(again.motion.expr.numpy(), tracked.motion.expr.numpy())
     assert (out / "flame_param" / "00002.npz").is_file() and (out / "tracking.mp4").is_file()

@@ -1,0 +1,106 @@
+"""Landmarks of a whole video, and the file that keeps them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.files import written_beside
+from edit3dgs_ns.tracking.detector import NUM_LANDMARKS, OUTER_EYE_CORNERS, FaceDetector
+from edit3dgs_ns.tracking.fit import LEAST_FACES
+from edit3dgs_ns.tracking.output import LANDMARKS_FILE
+from edit3dgs_ns.tracking.video import VideoInfo, read_frames
+
+Progress = Callable[[str, int, int], None]
+"""(what is done, frames done, frames in all)"""
+LARGEST_JUMP = 0.5
+"""Of the face's size from one frame to the next: more is a cut, or another face."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Landmarks of a whole video, in pixels of its frames."""
+
+    landmarks: Float[np.ndarray, "T 478 2"]
+    """Zeros where no face was found."""
+    found: Bool[np.ndarray, " T"]
+    most_faces: int
+
+    @property
+    def eye_distance(self) -> float:
+        """Between the outer corners, the median over the frames: pixels."""
+        corners = self.landmarks[self.found][:, OUTER_EYE_CORNERS]
+        return float(np.median(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)))
+
+
+def detect_video(video: VideoInfo, progress: Progress) -> Detections:
+    """Landmarks of every frame."""
+    landmarks, found, most = [], [], 0
+    with FaceDetector() as detector:
+        for number, frame in enumerate(read_frames(video)):
+            face = detector.detect(frame)
+            most = max(most, detector.faces)
+            landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
+            found.append(face is not None)
+            progress("Finding the face", number + 1, video.frames or 0)
+    # As they are kept in the file: going on gives the same bits.
+    kept = np.array(landmarks, np.float32).astype(np.float64)
+    return Detections(kept, np.array(found), most)
+
+
+def check_detections(detections: Detections, video: VideoInfo) -> None:
+    """Refuse what no head can be fitted to.
+
+    Raises:
+        UserError: too few frames show a face, or the face jumps as at a cut.
+    """
+    count, found = len(detections.found), int(detections.found.sum())
+    if not found:
+        raise UserError(
+            f"{video.path}: no face was found in {count} frames. Is it upright, near enough and lit?"
+        )
+    if found < LEAST_FACES:
+        raise UserError(
+            f"{video.path}: a face was found in {found} of {count} frames; at least {LEAST_FACES} are needed."
+        )
+    shown = np.flatnonzero(detections.found)
+    faces = detections.landmarks[shown]
+    size = (faces.max(1) - faces.min(1)).max(1)
+    moved = np.linalg.norm(np.diff(faces.mean(1), axis=0), axis=1) / size[1:]
+    consecutive = np.diff(shown) == 1
+    cuts = np.flatnonzero((moved > LARGEST_JUMP) & consecutive)
+    if len(cuts):
+        seconds = ", ".join(f"{(shown[cut] + 1) / video.fps:.1f}" for cut in cuts[:5])
+        raise UserError(
+            f"{video.path}: is cut at {seconds} s (the face jumps by half its size). One shot makes one avatar: choose one with "
+            "--start and --end."
+        )
+
+
+def read_detections(out: Path) -> Detections | None:
+    """What was found in the video that a folder was tracked from; None if it is not there or damaged."""
+    try:
+        with np.load(out / LANDMARKS_FILE, allow_pickle=False) as file:
+            kept = Detections(file["landmarks"].astype(np.float64), file["found"], int(file["most_faces"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if kept.landmarks.shape != (len(kept.found), NUM_LANDMARKS, 2) or not np.isfinite(kept.landmarks).all():
+        return None
+    return kept
+
+
+def keep_detections(out: Path, detections: Detections) -> None:
+    """Write what was found, for a run that goes on and for drivers."""
+    with written_beside(out / LANDMARKS_FILE) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            landmarks=detections.landmarks.astype(np.float32),
+            found=detections.found,
+            most_faces=np.array(detections.most_faces),
+        )
