@@ -81,13 +81,13 @@ def drive(
     """
     from edit3dgs_ns.flame.retarget import RetargetOptions, retarget, smoothed
     from edit3dgs_ns.tracking.calibration import LidsAndLips, calibrated
-    from edit3dgs_ns.tracking.landmark_table import load_landmark_table
+    from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
 
     options = options or RetargetOptions()
     options.check(recorded)
     played, notes = retarget(recorded, actor, head, replace(options, smooth=0.0))
     if options.calibrate and recorded.openness is not None and head.expression_names is not None:
-        face = LidsAndLips.of(head, actor, load_landmark_table(head))
+        face = LidsAndLips.of(head, actor, landmark_table_of(head))
         played = calibrated(played, recorded.openness, face)
     return smoothed(played, options.smooth) if options.smooth > 0 else played, notes
 

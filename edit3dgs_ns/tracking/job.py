@@ -48,7 +48,7 @@ from edit3dgs_ns.tracking.detector import PersonSegmenter, require_mediapipe
 from edit3dgs_ns.tracking.fit import HeadFit, Observations, TrackingState
 from edit3dgs_ns.tracking.foreground import cleaned, mask_files, steadied
 from edit3dgs_ns.tracking.framing import Crop, crop_around
-from edit3dgs_ns.tracking.landmark_table import load_landmark_table
+from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
 from edit3dgs_ns.tracking.output import (
     LANDMARKS_FILE,
     PREVIEW_FILE,
@@ -87,7 +87,7 @@ def fit_video(
     head: FlameAssets, detections: Detections, crop: Crop, video: VideoInfo, focal: float | None
 ) -> tuple[HeadFit, Observations, TrackingState]:
     """Fit the head to the frames with a face, on the cropped images."""
-    table = load_landmark_table(head).thinned()
+    table = landmark_table_of(head).thinned()
     longer = max(video.width, video.height) * crop.scale
     priors = priors_of(head, longer, video.fps, focal * crop.scale if focal else None)
     fit = HeadFit.of(head, table, priors)

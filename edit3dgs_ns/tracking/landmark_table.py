@@ -71,18 +71,17 @@ def topology_of(head: FlameAssets) -> str:
 
 
 def load_landmark_table(head: FlameAssets, path: Path | None = None) -> LandmarkTable:
-    """Read the table for a head model.
+    """Read a table for a head model; `landmark_transfer.landmark_table_of` finds the right one.
 
     Args:
         head: the head model that is fitted.
-        path: a table of ours, or FLAME's `mediapipe_landmark_embedding.npz`; None takes the embedded one of the open head, or
-            FLAME's beside the head's own file.
+        path: a table of ours, or FLAME's `mediapipe_landmark_embedding.npz`; None takes the embedded one of the open head.
 
     Raises:
         MissingFileError: there is none.
         UserError: it is damaged, or belongs to another head.
     """
-    path = path or _default_path(head)
+    path = path or OPEN_HEAD_TABLE
     if not path.is_file():
         raise MissingFileError(
             f"{path}: no such file. Expected the table of MediaPipe's landmarks on the head model."
@@ -95,18 +94,6 @@ def load_landmark_table(head: FlameAssets, path: Path | None = None) -> Landmark
     table = _of_flame(content, path) if "lmk_face_idx" in content else _of_ours(content, path, head)
     _check(table, head)
     return table
-
-
-def _default_path(head: FlameAssets) -> Path:
-    if head.name == "open-head":
-        return OPEN_HEAD_TABLE
-    beside = Path(head.source).with_name("mediapipe_landmark_embedding.npz")
-    if not beside.is_file():
-        raise MissingFileError(
-            f"{beside}: missing. To track with FLAME, download its MediaPipe landmark embedding from FLAME's website and put it "
-            "beside the model file; or track with the open head (--head open)."
-        )
-    return beside
 
 
 def _of_ours(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> LandmarkTable:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.tracking.landmark_table import OPEN_HEAD_TABLE, LandmarkTable, load_landmark_table
 
@@ -64,17 +64,6 @@ def flame_embedding(path: Path, **changes: np.ndarray) -> Path:
     } | changes
     np.savez(path, **content)
     return path
-
-
-def test_flames_own_embedding_is_read_and_lies_beside_the_model(tmp_path: Path) -> None:
-    flame = dataclasses.replace(HEAD, name="flame", source=tmp_path / "flame2023_Open.pkl")
-    with pytest.raises(
-        MissingFileError, match=r"mediapipe_landmark_embedding\.npz: missing\. To track with FLAME"
-    ):
-        load_landmark_table(flame)
-    flame_embedding(tmp_path / "mediapipe_landmark_embedding.npz")
-    table = load_landmark_table(flame)
-    assert len(table.landmarks) == 105 and table.landmarks[2] == 8 and table.thinned().faces.shape == (105,)
 
 
 @pytest.mark.parametrize(
