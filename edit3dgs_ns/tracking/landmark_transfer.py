@@ -65,8 +65,8 @@ def transferred_table(head: FlameAssets) -> LandmarkTable:
     table, distance = transfer(head)
     if distance > FARTHEST_FACE:
         raise UserError(
-            f"{head.source}: the open head cannot be laid on this mesh (its face stays {1000 * distance:.0f} mm away), so nobody knows "
-            f"where the landmarks are. Put FLAME's {FLAME_EMBEDDING} (from {FLAME_SITE}) beside the file."
+            f"{head.source}: the open head cannot be laid on this mesh (its face stays {1000 * distance:.0f} mm away), so nobody "
+            f"knows where the landmarks are. Put FLAME's {FLAME_EMBEDDING} (from {FLAME_SITE}) beside the file."
         )
     try:
         with written_beside(kept) as partial, partial.open("wb") as file:
