@@ -27,7 +27,7 @@ from edit3dgs_ns.tracking.surface_points import (
     NUM_POSE,
     ROTATION,
     TRANSLATION,
-    PointsJacobian,
+    PosedPoints,
     SurfacePoints,
 )
 
@@ -101,18 +101,22 @@ class HeadFit:
                 f"at least {LEAST_FACES} are needed."
             )
         state = self.start(observed)
+        priors = self.priors.at_distance(state.focal, float(self._depth(state).median()))
+        if not priors.focal_known:
+            state = self.start(observed, float(np.exp(priors.log_focal)))
+        fit = replace(self, priors=priors)
         spread = self._spread_in_pixels(state)
         for number, steps in enumerate(ROUNDS):
             slid = self._slid(state) if number else 0.0
             corrected = replace(observed, pixels=observed.pixels - slid)
-            state = self._gauss_newton(corrected, spread, state, steps)
+            state = fit._gauss_newton(corrected, spread, state, steps)
         return state
 
-    def start(self, observed: Observations) -> TrackingState:
-        """The template's pose in each frame (perspective-n-point), with the expected focal length."""
+    def start(self, observed: Observations, focal: float | None = None) -> TrackingState:
+        """The template's pose in each frame (perspective-n-point), with a focal length; by default the priors'."""
         import cv2
 
-        focal = float(np.exp(self.priors.log_focal))
+        focal = focal or float(np.exp(self.priors.log_focal))
         center = observed.center.numpy()
         K = np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
         joint = self.points.joints[0].numpy()
@@ -139,8 +143,12 @@ class HeadFit:
 
     def _spread_in_pixels(self, state: TrackingState) -> Float[Tensor, "T L"]:
         # At the start's distance, not at the current one: a head that shrinks must not look better by it.
+        return torch.from_numpy(self.table.spread)[None] * (state.focal / self._depth(state))[:, None]
+
+    def _depth(self, state: TrackingState) -> Float[Tensor, " T"]:
+        """Distance of the face along the line of sight, about: metres."""
         depth = -(state.frames[:, TRANSLATION.stop - 1] + float(self.neutral[:, 2].mean()))
-        return torch.from_numpy(self.table.spread)[None] * (state.focal / depth.clamp(min=0.05))[:, None]
+        return depth.clamp(min=0.05)
 
     def _slid(self, state: TrackingState) -> Float[Tensor, "T L 2"]:
         """Pixels that the landmarks are displaced by in the current views (see `landmark_table`)."""
@@ -160,7 +168,11 @@ class HeadFit:
         return in_camera[..., :2] * torch.tensor([1.0, -1.0]).double()
 
     def _gauss_newton(
-        self, observed: Observations, spread: Tensor, state: TrackingState, steps: int
+        self,
+        observed: Observations,
+        spread: Tensor,
+        state: TrackingState,
+        steps: int,
     ) -> TrackingState:
         frames, shape, log_focal = state.frames.clone(), state.shape.clone(), float(np.log(state.focal))
         costs = list(state.costs)
@@ -182,7 +194,7 @@ class HeadFit:
         for rows in torch.arange(len(frames)).split(CHUNK):
             part = replace(observed, pixels=observed.pixels[rows], found=observed.found[rows])
             residual, by_frame, by_shared = _weighted_residuals(
-                self.points.jacobian(shape, frames[rows]), part, spread[rows], log_focal
+                self.points.posed(shape, frames[rows]), part, spread[rows], log_focal
             )
             cost += float((residual**2).sum())
             at = rows.numpy()
@@ -212,7 +224,7 @@ def project_points(
 
 
 def _weighted_residuals(
-    points: PointsJacobian, observed: Observations, spread: Tensor, log_focal: float
+    points: PosedPoints, observed: Observations, spread: Tensor, log_focal: float
 ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "T N D"], Float[Tensor, "T N Q"]]:
     """Errors in spreads, times the square roots of their robust weights; and their derivatives for frame and shared unknowns."""
     focal = float(np.exp(log_focal))
@@ -235,7 +247,6 @@ def _weighted_residuals(
         * weight[..., None, None]
     )
     by_focal = ((projected - observed.center) * weight[..., None]).flatten(1)
-    by_frame = torch.einsum("tlic,tlcd->tlid", by_position, points.by_frame).flatten(1, 2)
-    by_shape = torch.einsum("tlic,tlcs->tlis", by_position, points.by_shape).flatten(1, 2)
+    by_frame, by_shape = (values.flatten(1, 2) for values in points.derivatives(by_position))
     residual = (error * weight[..., None]).flatten(1)
     return residual, by_frame, torch.cat([by_shape, by_focal[..., None]], dim=-1)

@@ -6,7 +6,7 @@ change are for a thirtieth of a second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,8 +21,12 @@ FREE = 1e3
 """Standard deviation of what no prior holds."""
 FIELD_OF_VIEW = 60.0
 """Degrees of the longer side of a whole frame: what phones and webcams have."""
-FOCAL_STD = 0.7
-"""Of the focal length's logarithm, where it is not known: from half to double is likely."""
+FIELD_OF_VIEW_STD = 1.5
+"""Of the focal length's logarithm that follows: many videos are cut out of larger frames."""
+DISTANCE = 0.9
+"""Metres between head and camera: people are filmed from 0.4 m (a phone in the hand) to 2 m."""
+DISTANCE_STD = 0.45
+"""Of its logarithm."""
 BOUND_STD = 0.03
 """How far an amount may leave [0, 1]."""
 LID_STD = 0.15
@@ -56,6 +60,7 @@ class FitPriors:
     shape_std: Float[Tensor, " S"]
     log_focal: float
     log_focal_std: float
+    focal_known: bool
     lids: tuple[tuple[int, int, float], ...] = ()
     """(column of an eye's pitch, column of a lid's action, sign): the lid follows the eye that way."""
 
@@ -77,6 +82,24 @@ class FitPriors:
             slope = (sign * frames[:, pitch] > 0) * (-sign / GAZE)
             value += _add_relation(hessian, gradient, frames, {lid: torch.tensor(1.0), pitch: slope}, LID_STD)
         return hessian, gradient, value
+
+    def at_distance(self, focal: float, distance: float) -> FitPriors:
+        """The same, with what the head's size in the image says about the focal length, where that is not known.
+
+        The size gives the ratio of focal length and distance alone. People are filmed from a narrow range of distances, so the
+        ratio times the usual distance is a focal length; its logarithm is averaged with that of the usual field of view, weighted
+        by their precisions.
+
+        Args:
+            focal: pixels, any.
+            distance: metres at which the head has its size in the image under that focal length.
+        """
+        if self.focal_known:
+            return self
+        of_distance = float(np.log(focal * DISTANCE / distance))
+        precisions = np.array([self.log_focal_std, DISTANCE_STD]) ** -2.0
+        mean = float(precisions @ [self.log_focal, of_distance] / precisions.sum())
+        return replace(self, log_focal=mean, log_focal_std=float(precisions.sum() ** -0.5))
 
     def of_shared(self, shape: Float[Tensor, " S"], log_focal: float) -> tuple[np.ndarray, np.ndarray]:
         """Precision and deviation of the shape coefficients, then of the focal length's logarithm."""
@@ -112,8 +135,8 @@ def priors_of(head: FlameAssets, longer_side: float, fps: float, focal: float | 
     bounded = torch.zeros_like(frame)
     # A person turns the head on the neck; the body moves slowly.
     frame[NECK], change[NECK] = 0.35, 0.06
-    change[ROTATION], change[TRANSLATION] = 0.01, 0.003
-    change[TRANSLATION.stop - 1] = 0.002  # hardly seen: what comes closer grows by a hundredth a centimetre
+    change[ROTATION], change[TRANSLATION] = 0.004, 0.002
+    change[TRANSLATION.stop - 1] = 0.001  # hardly seen: what comes closer grows by a hundredth a centimetre
     frame[JAW], change[JAW] = torch.tensor([0.3, 0.02, 0.02]).double(), 0.10
     bounded[JAW.start] = 1
     frame[EYES], change[EYES] = torch.tensor([0.3, 0.4, 0.002] * 2).double(), 0.25
@@ -138,6 +161,7 @@ def priors_of(head: FlameAssets, longer_side: float, fps: float, focal: float | 
         shape_mean=mean,
         shape_std=std,
         log_focal=float(np.log(focal or guess)),
-        log_focal_std=1e-3 if focal else FOCAL_STD,
+        log_focal_std=1e-3 if focal else FIELD_OF_VIEW_STD,
+        focal_known=focal is not None,
         lids=tuple(lids),
     )

@@ -1,8 +1,8 @@
 """Positions of a few points on a posed head, and their derivatives, without posing the whole head.
 
-A tracked landmark is a point in a triangle. Only the corners of the landmarks' triangles are posed: a few hundred vertices of
-thousands. The model is that of `flame.model`, linear blend skinning of template, shape and expression (Li et al., FLAME, 2017,
-equations 1 to 4).
+A tracked point lies in a triangle. Blending is linear, so the rest positions of its corners fold into one rest position for each
+joint, weighted by the joint's share; nothing else of the head is posed. The model is that of `flame.model`, linear blend skinning
+of template, shape and expression (Li et al., FLAME, 2017, equations 1 to 4).
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ NUM_POSE = 18
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """L points of a head model, as barycentric combinations of corners."""
+    """L points of a head model, whose motion A of the joints share."""
 
-    barycentric: Float[Tensor, "L 3"]
-    template: Float[Tensor, "L 3 3"]
-    """Rest positions of each point's three corners (second axis), metres."""
-    shapedirs: Float[Tensor, "L 3 3 S"]
-    exprdirs: Float[Tensor, "L 3 3 E"]
-    posedirs: Float[Tensor, "L 3 3 P"] | None
-    weights: Float[Tensor, "L 3 J"]
+    active: tuple[int, ...]
+    """The joints that move any of the points."""
+    shares: Float[Tensor, "L A"]
+    template: Float[Tensor, "L A 3"]
+    """Rest position times share, metres; the sum over a point's corners, as in the following."""
+    shapedirs: Float[Tensor, "L A 3 S"]
+    exprdirs: Float[Tensor, "L A 3 E"]
+    posedirs: Float[Tensor, "L A 3 P"] | None
     joints: Float[Tensor, "J 3"]
     joint_shapedirs: Float[Tensor, "J 3 S"]
     joint_exprdirs: Float[Tensor, "J 3 E"]
@@ -40,46 +41,48 @@ class SurfacePoints:
 
     @classmethod
     def of(
-        cls, model: FlameModel, faces: Int[Tensor, " L"], barycentric: Float[Tensor, "L 3"]
+        cls,
+        model: FlameModel,
+        faces: Int[Tensor, " L"],
+        barycentric: Float[Tensor, "L 3"],
+        dtype: torch.dtype = torch.float64,
     ) -> SurfacePoints:
-        """The points `barycentric` of `faces` on `model`, in float64."""
+        """The points `barycentric` of `faces` on `model`."""
         corners = model.faces[faces]
         regressor = model.J_regressor.double()
+        weights = barycentric.double()[:, :, None] * model.weights[corners].double()
+        active = torch.nonzero(weights.sum((0, 1))).flatten()
+        weights = weights[:, :, active]
+
+        def shared(values: Tensor) -> Tensor:
+            return torch.einsum("lka,lk...->la...", weights, values[corners].double()).to(dtype)
+
         return cls(
-            barycentric=barycentric.double(),
-            template=model.v_template[corners].double(),
-            shapedirs=model.shapedirs[corners].double(),
-            exprdirs=model.exprdirs[corners].double(),
-            posedirs=model.posedirs[corners].double() if model.has_posedirs else None,
-            weights=model.weights[corners].double(),
-            joints=regressor @ model.v_template.double(),
-            joint_shapedirs=torch.einsum("jv,vcs->jcs", regressor, model.shapedirs.double()),
-            joint_exprdirs=torch.einsum("jv,vce->jce", regressor, model.exprdirs.double()),
+            active=tuple(int(joint) for joint in active),
+            shares=weights.sum(1).to(dtype),
+            template=shared(model.v_template),
+            shapedirs=shared(model.shapedirs),
+            exprdirs=shared(model.exprdirs),
+            posedirs=shared(model.posedirs) if model.has_posedirs else None,
+            joints=(regressor @ model.v_template.double()).to(dtype),
+            joint_shapedirs=torch.einsum("jv,vcs->jcs", regressor, model.shapedirs.double()).to(dtype),
+            joint_exprdirs=torch.einsum("jv,vce->jce", regressor, model.exprdirs.double()).to(dtype),
             parents=model.parents,
         )
 
     def positions(self, shape: Float[Tensor, " S"], frames: Float[Tensor, "T D"]) -> Float[Tensor, "T L 3"]:
-        """World positions of every point in T frames (metres).
+        """World positions of every point in T frames (metres)."""
+        return self.posed(shape, frames).positions
+
+    def posed(self, shape: Float[Tensor, " S"], frames: Float[Tensor, "T D"]) -> PosedPoints:
+        """The points in T frames, ready to be differentiated.
 
         Args:
             shape: shape coefficients, all of the model's.
             frames: rows of `NUM_POSE` pose values and all expression coefficients.
         """
-        return self._posed(shape, frames).positions
-
-    def jacobian(self, shape: Float[Tensor, " S"], frames: Float[Tensor, "T D"]) -> PointsJacobian:
-        """Positions with their derivatives for the frame parameters and the shape."""
-        posed = self._posed(shape, frames)
-        by_expr = posed.linear(self, self.exprdirs, self.joint_exprdirs)
-        by_shape = posed.linear(self, self.shapedirs, self.joint_shapedirs)
-        by_pose = [posed.turned(self, joint) for joint in range(NUM_JOINTS)]
-        identity = torch.eye(3, dtype=frames.dtype).expand(*posed.positions.shape[:2], 3, 3)
-        by_frame = torch.cat([by_pose[0], identity, *by_pose[1:], by_expr], dim=-1)
-        return PointsJacobian(posed.positions, by_frame, by_shape)
-
-    def _posed(self, shape: Tensor, frames: Tensor) -> _Posed:
         expr = frames[:, NUM_POSE:]
-        corners = self.template + self.shapedirs @ shape + torch.einsum("lkce,te->tlkc", self.exprdirs, expr)
+        rest = self.template + self.shapedirs @ shape + torch.einsum("lace,te->tlac", self.exprdirs, expr)
         joints = self.joints + self.joint_shapedirs @ shape
         joints = joints + torch.einsum("jce,te->tjc", self.joint_exprdirs, expr)
         order = torch.cat([frames[:, ROTATION], frames[:, NECK], frames[:, JAW], frames[:, EYES]], dim=1)
@@ -87,7 +90,7 @@ class SurfacePoints:
         local = axis_angle_to_matrix(axis_angles)
         if self.posedirs is not None:
             feature = (local[:, 1:] - torch.eye(3, dtype=frames.dtype)).flatten(1)
-            corners = corners + torch.einsum("lkcp,tp->tlkc", self.posedirs, feature)
+            rest = rest + torch.einsum("lacp,tp->tlac", self.posedirs, feature)
         R, places = [local[:, 0]], [joints[:, 0]]
         for j in range(1, NUM_JOINTS):
             p = self.parents[j]
@@ -95,71 +98,79 @@ class SurfacePoints:
             R.append(R[p] @ local[:, j])
         world_R, world_joints = torch.stack(R, dim=1), torch.stack(places, dim=1)
         offsets = world_joints - torch.einsum("tjrc,tjc->tjr", world_R, joints)
+        active = list(self.active)
         # What each joint's motion makes of a point alone, before blending: the derivatives need them apart.
-        weighted = torch.einsum("lk,lkj->lkj", self.barycentric, self.weights)
-        moved = torch.einsum("lkj,tjrc,tlkc->tljr", weighted, world_R, corners)
-        shares = weighted.sum(1)
-        moved = moved + shares[None, :, :, None] * offsets[:, None]
+        moved = torch.einsum("tarc,tlac->tlar", world_R[:, active], rest)
+        moved = moved + self.shares[None, :, :, None] * offsets[:, None, active]
         positions = moved.sum(2) + frames[:, None, TRANSLATION]
-        return _Posed(positions, moved, shares, axis_angles, local, world_R, world_joints)
+        return PosedPoints(self, positions, moved, axis_angles, local, world_R, world_joints)
 
 
 @dataclass(frozen=True)
-class PointsJacobian:
-    """Positions of L points in T frames, and how they move with the parameters."""
+class PosedPoints:
+    """L points in T frames."""
 
+    points: SurfacePoints
     positions: Float[Tensor, "T L 3"]
-    by_frame: Float[Tensor, "T L 3 D"]
-    """Derivative for the frame's own D parameters."""
-    by_shape: Float[Tensor, "T L 3 S"]
-
-
-@dataclass(frozen=True)
-class _Posed:
-    positions: Float[Tensor, "T L 3"]
-    moved: Float[Tensor, "T L J 3"]
+    moved: Float[Tensor, "T L A 3"]
     """Each joint's part of a blended position, without the translation."""
-    shares: Float[Tensor, "L J"]
     axis_angles: Float[Tensor, "T J 3"]
     local: Float[Tensor, "T J 3 3"]
     world_R: Float[Tensor, "T J 3 3"]
     world_joints: Float[Tensor, "T J 3"]
 
-    def linear(
+    def derivatives(
+        self, rows: Float[Tensor, "T L R 3"]
+    ) -> tuple[Float[Tensor, "T L R D"], Float[Tensor, "T L R S"]]:
+        """Derivatives of measurements of the points, for the frames' parameters and for the shape.
+
+        Args:
+            rows: derivative of R measurements of each point for its position, such as its two pixel coordinates. The chain rule
+                is applied from their side (reverse mode): one row of an image's gradient costs a third of a position.
+        """
+        by_angle = [self._by_angle(joint, rows) for joint in range(NUM_JOINTS)]
+        by_expr = self._by_directions(rows, self.points.exprdirs, self.points.joint_exprdirs)
+        by_shape = self._by_directions(rows, self.points.shapedirs, self.points.joint_shapedirs)
+        return torch.cat([by_angle[0], rows, *by_angle[1:], by_expr], dim=-1), by_shape
+
+    def _at_rest(self, rows: Tensor) -> Float[Tensor, "T L R A 3"]:
+        """The rows, turned back by each joint's rotation."""
+        return torch.einsum("tadc,tlrd->tlrac", self.world_R[:, list(self.points.active)], rows)
+
+    def _by_directions(
         self,
-        points: SurfacePoints,
-        directions: Float[Tensor, "L 3 3 K"],
+        rows: Float[Tensor, "T L R 3"],
+        directions: Float[Tensor, "L A 3 K"],
         joint_directions: Float[Tensor, "J 3 K"],
-    ) -> Float[Tensor, "T L 3 K"]:
-        """Derivative for coefficients that displace the rest vertices, and the joints with them."""
-        weighted = torch.einsum("lk,lkj->lkj", points.barycentric, points.weights)
-        by_joint = torch.einsum("lkj,lkce->ljce", weighted, directions)
-        of_points = torch.einsum("tjrc,ljce->tlre", self.world_R, by_joint)
+    ) -> Float[Tensor, "T L R K"]:
+        """Derivative for coefficients that displace the rest positions, and the joints with them."""
+        of_points = torch.einsum("tlrac,lack->tlrk", self._at_rest(rows), directions)
         places = [joint_directions[0].expand(len(self.world_R), -1, -1)]
         for j in range(1, NUM_JOINTS):
-            p = points.parents[j]
+            p = self.points.parents[j]
             places.append(self.world_R[:, p] @ (joint_directions[j] - joint_directions[p]) + places[p])
-        offsets = torch.stack(places, dim=1) - self.world_R @ joint_directions
-        return of_points + torch.einsum("lj,tjre->tlre", self.shares, offsets)
+        offsets = (torch.stack(places, dim=1) - self.world_R @ joint_directions)[:, list(self.points.active)]
+        shared = torch.einsum("la,tlrc->tlrac", self.points.shares, rows)
+        return of_points + torch.einsum("tlrac,tack->tlrk", shared, offsets)
 
-    def turned(self, points: SurfacePoints, joint: int) -> Float[Tensor, "T L 3 3"]:
+    def _by_angle(self, joint: int, rows: Float[Tensor, "T L R 3"]) -> Float[Tensor, "T L R 3"]:
         """Derivative for one joint's axis-angle."""
-        below = [j for j in range(NUM_JOINTS) if _hangs_on(points.parents, j, joint)]
-        share = self.shares[:, below].sum(1)
+        points = self.points
+        below = [a for a, j in enumerate(points.active) if _hangs_on(points.parents, j, joint)]
+        share = points.shares[:, below].sum(1)
         lever = self.moved[:, :, below].sum(2) - share[None, :, None] * self.world_joints[:, None, joint]
         turn = left_jacobian(self.axis_angles[:, joint])
-        parent = points.parents[joint]
-        in_world = turn if joint == 0 else self.world_R[:, parent] @ turn
-        # d(omega x lever) = -[lever]x d(omega)
-        result = -torch.einsum("tlrc,tcd->tlrd", cross_matrix(lever), in_world)
+        in_world = turn if joint == 0 else self.world_R[:, points.parents[joint]] @ turn
+        # row . (d(omega) x lever) = (lever x row) . d(omega)
+        across = torch.linalg.cross(lever[:, :, None].expand_as(rows), rows)
+        result = torch.einsum("tlrc,tcd->tlrd", across, in_world)
         if points.posedirs is None or joint == 0:
             return result
         # The pose's corrective offsets follow the joint's rotation matrix: dR = [J da]x R.
         by_angle = torch.stack([cross_matrix(turn[..., i]) @ self.local[:, joint] for i in range(3)], dim=-1)
-        rows = points.posedirs[..., 9 * (joint - 1) : 9 * joint]
-        weighted = torch.einsum("lk,lkj->lkj", points.barycentric, points.weights)
-        offsets = torch.einsum("lkcp,tpi->tlkci", rows, by_angle.flatten(1, 2))
-        return result + torch.einsum("lkj,tjrc,tlkci->tlri", weighted, self.world_R, offsets)
+        directions = points.posedirs[..., 9 * (joint - 1) : 9 * joint]
+        by_matrix = torch.einsum("tlrac,lacp->tlrp", self._at_rest(rows), directions)
+        return result + torch.einsum("tlrp,tpi->tlri", by_matrix, by_angle.flatten(1, 2))
 
 
 def _hangs_on(parents: tuple[int, ...], joint: int, ancestor: int) -> bool:

@@ -123,3 +123,20 @@ def test_the_gradient_of_the_priors_is_that_of_their_value() -> None:
         moved[1][0, column] += step
         slope = (priors.of_frames(moved[1])[2] - priors.of_frames(moved[0])[2]) / (2 * step)
         assert slope == pytest.approx(2 * float(gradient[0, column]), rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("distance", [0.45, 0.9, 2.0])
+def test_an_unknown_focal_length_follows_from_the_usual_distance(distance: float) -> None:
+    """A crop of 256 pixels says nothing about the field of view; the head's size in it does, with the distance."""
+    focal = 450 * distance / 0.7
+    priors = priors_of(HEAD, SIZE, 30.0)
+    expected = [
+        priors.at_distance(any_focal, distance * any_focal / focal) for any_focal in (focal, 3 * focal)
+    ]
+    assert expected[0].log_focal == pytest.approx(expected[1].log_focal), "only their ratio is seen"
+    found = float(np.exp(expected[0].log_focal))
+    assert abs(np.log(found / focal)) < 0.9, "half to double, about"
+    if distance == 0.9:
+        assert found == pytest.approx(focal, rel=0.15)
+    known = priors_of(HEAD, SIZE, 30.0, 321.0)
+    assert known.at_distance(focal, distance) == known

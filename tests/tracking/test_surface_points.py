@@ -64,7 +64,7 @@ def test_derivatives_are_the_automatic_ones(
     scale: float, pose_directions: bool, model: FlameModel, points: SurfacePoints
 ) -> None:
     if pose_directions:  # the open head has none, FLAME has
-        rows = torch.randn(LANDMARKS, 3, 3, 36, generator=torch.Generator().manual_seed(2)).double()
+        rows = torch.randn(*points.template.shape, 36, generator=torch.Generator().manual_seed(2)).double()
         points = dataclasses.replace(points, posedirs=0.01 * rows)
     shape, frames = random_parameters(model, scale)
 
@@ -74,7 +74,10 @@ def test_derivatives_are_the_automatic_ones(
     by_frame, by_shape = torch.func.vmap(torch.func.jacfwd(one_frame, argnums=(0, 1)), in_dims=(0, None))(
         frames, shape
     )
-    found = points.jacobian(shape, frames)
-    torch.testing.assert_close(found.positions, points.positions(shape, frames))
-    torch.testing.assert_close(found.by_frame, by_frame, atol=1e-9, rtol=1e-7)
-    torch.testing.assert_close(found.by_shape, by_shape, atol=1e-9, rtol=1e-7)
+    # Two measurements of each point, linear in its position.
+    rows = torch.randn(FRAMES, LANDMARKS, 2, 3, generator=torch.Generator().manual_seed(3)).double()
+    posed = points.posed(shape, frames)
+    found_by_frame, found_by_shape = posed.derivatives(rows)
+    torch.testing.assert_close(posed.positions, points.positions(shape, frames))
+    torch.testing.assert_close(found_by_frame, rows @ by_frame, atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(found_by_shape, rows @ by_shape, atol=1e-9, rtol=1e-7)
