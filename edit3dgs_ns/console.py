@@ -229,3 +229,8 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, which gets an s unless it is one: `1 camera`, `2,000 images`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

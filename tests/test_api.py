@@ -14,11 +14,13 @@ import yaml
 
 import edit3dgs_ns
 from edit3dgs_ns import Avatar, Camera, Editor, Motion
+from edit3dgs_ns.api.parameters import parameters_named
 from edit3dgs_ns.editing.editor import EditRequest, EditResult
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.motion_files import RecordedMotion
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians, read_splat_ply
 from edit3dgs_ns.splats.run_config import read_run_config
@@ -218,3 +220,19 @@ def test_a_config_is_read_as_plain_data(tmp_path: Path) -> None:
     path.write_text(yaml.dump({"a": 1}))
     with pytest.raises(UserError, match=r"no pipeline\.model"):
         read_run_config(path)
+
+
+def test_messages_of_the_api_name_parameters(avatar: Avatar, tmp_path: Path) -> None:
+    for call in (
+        lambda: avatar.cameras(17),
+        lambda: avatar.cameras(0, width=3),
+        lambda: Motion.load(tmp_path / "nowhere.csv", avatar),
+        lambda: avatar.playing(Motion(RecordedMotion(avatar.gaussians.head.motion(), tmp_path)), smooth=-1),
+        lambda: edit3dgs_ns.load_editor(tmp_path / "nowhere", device="cpu"),
+    ):
+        with pytest.raises(ValueError, match=r"^(?!.*--)") as error:
+            call()
+        assert "--" not in str(error.value)
+    assert parameters_named("--neutral-frame 3 goes with `edit3dgs export --output X`, --motion") == (
+        "neutral_frame 3 goes with `edit3dgs export --output X`, path"
+    )

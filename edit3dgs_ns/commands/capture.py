@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -18,7 +19,7 @@ class CaptureCommand:
     The head is ray traced from the embedded open head. The same command always writes the same files.
     """
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder to write. Each sequence gets a folder of its own in it, next to the combined data set."""
     seed: int = 0
     """Which person. Every number gives another face, skin, hair and way of moving."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -17,7 +18,7 @@ class DemoCommand:
     Finished steps are kept: a second run reuses what is there, a broken-off run goes on.
     """
 
-    out: tyro.conf.Positional[Path] = Path("outputs/demo")
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[OUT]")] = Path("outputs/demo")
     """Folder for everything that the demo makes."""
     prompt: str = "Make him look older"
     """The edit. The embedded demo editor knows a few; the documentation lists them."""

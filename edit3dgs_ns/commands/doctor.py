@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edit3dgs_ns.console import duration, progress_bars, say, say_wrapped, shown_on, working
+from edit3dgs_ns.console import counted, duration, progress_bars, say, say_wrapped, shown_on, working
 from edit3dgs_ns.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _print_capture(report: CaptureReport, seconds: float, thorough: bool) -> Non
     _print_problems("Problems", report.problems, "red")
     _print_problems("To consider", report.hints, "yellow")
     if report.problems:
-        say(f"Not ready: {len(report.problems):,} problems, after {duration(seconds)}.", "red")
+        say(f"Not ready: {counted(len(report.problems), 'problem')}, after {duration(seconds)}.", "red")
     else:
         say(f"Ready: nothing found that training would stumble over, after {duration(seconds)}.", "green")
     if not thorough:
@@ -152,8 +152,8 @@ def _summary(report: CaptureReport) -> str:
     more = f" and {len(report.sizes) - 3} other sizes" if len(report.sizes) > 3 else ""
     total = sum(report.frames.values())
     return (
-        f"{total:,} images ({splits}) of {sizes or 'no size'}{more} pixels, from {report.cameras} cameras at "
-        f"{report.timesteps:,} timesteps."
+        f"{counted(total, 'image')} ({splits}) of {sizes or 'no size'}{more} pixels, from {counted(report.cameras, 'camera')} at "
+        f"{counted(report.timesteps, 'timestep')}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -23,7 +23,7 @@ class HistoryCommand:
     Nothing is lost by going back: later versions stay, and going forward is going "back" to one of them.
     """
 
-    run: tyro.conf.Positional[Path | None] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """The run: its folder or its config.yml."""
     load_config: Path | None = None
     """The same as an option, as other commands take it."""

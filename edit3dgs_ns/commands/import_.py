@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -17,7 +18,7 @@ from edit3dgs_ns.splats.avatar_folder import find_avatar
 class ImportCommand:
     """Turn an avatar of GaussianAvatars into a run that ns-viewer, ns-render, ns-export and `ns-train edit3dgs` take."""
 
-    avatar: tyro.conf.Positional[Path]
+    avatar: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="AVATAR")]
     """Folder with point_cloud.ply and flame_param.npz, or an output folder of GaussianAvatars (then its last iteration)."""
     flame_model: Path | None = None
     """FLAME's file, or the ZIP it is downloaded in. Default: the environment's FLAME_MODEL_PATH. Avatars of the embedded

@@ -96,6 +96,8 @@ def parse(args: Sequence[str]) -> Command:
     """
     import tyro
 
+    from edit3dgs_ns.commands.help_texts import with_help
+
     name = args[0]
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, 1)
@@ -103,7 +105,7 @@ def parse(args: Sequence[str]) -> Command:
         raise UserError(f"{PROGRAM} has no command {name!r}. {hint}")
     check_quotes(PROGRAM, args)
     command: Any = tyro.cli(
-        command_class(name),
+        with_help(command_class(name)),
         prog=f"{PROGRAM} {name}",
         args=list(args[1:]),
         config=(tyro.conf.FlagCreatePairsOff,),

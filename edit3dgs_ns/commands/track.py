@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -20,9 +21,9 @@ class TrackCommand:
     fitted head over the frames.
     """
 
-    video: tyro.conf.Positional[Path]
+    video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """A video, or a folder of its frames in the order of their names."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder to write."""
     start: float = 0.0
     """Seconds from the video's beginning where tracking starts."""

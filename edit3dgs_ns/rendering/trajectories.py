@@ -16,6 +16,7 @@ from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.camera_utils import get_interpolated_poses_many
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
+from edit3dgs_ns.console import counted
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, sway
 from edit3dgs_ns.rendering.views import front_camera
@@ -169,8 +170,8 @@ def between(cameras: Cameras, steps: int) -> Trajectory:
     """
     if len(cameras) < 2 or steps < 2:
         raise UserError(
-            f"{len(cameras)} cameras and --steps {steps}: there is nothing between them. Expected at least two of each; other "
-            "images of the capture: --split train"
+            f"{counted(len(cameras), 'camera')} and --steps {steps}: there is nothing between them. Expected at least "
+            "two of each; other images of the capture: --split train"
         )
     if cameras.times is None:
         raise UserError("These cameras have no times, so there is nothing to go through.")

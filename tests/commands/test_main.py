@@ -101,3 +101,18 @@ def test_a_place_that_cannot_be_written_is_named(
     message = capfd.readouterr().err
     assert str(tmp_path / "file") in message or "n" * 300 in message
     assert "Traceback" not in message
+
+
+def test_help_names_arguments_and_breaks_lines_at_the_edge_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        cli.run(["track", "--help"])
+    shown = capsys.readouterr().out
+    assert "track [-h] [OPTIONS] VIDEO OUT" in shown
+    with pytest.raises(SystemExit):
+        cli.run(["orbit", "--help"])
+    shown = capsys.readouterr().out
+    assert "as far as the capture's cameras stand; behind them the avatar has learnt nothing." in shown
+    assert "--background-transform" in shown

@@ -1,15 +1,4 @@
-"""The Python API: load an avatar, pose it, render it, edit one batch of views, save it. Needs no Nerfstudio.
-
-    from edit3dgs_ns import Avatar, Camera, Motion, load_editor
-
-    avatar = Avatar.load("outputs/demo/base/edit3dgs/run")       # a run, an exported folder, or "demo"
-    image = avatar.render(Camera.look_at((0.2, 0.0, 1.0)), timestep=3)   # (height, width, 3) in [0, 1]
-    talking = avatar.playing(Motion.load("take.csv", avatar))
-    older = avatar.edit(load_editor("demo"), "Make him look older", avatar.cameras(4)).avatar
-    older.export("older")
-
-Conventions: metres, y up, an unturned face looks along +z; cameras have OpenGL axes; images are float32 RGB in [0, 1] on white.
-"""
+"""Avatars and motions of the Python API."""
 
 from __future__ import annotations
 
@@ -18,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from edit3dgs_ns.api.batch import camera_matrices, canonical_views, fitted_to
+from edit3dgs_ns.api.editors import DEMO, best_device
+from edit3dgs_ns.api.parameters import in_parameters
 from edit3dgs_ns.capture.cameras import Camera
 from edit3dgs_ns.capture.driver import Part
 from edit3dgs_ns.capture.from_avatar import ViewSettings, cameras_around
@@ -38,50 +30,18 @@ from edit3dgs_ns.flame.retarget import HeadPose, Neutral, RetargetOptions
 from edit3dgs_ns.splats.avatar_files import check_avatar, read_avatar, write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.checkpoints import BACKDROP, find_checkpoint, model_state, read_checkpoint
-from edit3dgs_ns.splats.fitting import TargetView, fit_gaussians
 from edit3dgs_ns.splats.ply import write_splat_ply
 from edit3dgs_ns.splats.rasterize import RasterizeMode, rasterize
 from edit3dgs_ns.splats.rig import TrackedHead
-from edit3dgs_ns.splats.rig_maps import Cameras, canonical_maps
 from edit3dgs_ns.splats.rigged_gaussians import RiggedGaussians, lost_in_ply
 from edit3dgs_ns.splats.run_config import RunConfig, read_run_config
-from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
 from edit3dgs_ns.tracking.driving import drive, open_driver
 
-if TYPE_CHECKING:
-    from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
-
-__all__ = ["Avatar", "Camera", "Editor", "Motion", "load_editor"]
-
 Image = Float[np.ndarray, "height width 3"]
-DEMO = "demo"
 _DEGREES_OF_ROTATION = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6}
 _RASTERIZE_MODE = "rasterize_mode"
 """Key in a saved avatar's checkpoint."""
-
-
-def load_editor(
-    model: str | Path = DEMO, *, device: str | None = None, agree: bool = True
-) -> InstructPix2Pix:
-    """An InstructPix2Pix that edits images as a prompt says.
-
-    Args:
-        model: a folder in diffusers' format, a hub id, or `demo` for the small embedded one, which knows a few edits of the
-            embedded head.
-        device: `cpu` or `cuda`; None: CUDA where there is one.
-        agree: the views of a batch are edited so that they agree at every surface point of the head; otherwise each is
-            edited alone.
-
-    Raises:
-        FileNotFoundError: the weights are not there or not complete.
-        ValueError: `model` is no InstructPix2Pix, or there is no such device.
-    """
-    from edit3dgs_ns.editing.agreement.sharing import SharingOptions
-    from edit3dgs_ns.editing.diffusion.loading import load_editor as load
-
-    sharing = SharingOptions("rig" if agree else "none")
-    return load(model, device=device or _best_device(), sharing=sharing)
 
 
 @dataclass(frozen=True)
@@ -92,6 +52,7 @@ class Motion:
     """The head's parameters, and what the file says about them."""
 
     @classmethod
+    @in_parameters
     def load(cls, path: str | Path, avatar: Avatar | None = None, *, part: Part = "all") -> Motion:
         """Reads a motion of any known kind.
 
@@ -149,6 +110,7 @@ class Avatar:
     # -- files ---------------------------------------------------------------------------------------------------------
 
     @classmethod
+    @in_parameters
     def load(
         cls, source: str | Path, *, flame_model: str | Path | None = None, device: str | None = None
     ) -> Avatar:
@@ -165,7 +127,7 @@ class Avatar:
             FileNotFoundError: there is no avatar, or its head model is missing.
             ValueError: a file is damaged, or the avatar is bound to another head model.
         """
-        device = device or _best_device()
+        device = device or best_device()
         if source == DEMO:
             from edit3dgs_ns.synthetic.quick_avatar import quick_avatar
 
@@ -209,6 +171,7 @@ class Avatar:
         mode = content.get(_RASTERIZE_MODE, config.rasterize_mode)
         return cls(RiggedGaussians.from_state(state, head).to(device), head, mode, backdrop)
 
+    @in_parameters
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the whole avatar into one checkpoint: `load` reads it, and so does `ns-train edit3dgs --pipeline.avatar`.
 
@@ -239,6 +202,7 @@ class Avatar:
             torch.save(content | {"optimizers": {}, "schedulers": {}, "scalers": {}}, partial)
         return path
 
+    @in_parameters
     def export(
         self, path: str | Path, timestep: int | FlamePose | None = None, overwrite: bool = False
     ) -> list[Path]:
@@ -330,6 +294,7 @@ class Avatar:
                 parts["expr"][0, self._expression(key)] = float(amount)
         return replace(pose, **parts)
 
+    @in_parameters
     def playing(
         self,
         motion: Motion,
@@ -358,6 +323,7 @@ class Avatar:
 
     # -- images --------------------------------------------------------------------------------------------------------
 
+    @in_parameters
     def cameras(self, count: int = 4, *, width: int = 256, height: int = 256) -> list[Camera]:
         """Cameras on an arc in front of the face, a metre away.
 
@@ -397,7 +363,7 @@ class Avatar:
         if not cameras or len({(camera.width, camera.height) for camera in cameras}) != 1:
             raise UserError(f"cameras: expected at least one, all of one image size; found {len(cameras)}.")
         splats = self._splats(self._pose_of(timestep))
-        viewmats, Ks = self._matrices(cameras)
+        viewmats, Ks = camera_matrices(cameras, self.gaussians.params["means"])
         image, _, _ = rasterize(
             *splats.tensors,
             viewmats,
@@ -411,6 +377,7 @@ class Avatar:
         rendered: np.ndarray = image.clamp(0, 1).cpu().numpy()
         return rendered
 
+    @in_parameters
     def edit(
         self,
         editor: Editor,
@@ -457,7 +424,7 @@ class Avatar:
             c2w=np.stack([camera.c2w for camera in views]).astype(np.float32),
             K=np.stack([camera.K for camera in views]).astype(np.float32),
             timesteps=(timestep,) * len(views),
-            canonical=self._canonical(views, pose),
+            canonical=canonical_views(self.gaussians, pose, views, self.rasterize_mode),
             seed=seed,
             guidance_scale=guidance_scale,
             image_guidance_scale=image_guidance_scale,
@@ -465,8 +432,17 @@ class Avatar:
         images = editor.edit(request, progress).images
         for view, image in enumerate(images):
             check_finite(image, view)
-        fitted = replace(self, gaussians=self._fitted(images, views, pose, fit_steps, seed))
-        return EditedBatch(fitted, images, originals, views, request.timesteps)
+        fitted = fitted_to(
+            images,
+            self.gaussians,
+            pose,
+            views,
+            fit_steps,
+            mode=self.rasterize_mode,
+            scene=self._scene,
+            seed=seed,
+        )
+        return EditedBatch(replace(self, gaussians=fitted), images, originals, views, request.timesteps)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -507,37 +483,6 @@ class Avatar:
         if not 0 <= key < count:
             raise UserError(f"expression {key}: the avatar has the coefficients 0 to {count - 1}.")
         return key
-
-    def _matrices(self, cameras: Sequence[Camera]) -> tuple[torch.Tensor, torch.Tensor]:
-        """camera_from_world (views, 4, 4) with OpenCV axes, and intrinsics (views, 3, 3)."""
-        like = self.gaussians.params["means"]
-        c2w = torch.from_numpy(np.stack([camera.c2w for camera in cameras])).to(like)
-        return viewmats_from_c2w(c2w), torch.from_numpy(np.stack([camera.K for camera in cameras])).to(like)
-
-    def _canonical(
-        self, cameras: Sequence[Camera], pose: FlamePose
-    ) -> Float[np.ndarray, "views height width 3"]:
-        """Rest position of what every pixel shows, metres; NaN where nothing certain."""
-        viewmats, Ks = self._matrices(cameras)
-        seen = Cameras(viewmats, Ks, cameras[0].width, cameras[0].height, self.rasterize_mode)
-        places: np.ndarray = canonical_maps(self.gaussians.surface(pose), seen).cpu().numpy()
-        return places
-
-    def _fitted(
-        self, images: np.ndarray, cameras: Sequence[Camera], pose: FlamePose, steps: int, seed: int
-    ) -> RiggedGaussians:
-        viewmats, Ks = self._matrices(cameras)
-        views = [
-            TargetView(torch.from_numpy(image).to(viewmats), pose, viewmat, K)
-            for image, viewmat, K in zip(images, viewmats, Ks, strict=True)
-        ]
-        return fit_gaussians(
-            self.gaussians, views, steps, rasterize_mode=self.rasterize_mode, scene=self._scene, seed=seed
-        )
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
