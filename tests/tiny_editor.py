@@ -45,7 +45,7 @@ def save_tiny_editor(
         norm_num_groups=8,
         sample_size=32,
     )
-    tokenizer = _tiny_tokenizer(folder / "words")
+    tokenizer = tiny_tokenizer(folder / "words")
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             bos_token_id=0,
@@ -82,7 +82,7 @@ def save_tiny_editor(
     return folder
 
 
-def _tiny_tokenizer(folder: Path):
+def tiny_tokenizer(folder: Path):
     """A CLIP tokenizer that knows letters and a few whole words."""
     from transformers import CLIPTokenizer
 

@@ -10,7 +10,7 @@ import torch
 from edit3dgs_ns.api.parameters import in_parameters
 
 if TYPE_CHECKING:
-    from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
+    from edit3dgs_ns.editing.editor import Editor
 
 DEMO = "demo"
 
@@ -21,10 +21,8 @@ def best_device() -> str:
 
 
 @in_parameters
-def load_editor(
-    model: str | Path = DEMO, *, device: str | None = None, agree: bool = True
-) -> InstructPix2Pix:
-    """An InstructPix2Pix that edits images as a prompt says.
+def load_editor(model: str | Path = DEMO, *, device: str | None = None, agree: bool = True) -> Editor:
+    """An editing model that changes images as a prompt says.
 
     Args:
         model: a folder in diffusers' format, a hub id, or `demo` for the small embedded one, which knows a few edits of the
@@ -35,7 +33,7 @@ def load_editor(
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
-        ValueError: `model` is no InstructPix2Pix, or there is no such device.
+        ValueError: `model` is of no family that is known, or there is no such device.
     """
     from edit3dgs_ns.editing.agreement.sharing import SharingOptions
     from edit3dgs_ns.editing.diffusion.loading import load_editor as load

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 from edit3dgs_ns.editing.editor import KeepOptions
 from edit3dgs_ns.editing.masks.grounded_sam_options import GroundedSamOptions
+from edit3dgs_ns.editing.noise_levels import level_of_timestep
 from edit3dgs_ns.training.datamanager import AvatarDatamanagerConfig
 from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
 from edit3dgs_ns.training.pipeline import AvatarPipelineConfig
@@ -30,8 +31,8 @@ class EditorConfig(KeepOptions):
     resolution: Optional[int] = None  # noqa: UP045
     """Longer side in pixels that images are scaled to for the model; the model's own or the images' if not
     given."""
-    scheduler: Literal["ddim", "shipped"] = "ddim"
-    """DDIM, or the scheduler shipped with the model."""
+    scheduler: Literal["auto", "ddim", "shipped"] = "auto"
+    """DDIM, or the scheduler shipped with the model; `auto` is DDIM for InstructPix2Pix, else the shipped one."""
     views_per_forward: int = 4
     """Views that go through the diffusion model together; less needs less memory. Halved by itself when a CUDA
     device runs out of memory."""
@@ -50,9 +51,9 @@ class EditorConfig(KeepOptions):
     """Neighbouring views for each key view of a denoising step; of three views or more two are key views."""
     self_attention_below: int = 100
     """Below this diffusion timestep (of usually 1000) each view is denoised alone; 0 for never."""
-    share_prediction_until: int = 600
-    """Down to this diffusion timestep a surface point is predicted the same in all views that show it: the
-    appearance is decided together. Below it every view makes its own detail. 1000 for never."""
+    share_prediction_until: float = 0.695
+    """Down to this noise level (0 to 1, noise to noise and signal) a surface point is predicted the same in all views that
+    show it: the appearance is decided together. Below it every view makes its own detail. 1 for never."""
     keep: str = "none"
     """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
     expression. Any region of the rig, an unknown name lists them; with --pipeline.masks grounded-sam any words:
@@ -65,6 +66,13 @@ class EditorConfig(KeepOptions):
     offload: Literal["none", "model", "layers"] = "none"
     """Keep the diffusion model's parts in main memory while they are not needed: whole `model`s (text encoder,
     UNet, VAE) or single `layers` (much slower, needs least memory). CUDA only."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Reads a config.yml; older ones name the timestep of Stable Diffusion's schedule where there is a noise level now."""
+        until = state.get("share_prediction_until", 0)
+        self.__dict__.update(
+            state | {"share_prediction_until": level_of_timestep(until) if until > 1 else until}
+        )
 
 
 @dataclass

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def falling_noise(first: float, last: float, rounds: int) -> list[float]:
     """Noise of each round, a fraction of the diffusion schedule: from `first` linearly to `last` (`first` alone for one round)."""
@@ -31,3 +33,13 @@ def resumed_noise(levels: Sequence[float], done: int, rounds: int, last: float) 
         return falling_noise(levels[0], last, rounds)
     reached = list(levels[:done])
     return reached + falling_noise(reached[-1], last, max(rounds - done, 0) + 1)[1:]
+
+
+def level_of_timestep(timestep: float) -> float:
+    """Noise level s / (a + s) at a timestep of Stable Diffusion's schedule, whose noisy latents are a x0 + s e; 1 from 1000 on."""
+    if timestep >= 1000:
+        return 1.0
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    squared = np.cumprod(1 - betas)[int(timestep)]
+    signal, noise = np.sqrt(squared), np.sqrt(1 - squared)
+    return float(noise / (signal + noise))

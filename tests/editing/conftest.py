@@ -50,7 +50,7 @@ def make_sharing_editor(tiny_editor_folder, monkeypatch):
             return None if kind == "none" else correspondence
 
         monkeypatch.setattr(instruct_pix2pix, "make_correspondence", chosen)
-        options = {"views_per_key": 2, "self_attention_below": 0, "share_prediction_until": 1000} | options
+        options = {"views_per_key": 2, "self_attention_below": 0, "share_prediction_until": 1.0} | options
         sharing = SharingOptions("rig", **options)
         return load_editor(tiny_editor_folder, sharing=sharing, views_per_forward=views_per_forward)
 

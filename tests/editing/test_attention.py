@@ -418,7 +418,7 @@ def test_features_travel_along_epipolar_lines(tiny_editor_folder, make_request):
     c2w, K = _cameras_with_baselines()
     options = {"height": HEIGHT, "width": WIDTH, "steps": 2, "c2w": c2w, "K": K, "seed": 3}
     request = make_request(views=5, **options)
-    sharing = SharingOptions("epipolar", views_per_key=2, self_attention_below=0, share_prediction_until=1000)
+    sharing = SharingOptions("epipolar", views_per_key=2, self_attention_below=0, share_prediction_until=1.0)
     shared = _edited(load_editor(tiny_editor_folder, sharing=sharing), request)
     matched, restricted = [], []
 

@@ -69,13 +69,7 @@ def test_a_missing_part_is_named(tiny_editor_folder, tmp_path, gone):
     assert "demo" in str(error.value) and "--pipeline.editor.model" in str(error.value)
 
 
-OTHER_CLASSES = (
-    "StableDiffusionXLInstructPix2PixPipeline",
-    "FluxKontextPipeline",
-    "Flux2KleinPipeline",
-    "QwenImageEditPipeline",
-    "StableDiffusionPipeline",
-)
+OTHER_CLASSES = ("StableDiffusionPipeline", "FluxPipeline", "FluxKontextInpaintPipeline")
 
 
 @pytest.fixture
@@ -85,14 +79,14 @@ def no_weights_are_read(monkeypatch):
     def fail(*_, **__):
         pytest.fail("weights were read")
 
-    monkeypatch.setattr(loading, "_read_parts", fail)
+    monkeypatch.setattr(loading, "_read_pipeline", fail)
 
 
 @pytest.mark.parametrize("name", OTHER_CLASSES)
 @pytest.mark.parametrize("check", [check_model, load_editor])
 @pytest.mark.usefixtures("no_weights_are_read")
 def test_a_folder_of_another_class_is_refused_by_its_name(tmp_path, name, check):
-    """Before anything is said of parts: what FLUX lacks, for one, is no damage."""
+    """Before anything is said of parts: what it lacks is no damage."""
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
     with pytest.raises(UserError, match=rf"class {name}\.") as error:
         check(tmp_path)
@@ -126,14 +120,14 @@ def test_a_hub_model_of_another_class_is_refused_before_its_weights_are_fetched(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / "models--black-forest-labs--FLUX.1-Kontext-dev"
+    repository = tmp_path / "models--black-forest-labs--FLUX.1-dev"
     snapshot = repository / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
-    (snapshot / "model_index.json").write_text(json.dumps({"_class_name": "FluxKontextPipeline"}))
+    (snapshot / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0123")
-    with pytest.raises(UserError, match=r"FLUX\.1-Kontext-dev: .* class FluxKontextPipeline"):
-        check("black-forest-labs/FLUX.1-Kontext-dev")
+    with pytest.raises(UserError, match=r"FLUX\.1-dev: .* class FluxPipeline"):
+        check("black-forest-labs/FLUX.1-dev")
 
 
 @pytest.mark.usefixtures("no_weights_are_read")
@@ -264,8 +258,8 @@ def test_offloading_frees_the_device_after_an_edit(tiny_editor_folder, make_requ
     freed = []
     place = loading._place
 
-    def record(parts, device, offload):
-        free_memory = place(parts, device, offload)
+    def record(pipeline, device, offload):
+        free_memory = place(pipeline, device, offload)
         return lambda: (freed.append(True), free_memory())
 
     monkeypatch.setattr(loading, "check_device", lambda device, offload: None)
@@ -287,9 +281,11 @@ def test_what_the_device_cannot_do_is_named(tiny_editor_folder, monkeypatch):
         load_editor(tiny_editor_folder, device="cuda")
 
 
-def test_auto_precision_is_half_on_cuda_only():
+@pytest.mark.parametrize(("name", "half"), [("InstructPix2Pix", "float16")])
+def test_auto_precision_is_half_on_cuda_only(name, half):
     import torch
 
-    assert loading._precision("auto", torch.device("cuda")) == torch.float16
-    assert loading._precision("auto", torch.device("cpu")) == torch.float32
-    assert loading._precision("bfloat16", torch.device("cuda")) == torch.bfloat16
+    family = next(family for family in FAMILIES.values() if family.title == name)
+    assert loading._precision("auto", torch.device("cuda"), family) == getattr(torch, half)
+    assert loading._precision("auto", torch.device("cpu"), family) == torch.float32
+    assert loading._precision("bfloat16", torch.device("cuda"), family) == torch.bfloat16

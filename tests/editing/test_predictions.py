@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edit3dgs_ns.editing.predictions import PredictionSpace
+from edit3dgs_ns.editing.noise_levels import level_of_timestep
+from edit3dgs_ns.editing.predictions import VariancePreservingSpace
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS = {
@@ -36,7 +37,7 @@ def test_the_clean_latents_are_those_of_the_scheduler_itself(name, prediction_ty
     """At every timestep, also where Euler's lie between two whole ones."""
     scheduler = _scheduler(name, prediction_type=prediction_type)
     scheduler.set_timesteps(steps)
-    space, generator = PredictionSpace(scheduler), torch.Generator().manual_seed(0)
+    space, generator = VariancePreservingSpace(scheduler), torch.Generator().manual_seed(0)
     latents = torch.randn(2, 4, 3, 3, generator=generator) * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
         prediction, change = torch.randn(2, 2, 4, 3, 3, generator=generator).unbind()
@@ -53,7 +54,7 @@ def test_the_clean_latents_are_those_of_the_scheduler_itself(name, prediction_ty
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_without_a_change_not_a_bit_of_the_prediction_changes(prediction_type):
-    space = PredictionSpace(_scheduler("DDIMScheduler", prediction_type=prediction_type))
+    space = VariancePreservingSpace(_scheduler("DDIMScheduler", prediction_type=prediction_type))
     prediction = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
     for t in (999, 500, 1):
         moved = space.moved(prediction, torch.zeros(1, 4, 8, 8), t)
@@ -63,7 +64,7 @@ def test_without_a_change_not_a_bit_of_the_prediction_changes(prediction_type):
 def test_pure_noise_says_nothing_of_the_clean_when_noise_is_predicted():
     zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     spaces = {
-        kind: PredictionSpace(_scheduler("DDIMScheduler", prediction_type=kind, **zero))
+        kind: VariancePreservingSpace(_scheduler("DDIMScheduler", prediction_type=kind, **zero))
         for kind in ("epsilon", "v_prediction", "sample")
     }
     assert {kind: space.knows_clean(999) for kind, space in spaces.items()} == {
@@ -79,9 +80,16 @@ def test_pure_noise_says_nothing_of_the_clean_when_noise_is_predicted():
 def test_schedulers_without_a_noise_schedule_are_refused_with_what_to_do():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    with pytest.raises(ValueError, match=r"FlowMatch.*alphas_cumprod.*share-prediction-until 1000"):
-        PredictionSpace(FlowMatchEulerDiscreteScheduler())
+    with pytest.raises(ValueError, match=r"FlowMatch.*alphas_cumprod.*share-prediction-until 1\b"):
+        VariancePreservingSpace(FlowMatchEulerDiscreteScheduler())
     scheduler = _scheduler("DDPMScheduler")
     scheduler.register_to_config(prediction_type="velocity")
     with pytest.raises(ValueError, match="velocity"):
-        PredictionSpace(scheduler)
+        VariancePreservingSpace(scheduler)
+
+
+@pytest.mark.parametrize("t", [0, 123, 600, 999])
+def test_the_noise_level_of_a_timestep_is_the_schedules(t):
+    space = VariancePreservingSpace(_scheduler("DDIMScheduler"))
+    assert level_of_timestep(t) == pytest.approx(space.noise_level(t), abs=1e-5)
+    assert level_of_timestep(1000) == 1

@@ -17,8 +17,9 @@ from edit3dgs_ns.editing.agreement.token_grid import token_centres, token_places
 from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.predictions import PredictionSpace
+from edit3dgs_ns.editing.predictions import VariancePreservingSpace
 from tests.head_views import FRAME, GRID, head_maps, head_request, heads, token_pixels
+from tests.plane_views import plane_request
 from tests.true_head import project
 
 CPU = torch.device("cpu")
@@ -35,21 +36,6 @@ CELLS = (16, 16)
 """Latents of four pixels a side."""
 
 
-def _plane_request(shifts=(0.0, 10.0), stretch=(1.0, 1.0), hidden=slice(0, 0), **fields) -> EditRequest:
-    """Views of a plane, in millimetres a pixel, the pictures moved to the left by so many pixels, and stretched across."""
-    y, x = np.mgrid[:64, :64] + 0.5
-    maps = [
-        np.stack([(x + shift) * factor, y, 0 * x], axis=-1) / 1000
-        for shift, factor in zip(shifts, stretch, strict=True)
-    ]
-    canonical = np.stack(maps).astype(np.float32)
-    canonical[0, :, hidden] = np.nan
-    c2w = np.tile(np.eye(4, dtype=np.float32), (len(shifts), 1, 1))
-    c2w[:, 0, 3] = np.arange(len(shifts))
-    images = np.full((len(shifts), 64, 64, 3), 0.5, np.float32)
-    return EditRequest("x", images, images, c2w=c2w, canonical=canonical, **fields)
-
-
 def _noise(views: int, size=CELLS, seed: int = 0) -> torch.Tensor:
     return torch.randn(views, 4, *size, generator=torch.Generator().manual_seed(seed))
 
@@ -57,7 +43,7 @@ def _noise(views: int, size=CELLS, seed: int = 0) -> torch.Tensor:
 def test_a_view_takes_what_the_key_view_has_between_its_latents():
     """Moved by ten pixels: two and a half latents."""
     values = _noise(2)
-    result = agreed(values, (0,), _rig(_plane_request(), PLANE))
+    result = agreed(values, (0,), _rig(plane_request(), PLANE))
     assert torch.equal(result[0], values[0])
     expected = (values[0, :, :, 2:-1] + values[0, :, :, 3:]) / 2
     torch.testing.assert_close(result[1, :, 3:-3, 3:10], expected[:, 3:-3, 3:10], atol=1e-4, rtol=1e-4)
@@ -67,7 +53,7 @@ def test_a_view_takes_what_the_key_view_has_between_its_latents():
 def test_key_views_take_one_value_and_not_the_plain_mean():
     """The second sees the plane compressed to a third: at a slant. What both see is nearly what the first has."""
     values = torch.stack([torch.zeros(4, *CELLS), torch.ones(4, *CELLS)])
-    result = agreed(values, (0, 1), _rig(_plane_request((0.0, 0.0), (1.0, 3.0)), PLANE))
+    result = agreed(values, (0, 1), _rig(plane_request((0.0, 0.0), (1.0, 3.0)), PLANE))
     first, second = result[0, :, 4:-4, 3:12], result[1, :, 4:-4, 1:4]
     assert first.max() < 0.05 and second.max() < 0.05
     assert (first - first.mean()).abs().max() < 0.02 and (second.mean() - first.mean()).abs() < 0.02
@@ -75,14 +61,14 @@ def test_key_views_take_one_value_and_not_the_plain_mean():
 
 def test_equally_good_key_views_meet_in_the_middle():
     values = torch.stack([torch.zeros(4, *CELLS), torch.ones(4, *CELLS)])
-    result = agreed(values, (0, 1), _rig(_plane_request((0.0, 0.0)), PLANE))
+    result = agreed(values, (0, 1), _rig(plane_request((0.0, 0.0)), PLANE))
     torch.testing.assert_close(result, torch.full_like(values, 0.5))
 
 
 def test_where_a_key_view_ends_its_values_fade_out():
     """The first view does not show the right half. Towards its edge the others go back to their own, step by step."""
     values = torch.stack([torch.ones(4, *CELLS), torch.zeros(4, *CELLS)])
-    request = _plane_request((0.0, 0.0), hidden=slice(32, 64))
+    request = plane_request((0.0, 0.0), hidden=slice(32, 64))
     row = agreed(values, (0,), _rig(request, PLANE))[1, 0, 8]
     assert (row[:5] > 0.99).all() and (row[8:] == 0).all()
     assert (row.diff() <= 1e-6).all() and row.diff().abs().max() < 0.75 and ((row > 0.1) & (row < 0.9)).any()
@@ -91,7 +77,7 @@ def test_where_a_key_view_ends_its_values_fade_out():
 def test_what_no_key_view_shows_is_agreed_on_by_those_that_show_it():
     """The right half, which the key view does not show: the mean of the two others, seen equally well."""
     values = torch.stack([torch.full((4, *CELLS), v) for v in (0.0, 1.0, 3.0)])
-    request = _plane_request((0.0,) * 3, (1.0,) * 3, hidden=slice(32, 64))
+    request = plane_request((0.0,) * 3, (1.0,) * 3, hidden=slice(32, 64))
     result = agreed(values, (0,), _rig(request, PLANE))
     torch.testing.assert_close(result[1:, :, :, 8:], torch.full_like(result[1:, :, :, 8:], 2.0))
     torch.testing.assert_close(result[1:, :, :, :6], torch.zeros_like(result[1:, :, :, :6]))
@@ -100,7 +86,7 @@ def test_what_no_key_view_shows_is_agreed_on_by_those_that_show_it():
 
 def test_one_view_keeps_every_bit():
     values = _noise(1)
-    assert torch.equal(agreed(values, (0,), _rig(_plane_request((0.0,), (1.0,)), PLANE)), values)
+    assert torch.equal(agreed(values, (0,), _rig(plane_request((0.0,), (1.0,)), PLANE)), values)
 
 
 # -- a head --------------------------------------------------------------------------------------------------
@@ -272,12 +258,13 @@ class _FakeScheduler:
         prediction_type = "v_prediction"
 
 
-def test_predictions_are_shared_down_to_a_timestep():
+def test_predictions_are_shared_down_to_a_noise_level():
     values, noisy = _noise(2), _noise(2, seed=1)
-    share = SharedPredictions(_FakeScheduler, _rig(_plane_request((0.0, 0.0)), PLANE), until=500)
+    space = VariancePreservingSpace(_FakeScheduler)
+    share = SharedPredictions(space, _rig(plane_request((0.0, 0.0)), PLANE), until=space.noise_level(500))
     assert torch.equal(share(values, noisy, 499, (0,)), values)
     shared = share(values, noisy, 500, (0,))
-    clean = PredictionSpace(_FakeScheduler).clean(shared, noisy, 500)
+    clean = space.clean(shared, noisy, 500)
     assert torch.equal(shared[0], values[0])
     torch.testing.assert_close(clean[0], clean[1], atol=1e-4, rtol=1e-4)
 
@@ -288,7 +275,7 @@ def test_anchors_are_what_they_are_known_to_be_and_lead_the_others(kind):
     values, noisy = torch.stack([torch.full((4, *CELLS), v) for v in (1.0, 1.0, 0.0)]), _noise(3, seed=1)
     K = np.tile(np.array([[100, 0, 32], [0, 100, 32], [0, 0, 1]], np.float32), (3, 1, 1))
     request = replace(
-        _plane_request((0.0,) * 3, (1.0,) * 3, anchors=(2,)),
+        plane_request((0.0,) * 3, (1.0,) * 3, anchors=(2,)),
         K=K,
         c2w=np.tile(np.eye(4, dtype=np.float32), (3, 1, 1)),
     )
@@ -299,10 +286,10 @@ def test_anchors_are_what_they_are_known_to_be_and_lead_the_others(kind):
         features = torch.randn(16 * 16, 32, generator=torch.Generator().manual_seed(2)).expand(3, -1, -1)
         matches = {1: found.match([1], keys, CELLS, features[1:2], features[list(keys)])}
         layer = LayerFeatures(CELLS, features[list(keys)], matches)
-    space = PredictionSpace(_FakeScheduler)
+    space = VariancePreservingSpace(_FakeScheduler)
     start = space.moved(values, values - space.clean(values, noisy, 500), 500)
     for anchors, latents in (((2,), known), ((), None)):
-        share = SharedPredictions(_FakeScheduler, found, until=0, anchors=anchors, known=latents)
+        share = SharedPredictions(space, found, until=0, anchors=anchors, known=latents)
         clean = space.clean(share(start, noisy, 500, keys, layer), noisy, 500)
         if anchors:
             torch.testing.assert_close(clean[2], known[0])
@@ -327,23 +314,23 @@ def test_views_of_one_plane_come_out_the_same_from_unlike_noise(
     folder = make_tiny_editor(prediction_type=prediction_type)
     K = np.tile(np.array([[100, 0, 32], [0, 100, 32], [0, 0, 1]], np.float32), (4, 1, 1))
     request = replace(
-        _plane_request((0.0,) * 4, (1.0,) * 4), K=K, c2w=np.tile(np.eye(4, dtype=np.float32), (4, 1, 1)),
+        plane_request((0.0,) * 4, (1.0,) * 4), K=K, c2w=np.tile(np.eye(4, dtype=np.float32), (4, 1, 1)),
         prompt="make him look older", shared_noise=False, steps=4,
     )  # fmt: skip
     spread = {}
-    for until in (0, 1000):
+    for until in (0, 1):
         sharing = SharingOptions(kind, self_attention_below=0, share_prediction_until=until)
         editor = load_editor(folder, sharing=sharing)
         latents = _final_latents(editor, request, monkeypatch)
         spread[until] = latents.std(dim=0).mean().item()
-        assert editor.settings["share_prediction_until"] == {0: 0, 1000: None}[until]
-    assert spread[0] < {"rig": 0.5, "epipolar": 0.95}[kind] * spread[1000]
+        assert editor.settings["share_prediction_until"] == {0: 0, 1: None}[until]
+    assert spread[0] < {"rig": 0.5, "epipolar": 0.95}[kind] * spread[1]
 
 
 def test_the_split_into_forwards_and_one_view_change_nothing(tiny_editor_folder):
     sharing = SharingOptions("rig", self_attention_below=0, share_prediction_until=0)
     request = replace(
-        _plane_request((0.0, 10.0, 20.0), (1.0,) * 3),
+        plane_request((0.0, 10.0, 20.0), (1.0,) * 3),
         prompt="make him look older",
         steps=3,
         shared_noise=False,
@@ -353,7 +340,7 @@ def test_the_split_into_forwards_and_one_view_change_nothing(tiny_editor_folder)
         for size in (3, 1)
     )
     np.testing.assert_allclose(split, whole, atol=1e-4)
-    one = replace(_plane_request((0.0,), (1.0,)), prompt="make him look older", steps=3)
+    one = replace(plane_request((0.0,), (1.0,)), prompt="make him look older", steps=3)
     alone = load_editor(tiny_editor_folder).edit(one)
     shared = load_editor(tiny_editor_folder, sharing=sharing).edit(one)
     np.testing.assert_allclose(shared.images, alone.images, atol=1e-5)
@@ -365,7 +352,7 @@ def test_what_is_kept_stays_the_original_exactly(tiny_editor_folder, monkeypatch
     editor = load_editor(tiny_editor_folder, sharing=sharing)
     keep = np.zeros((3, 64, 64), np.float32)
     keep[:, :24] = 1
-    request = _plane_request((0.0, 10.0, 20.0), (1.0,) * 3, keep_mask=keep, steps=4)
+    request = plane_request((0.0, 10.0, 20.0), (1.0,) * 3, keep_mask=keep, steps=4)
     latents = _final_latents(editor, request, monkeypatch)
     canvas = torch.from_numpy(request.originals).permute(0, 3, 1, 2)
     with torch.no_grad():

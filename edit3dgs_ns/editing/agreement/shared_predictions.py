@@ -10,7 +10,6 @@ Shared attention alone moves little where a UNet decides the appearance (a hue, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -24,26 +23,29 @@ class SharedPredictions:
     """Brings the predictions of a batch's views into agreement.
 
     Args:
-        scheduler: of the loop.
+        space: says what the predictions of the loop's scheduler mean.
         correspondence: says which positions show the same surface point.
-        until: the lowest diffusion timestep at which predictions are shared.
+        until: the lowest noise level at which predictions are shared.
         anchors: views whose clean latents are known, for they were edited in an earlier round: they are given, not predicted,
             so that every later round takes over the appearance of the first.
-        known: these latents, as the UNet sees them (scaled).
-
-    Raises:
-        ValueError: nothing is known of the scheduler's noise; see `PredictionSpace`.
+        known: these latents, as the network sees them (scaled).
+        scale: factor of the latents before they are compared across positions, where these are normalised each in a way of its
+            own.
+        offset: what is added after that.
     """
 
     def __init__(
         self,
-        scheduler: Any,
+        space: PredictionSpace,
         correspondence: Correspondence,
         until: float,
         anchors: Sequence[int] = (),
         known: Float[Tensor, "anchors channels height width"] | None = None,
+        scale: Float[Tensor, "1 channels height width"] | None = None,
+        offset: Float[Tensor, "1 channels height width"] | None = None,
     ):
-        self._space, self._correspondence, self._until = PredictionSpace(scheduler), correspondence, until
+        self._space, self._correspondence, self._until = space, correspondence, until
+        self._scale, self._offset = scale, offset
         self._anchors, self._known = list(anchors), known
 
     def __call__(
@@ -58,16 +60,27 @@ class SharedPredictions:
 
         Args:
             predicted: what the scheduler would be given.
-            noisy: the latents as the UNet was given them.
+            noisy: the latents as the network was given them.
             t: their timestep.
             keys: positions of the key views.
             layer: the finest attention layer of this step, where the correspondence needs features.
         """
-        if t < self._until or not self._space.knows_clean(t):
+        if self._space.noise_level(t) < self._until or not self._space.knows_clean(t):
             return predicted
         clean = self._space.clean(predicted, noisy, t)
-        common = agreed(self._with_anchors(clean), keys, self._correspondence, layer)
+        common = self._agreed(self._with_anchors(clean), keys, layer)
         return self._space.moved(predicted, self._with_anchors(common) - clean, t)
+
+    def _agreed(
+        self,
+        clean: Float[Tensor, "views channels height width"],
+        keys: Sequence[int],
+        layer: LayerFeatures | None,
+    ) -> Float[Tensor, "views channels height width"]:
+        if self._scale is None or self._offset is None:
+            return agreed(clean, keys, self._correspondence, layer)
+        common = agreed(clean * self._scale + self._offset, keys, self._correspondence, layer)
+        return (common - self._offset) / self._scale
 
     def _with_anchors(self, clean: Float[Tensor, "views channels height width"]) -> Tensor:
         """Clean latents, those of the anchors as they are known."""

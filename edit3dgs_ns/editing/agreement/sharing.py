@@ -19,10 +19,11 @@ from edit3dgs_ns.editing.agreement.correspondence import Correspondence, Corresp
 from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
 from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.editing.predictions import VariancePreservingSpace
 from edit3dgs_ns.errors import UserError
 
-NEVER = 1000
-"""A diffusion timestep above all."""
+NEVER = 1.0
+"""A noise level that only pure noise has, of which nothing is shared."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class SharingOptions:
     correspondence: CorrespondenceKind = "none"
     views_per_key: int = 5
     self_attention_below: int = 100
-    share_prediction_until: int = 600
+    share_prediction_until: float = 0.695
 
     def __post_init__(self) -> None:
         if self.views_per_key < 1:
             raise UserError(f"views_per_key {self.views_per_key}: expected at least 1.")
-        if self.share_prediction_until < 0:
+        if not 0 <= self.share_prediction_until <= 1:
             raise UserError(
-                f"share_prediction_until {self.share_prediction_until}: expected a timestep of at least 0."
+                f"share_prediction_until {self.share_prediction_until}: expected a noise level from 0 to 1."
             )
 
     @property
@@ -100,7 +101,11 @@ class ViewSharing:
         self.attention = SharedAttention(unet, correspondence, latent_size, branches=branches)
         self._predictions = (
             SharedPredictions(
-                scheduler, correspondence, options.share_prediction_until, request.anchors, anchor_latents
+                VariancePreservingSpace(scheduler),
+                correspondence,
+                options.share_prediction_until,
+                request.anchors,
+                anchor_latents,
             )
             if options.shares_predictions
             else None

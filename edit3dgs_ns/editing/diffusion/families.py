@@ -5,13 +5,72 @@ Needs neither PyTorch nor diffusers: a folder is checked against this table befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from edit3dgs_ns.editing.framing import Frame
+
 INSTRUCT_PIX2PIX = "StableDiffusionInstructPix2PixPipeline"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One view's edit, in the words of no family."""
+
+    prompt: str
+    original: Image
+    """The view before any edit, of the canvas's size."""
+    height: int
+    width: int
+    settings: Mapping[str, Any]
+    """`guidance_scale`, `image_guidance_scale` and `steps`."""
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """Arguments that all pipelines name alike."""
+        return {"prompt": self.prompt, "num_inference_steps": self.settings["steps"]}
+
+    @property
+    def sized(self) -> dict[str, Any]:
+        """The same with the size of the result, for those that take it."""
+        return self.common | {"height": self.height, "width": self.width}
+
+
+def _sdxl(call: Call) -> dict[str, Any]:
+    scales = {name: call.settings[name] for name in ("guidance_scale", "image_guidance_scale")}
+    return call.sized | scales | {"image": call.original}
+
+
+def _kontext(call: Call) -> dict[str, Any]:
+    # The canvas is of a fitting size already; by itself it would move the head to one of a few aspect ratios.
+    area = {"max_area": call.height * call.width, "_auto_resize": False}
+    return call.sized | area | {"image": call.original, "guidance_scale": call.settings["guidance_scale"]}
+
+
+def _flux2(call: Call) -> dict[str, Any]:
+    scale = call.settings["guidance_scale"]
+    return call.sized | {"image": [call.original], "guidance_scale": 1.0 if scale is None else scale}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Models of a family that want other values than the rest."""
+
+    applies: Callable[[Mapping[str, Any]], bool]
+    """Whether a `model_index.json` is of such a model."""
+    defaults: EditorDefaults
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _is_cosxl(index: Mapping[str, Any]) -> bool:
+    """By its scheduler: `save_pretrained` drops the flag `is_cosxl_edit`."""
+    return str((index.get("scheduler") or ["", ""])[1]).startswith("EDM")
 
 
 @dataclass(frozen=True)
@@ -30,19 +89,49 @@ class Family:
     """Folders without weights."""
     defaults: EditorDefaults
     """What its models' cards recommend."""
+    variants: tuple[Variant, ...] = ()
+    arguments: Callable[[Call], dict[str, Any]] = lambda call: {}
+    """Arguments of the pipeline's `__call__` for one view."""
     denoiser: str = "transformer"
     """Part that predicts, `unet` or `transformer`."""
+    half: str = "bfloat16"
+    """Precision on a GPU."""
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+    """Given to `from_pretrained`."""
 
     @property
     def is_instruct_pix2pix(self) -> bool:
         """Whether its attention can be shared between views, which needs a loop of ours."""
         return self.class_name == INSTRUCT_PIX2PIX
 
-    def defaults_for(self, index: Mapping[str, Any]) -> EditorDefaults:
-        """The defaults of a model with this `model_index.json`."""
-        return self.defaults
+    @property
+    def packed(self) -> bool:
+        """Whether the network takes tokens of 2 x 2 latent positions."""
+        return self.denoiser == "transformer"
+
+    def latent_channels(self, pipeline: Any) -> int:
+        """Channels of the latents at the resolution of the autoencoder."""
+        if self.packed:
+            return pipeline.transformer.config.in_channels // 4
+        return pipeline.vae.config.latent_channels
+
+    def frame(self, height: int, width: int, multiple: int, resolution: int | None) -> Frame:
+        """How images lie in the canvas that the model takes."""
+        from edit3dgs_ns.editing.framing import Frame
+
+        return Frame.fit(height, width, multiple, resolution)
+
+    def fitted(self, index: Mapping[str, Any]) -> Family:
+        """The family with the defaults and options of a model with this `model_index.json`."""
+        for variant in self.variants:
+            if variant.applies(index):
+                options = {**self.load_options, **variant.load_options}
+                return replace(self, defaults=variant.defaults, load_options=options)
+        return self
 
 
+_SDXL = EditorDefaults(guidance_scale=3.0, image_guidance_scale=1.5, steps=30, resolution=768)
+_FLUX2 = EditorDefaults(guidance_scale=4.0, image_guidance_scale=None, steps=50, resolution=1024)
 _FAMILIES = (
     Family(
         INSTRUCT_PIX2PIX,
@@ -51,7 +140,65 @@ _FAMILIES = (
         weights=("unet", "vae", "text_encoder"),
         others=("tokenizer", "scheduler"),
         denoiser="unet",
+        half="float16",
         defaults=EditorDefaults(guidance_scale=7.5, image_guidance_scale=1.5, steps=20),
+        load_options={
+            "safety_checker": None,
+            "requires_safety_checker": False,
+            "feature_extractor": None,
+            "image_encoder": None,
+        },
+    ),
+    Family(
+        "StableDiffusionXLInstructPix2PixPipeline",
+        "InstructPix2Pix on Stable Diffusion XL",
+        "diffusers/sdxl-instructpix2pix-768",
+        weights=("unet", "vae", "text_encoder", "text_encoder_2"),
+        others=("tokenizer", "tokenizer_2", "scheduler"),
+        denoiser="unet",
+        half="float16",
+        arguments=_sdxl,
+        defaults=_SDXL,
+        variants=(
+            Variant(
+                _is_cosxl,
+                replace(_SDXL, guidance_scale=5.0, steps=20, resolution=1024),
+                {"is_cosxl_edit": True},
+            ),
+        ),
+        load_options={"add_watermarker": False},
+    ),
+    Family(
+        "FluxKontextPipeline",
+        "FLUX.1 Kontext",
+        "black-forest-labs/FLUX.1-Kontext-dev",
+        weights=("transformer", "vae", "text_encoder", "text_encoder_2"),
+        others=("tokenizer", "tokenizer_2", "scheduler"),
+        arguments=_kontext,
+        defaults=EditorDefaults(guidance_scale=2.5, image_guidance_scale=None, steps=28, resolution=1024),
+    ),
+    Family(
+        "Flux2KleinPipeline",
+        "FLUX.2 klein",
+        "black-forest-labs/FLUX.2-klein-4B",
+        weights=("transformer", "vae", "text_encoder"),
+        others=("tokenizer", "scheduler"),
+        arguments=_flux2,
+        defaults=_FLUX2,
+        variants=(
+            Variant(
+                lambda index: bool(index.get("is_distilled")), replace(_FLUX2, guidance_scale=None, steps=4)
+            ),
+        ),
+    ),
+    Family(
+        "Flux2Pipeline",
+        "FLUX.2",
+        "black-forest-labs/FLUX.2-dev",
+        weights=("transformer", "vae", "text_encoder"),
+        others=("tokenizer", "scheduler"),
+        arguments=_flux2,
+        defaults=_FLUX2,
     ),
 )
 FAMILIES: Mapping[str, Family] = {family.class_name: family for family in _FAMILIES}

@@ -32,7 +32,7 @@ from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.framing import Frame
-from edit3dgs_ns.editing.predictions import PredictionSpace
+from edit3dgs_ns.editing.predictions import VariancePreservingSpace, first_step_below
 from edit3dgs_ns.errors import UserError
 
 
@@ -84,7 +84,7 @@ class InstructPix2Pix:
             module.requires_grad_(False)
         _check_channels(name, unet, vae)
         if self.sharing.shares_predictions:
-            PredictionSpace(scheduler)  # refuses some
+            VariancePreservingSpace(scheduler)  # refuses some
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -187,15 +187,10 @@ class InstructPix2Pix:
         At least one step is taken, however small the noise.
         """
         self.scheduler.set_timesteps(steps, device=self._device)
-        timesteps, order = self.scheduler.timesteps, self.scheduler.order
+        timesteps = self.scheduler.timesteps
         if noise >= 1.0:
             return 0, timesteps
-        highest = noise * self.scheduler.config.num_train_timesteps
-        # Schedulers of second order visit a timestep twice; like diffusers' img2img, begin at a whole step.
-        usable = [
-            k * order for k in range(steps) if k * order < len(timesteps) and timesteps[k * order] <= highest
-        ]
-        first = usable[0] if usable else (steps - 1) * order
+        first = first_step_below(self.scheduler, noise, steps)
         return first, timesteps[first:]
 
     def _start(

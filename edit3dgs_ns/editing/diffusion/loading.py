@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion.families import Family
 from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
 from edit3dgs_ns.editing.diffusion.model_folder import (
     INDEX_FILE,
@@ -18,16 +19,15 @@ from edit3dgs_ns.editing.diffusion.model_folder import (
     defaults_of,
     read_json,
 )
+from edit3dgs_ns.editing.diffusion.pipeline_editor import PipelineEditor
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 if TYPE_CHECKING:
     import torch
 
-Scheduler = Literal["ddim", "shipped"]
+Scheduler = Literal["auto", "ddim", "shipped"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 Offload = Literal["none", "model", "layers"]
-
-_ORDER_OF_USE = ("text_encoder", "unet", "vae")
 
 
 def load_editor(
@@ -35,14 +35,14 @@ def load_editor(
     *,
     device: str | torch.device = "cpu",
     dtype: Dtype = "auto",
-    scheduler: Scheduler = "ddim",
+    scheduler: Scheduler = "auto",
     views_per_forward: int = 4,
     resolution: int | None = None,
     sharing: SharingOptions | None = None,
     attention_slicing: bool = False,
     offload: Offload = "none",
-) -> InstructPix2Pix:
-    """An InstructPix2Pix from the hub, from a folder in diffusers' format, or the embedded one.
+) -> InstructPix2Pix | PipelineEditor:
+    """An editing model from the hub, from a folder in diffusers' format, or the embedded one.
 
     Only safetensors are read, and only classes of diffusers and transformers are built. `HF_HUB_OFFLINE=1`
     keeps it off the network.
@@ -50,9 +50,9 @@ def load_editor(
     Args:
         model: hub id, folder, or `demo`.
         device: where it runs.
-        dtype: `auto` is float16 on CUDA and float32 elsewhere.
-        scheduler: `ddim` as in InstructPix2Pix's use for 3D, or the one `shipped` with the model.
-        views_per_forward: views denoised together.
+        dtype: `auto` is the half precision of the model's family on CUDA and float32 elsewhere.
+        scheduler: `ddim`, the one `shipped` with the model, or `auto`: DDIM for InstructPix2Pix, as in its use for 3D.
+        views_per_forward: views denoised together by InstructPix2Pix; other families take one at a time.
         resolution: longer side in pixels that images are scaled to; None for what `edit3dgs.json` says, else
             as they are.
         sharing: how the views of a batch are made to agree; each is edited alone if not given.
@@ -61,7 +61,7 @@ def load_editor(
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
-        ValueError: `model` is neither, or not an InstructPix2Pix; or the device cannot do what is asked.
+        ValueError: `model` is neither, or of no family that is known; or the device cannot do what is asked.
     """
     import torch
 
@@ -69,19 +69,31 @@ def load_editor(
     check_device(device, offload)
     source = check_model(model)
     index = read_json(source / INDEX_FILE) if isinstance(source, Path) else _hub_index(source)
-    family = check_index(index, source)
-    parts = _read_parts(source, _precision(dtype, device))
+    family = check_index(index, source).fitted(index)
+    defaults = defaults_of(source, resolution, family.defaults)
+    pipeline = _read_pipeline(source, family, _precision(dtype, device, family))
+    pipeline.scheduler = _pick_scheduler(pipeline.scheduler, scheduler, family)
     if attention_slicing:
-        parts["unet"].set_attention_slice("max")
-    free_memory = _place(parts, device, offload)
+        getattr(pipeline, family.denoiser).set_attention_slice("max")
+    free_memory = _place(pipeline, device, offload)
+    if not family.is_instruct_pix2pix:
+        return PipelineEditor(
+            pipeline,
+            family,
+            name=str(model),
+            defaults=defaults,
+            sharing=sharing,
+            device=device,
+            free_memory=free_memory,
+        )
     return InstructPix2Pix(
-        parts["unet"],
-        parts["vae"],
-        parts["text_encoder"],
-        parts["tokenizer"],
-        _pick_scheduler(parts["scheduler"], scheduler),
+        pipeline.unet,
+        pipeline.vae,
+        pipeline.text_encoder,
+        pipeline.tokenizer,
+        pipeline.scheduler,
         name=str(model),
-        defaults=defaults_of(source, resolution, family.defaults_for(index)),
+        defaults=defaults,
         sharing=sharing,
         views_per_forward=views_per_forward,
         device=device,
@@ -115,10 +127,8 @@ def _hub_index(hub_id: str) -> dict[str, Any]:
     return read_json(Path(path))
 
 
-def _read_parts(source: Path | str, precision: torch.dtype) -> dict[str, Any]:
-    # An instance of the pipeline is built for its reading alone: it knows the folder format and shares hub
-    # downloads.
-    from diffusers import StableDiffusionInstructPix2PixPipeline
+def _read_pipeline(source: Path | str, family: Family, precision: torch.dtype) -> Any:
+    import diffusers
     from diffusers.utils import logging as diffusers_logging
 
     verbosity, bar = diffusers_logging.get_verbosity(), diffusers_logging.is_progress_bar_enabled()
@@ -126,32 +136,29 @@ def _read_parts(source: Path | str, precision: torch.dtype) -> dict[str, Any]:
     if isinstance(source, Path):
         diffusers_logging.disable_progress_bar()
     try:
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+        return getattr(diffusers, family.class_name).from_pretrained(
             source,
             torch_dtype=precision,
             use_safetensors=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-            feature_extractor=None,
-            image_encoder=None,
             local_files_only=isinstance(source, Path),
+            **family.load_options,
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _explained(source, error) from error
+        raise _explained(source, error, family.title) from error
     finally:
         diffusers_logging.set_verbosity(verbosity)
         if bar:
             diffusers_logging.enable_progress_bar()
-    return dict(pipeline.components)
 
 
-def _place(parts: dict[str, Any], device: torch.device, offload: Offload) -> Callable[[], None] | None:
+def _place(pipeline: Any, device: torch.device, offload: Offload) -> Callable[[], None] | None:
     """Put the models on the device, or let accelerate bring them there when they are used.
 
     Returns:
         What brings them back to main memory after an edit, where they do not go back by themselves.
     """
-    models = [parts[name] for name in _ORDER_OF_USE]
+    names = pipeline.model_cpu_offload_seq.split("->")
+    models = [part for part in (getattr(pipeline, name, None) for name in names) if part is not None]
     if offload == "none":
         for model in models:
             model.to(device)
@@ -160,7 +167,7 @@ def _place(parts: dict[str, Any], device: torch.device, offload: Offload) -> Cal
 
     if offload == "layers":
         for model in models:
-            cpu_offload(model, device, offload_buffers=True)
+            cpu_offload(model, device)
         return None
     hooks: list[Any] = []
     for model in models:
@@ -174,12 +181,12 @@ def _place(parts: dict[str, Any], device: torch.device, offload: Offload) -> Cal
     return free_memory
 
 
-def _explained(source: Path | str, error: Exception) -> UserError:
+def _explained(source: Path | str, error: Exception, title: str = "editing model") -> UserError:
     """The error to raise where a model cannot be loaded: which one, why, and what to do."""
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else 'no details'}"
     if isinstance(source, Path):
         return UserError(
-            f"{OPTION} {source} cannot be loaded as an InstructPix2Pix in diffusers' format ({reason}). {OTHERWISE}"
+            f"{OPTION} {source} cannot be loaded as {title} in diffusers' format ({reason}). {OTHERWISE}"
         )
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -194,21 +201,28 @@ def _explained(source: Path | str, error: Exception) -> UserError:
     )
 
 
-def _pick_scheduler(shipped: Any, wanted: Scheduler) -> Any:
+def _pick_scheduler(shipped: Any, wanted: Scheduler, family: Family) -> Any:
     """DDIM with the shipped noise schedule, or the shipped scheduler."""
     from diffusers import DDIMScheduler
 
+    if wanted == "auto":
+        wanted = "ddim" if family.is_instruct_pix2pix else "shipped"
     if wanted == "shipped" or isinstance(shipped, DDIMScheduler):
         return shipped
+    if not hasattr(shipped, "alphas_cumprod"):
+        raise UserError(
+            f"--pipeline.editor.scheduler ddim: the model is {family.title} with the scheduler {type(shipped).__name__}, whose "
+            "noise is not DDIM's. Leave it at auto."
+        )
     # Latents are not confined to [-1, 1], and Stable Diffusion was trained down to the first step, not to
     # alpha 1.
     latent = {key: False for key in ("clip_sample", "set_alpha_to_one") if key not in shipped.config}
     return DDIMScheduler.from_config(shipped.config, **latent)
 
 
-def _precision(dtype: Dtype, device: torch.device) -> torch.dtype:
+def _precision(dtype: Dtype, device: torch.device, family: Family) -> torch.dtype:
     import torch
 
     if dtype == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return getattr(torch, family.half) if device.type == "cuda" else torch.float32
     return getattr(torch, dtype)

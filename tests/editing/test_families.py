@@ -1,0 +1,233 @@
+"""Every family of editing pipelines, on tiny random models in the official folder formats: each view is what the family's own
+pipeline makes of it, and together they share predictions, keep regions and start from renders."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+from PIL import Image
+
+from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
+from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion import loading
+from edit3dgs_ns.editing.diffusion.loading import load_editor
+from edit3dgs_ns.editing.diffusion.view_runs import Prediction, ViewRun
+from edit3dgs_ns.editing.editor import EditRequest, KeepOptions
+from edit3dgs_ns.editing.framing import to_tensor
+from edit3dgs_ns.editing.sigma_predictions import space_of
+from edit3dgs_ns.errors import UserError
+from tests.plane_views import plane_request
+from tests.tiny_families import FAMILY_NAMES, save_tiny_family
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+OWN_ARGUMENTS = {
+    "sdxl": {"guidance_scale": 3.0, "image_guidance_scale": 1.5},
+    "cosxl": {"guidance_scale": 5.0, "image_guidance_scale": 1.5},
+    "kontext": {"guidance_scale": 2.5, "max_area": 64 * 64, "_auto_resize": False},
+    "klein": {"guidance_scale": 1.0},
+    "klein-base": {"guidance_scale": 4.0},
+}
+"""What the pipeline's own `__call__` is given besides prompt, image, size and steps: the values of the model's card."""
+BRANCHES = {"sdxl": 3, "cosxl": 3, "kontext": 1, "klein": 1, "klein-base": 2}
+"""Guidance branches."""
+
+
+@pytest.fixture(scope="session", params=FAMILY_NAMES)
+def family(request, tmp_path_factory) -> tuple[str, object]:
+    """Name and folder of a tiny model of each family."""
+    return request.param, save_tiny_family(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def load(family):
+    """Loads the family's model at the images' own size."""
+    return lambda **options: load_editor(family[1], resolution=64, **options)
+
+
+@pytest.fixture
+def request_of():
+    """Requests for two views of 64 x 64 pixels, of 8 bits, that show a plane alike."""
+
+    def make(**options) -> EditRequest:
+        random = np.random.default_rng(7).integers(0, 256, (2, 2, 64, 64, 3)) / 255
+        images, originals = random.astype(np.float32)
+        request = plane_request((0.0, 0.0))
+        return replace(
+            request,
+            **(
+                {
+                    "prompt": "make him look older",
+                    "images": images,
+                    "originals": originals,
+                    "steps": 3,
+                    "shared_noise": False,
+                }
+                | options
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture
+def record_latents(monkeypatch):
+    """Records what every view's pipeline is given after each step: a list by view."""
+    given: dict[int, list[torch.Tensor]] = {}
+    advance = ViewRun.advance
+
+    def record(self, latents=None):
+        if latents is not None:
+            given.setdefault(id(self), []).append(latents.clone())
+        return advance(self, latents)
+
+    monkeypatch.setattr(ViewRun, "advance", record)
+    return given
+
+
+def _own(name: str, folder, request: EditRequest, view: int) -> np.ndarray:
+    """What the family's own pipeline gives for a view."""
+    import diffusers
+
+    options = {"is_cosxl_edit": True} if name == "cosxl" else {}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    image = Image.fromarray((request.originals[view] * 255).round().astype(np.uint8))
+    made = pipeline(
+        prompt=request.prompt,
+        image=image,
+        num_inference_steps=request.steps,
+        generator=torch.Generator().manual_seed(request.view_seed(view)),
+        output_type="np",
+        **({"height": 64, "width": 64} | OWN_ARGUMENTS[name]),
+    )
+    return made.images[0]
+
+
+def test_each_view_is_what_the_familys_own_pipeline_makes_of_it(family, load, request_of):
+    name, folder = family
+    request, told, shown = request_of(), [], []
+    result = load().edit(request, lambda *at: told.append(at), lambda view, image: shown.append(view))
+    for view in range(2):
+        difference = np.abs(result.images[view] - _own(name, folder, request, view)).max()
+        print(f"{name}: {difference:.1e}")
+        assert difference < 1e-4
+    assert result.images.std() > 0.01 and np.abs(result.images[0] - result.images[1]).max() > 0.01
+    assert result.unet_evaluations == 2 * 3 * BRANCHES[name]
+    assert told == [(done, 2 * 5) for done in range(1, 11)]  # encoded, three steps, decoded
+    assert shown == [0, 1]
+
+
+def test_views_that_agree_predict_the_same_clean_latents_for_a_surface_point(load, request_of, monkeypatch):
+    apart = []
+    share = SharedPredictions.__call__
+
+    def record(self, predicted, noisy, t, keys, layer=None):
+        shared = share(self, predicted, noisy, t, keys, layer)
+        clean = [self._space.clean(p, noisy, t)[:, :, 6:-6, 6:-6] for p in (predicted, shared)]
+        apart.append([float((c[0] - c[1]).abs().mean()) for c in clean])
+        return shared
+
+    monkeypatch.setattr(SharedPredictions, "__call__", record)
+    editor = load(sharing=SharingOptions("rig", share_prediction_until=0.0))
+    assert editor.views_depend
+    editor.edit(request_of())
+    assert len(apart) == 3
+    for before, after in apart:
+        assert before > 1e-3 and after < 1e-3 * before
+
+
+def test_kept_latents_are_exactly_the_originals(load, request_of, record_latents):
+    keep = np.zeros((2, 64, 64), np.float32)
+    keep[:, :32] = 1
+    editor = load()
+    editor.edit(request_of(keep_mask=keep, keep_options=KeepOptions(keep_from=0.0), noise=0.9))
+    layout = _layout(editor)
+    with torch.no_grad():
+        originals = layout.encode(to_tensor(request_of().originals, torch.device("cpu")))
+    for steps, original in zip(record_latents.values(), originals, strict=True):
+        final = layout.unpack(steps[-1])[0]
+        rows = layout.size[0] // 2
+        assert torch.equal(final[:, :rows], original[:, :rows])
+        assert not torch.isclose(final[:, rows:], original[:, rows:]).all(dim=0).any()
+
+
+def test_an_edit_starts_from_the_render_with_its_noise(load, request_of, monkeypatch):
+    """The first latents are the render's own at the noise level of the first step, and fewer steps are taken."""
+    editor, fresh, first = load(), request_of(steps=5), []
+    advance = ViewRun.advance
+
+    def record(self, latents=None):
+        event = advance(self, latents)
+        if isinstance(event, Prediction) and latents is None:
+            first.append(event)
+        return event
+
+    monkeypatch.setattr(ViewRun, "advance", record)
+    evaluations = [editor.edit(replace(fresh, noise=noise)).unet_evaluations for noise in (0.05, 0.6, 1.0)]
+    assert 0 < evaluations[0] <= evaluations[1] < evaluations[2]
+    layout = _layout(editor)
+    with torch.no_grad():
+        renders = layout.encode(to_tensor(fresh.images, torch.device("cpu")))
+    for view in range(2):
+        generator = torch.Generator().manual_seed(fresh.view_seed(view))
+        noise = layout.noise([generator], renders.shape[1], torch.float32)[0]
+        for event, amount in ((first[view], 0.05), (first[2 + view], 0.6)):
+            mixed = torch.stack([renders[view].flatten(), noise.flatten()], dim=1)
+            latents = layout.unpack(event.latents)[0].flatten()
+            signal, share = torch.linalg.lstsq(mixed, latents[:, None]).solution.flatten().tolist()
+            torch.testing.assert_close(mixed @ torch.tensor([signal, share]), latents, atol=1e-4, rtol=1e-4)
+            fraction = isinstance(editor.pipeline.scheduler, EulerDiscreteScheduler)  # of the timesteps
+            level = space_of(editor.pipeline.scheduler).noise_level(event.timestep) if fraction else amount
+            assert share / (signal + share) == pytest.approx(level, abs=1e-4)
+            assert event.timestep <= 1000 * amount
+
+
+def _layout(editor):
+    from edit3dgs_ns.editing.diffusion.latent_layout import LatentLayout
+
+    return LatentLayout(
+        editor.pipeline.vae,
+        (64, 64),
+        editor.pipeline.vae_scale_factor,
+        torch.device("cpu"),
+        packed=editor.family.packed,
+    )
+
+
+def test_packing_is_undone_to_the_bit(load):
+    editor = load()
+    layout = _layout(editor)
+    latents = torch.randn(2, editor.family.latent_channels(editor.pipeline), *layout.size)
+    assert torch.equal(layout.unpack(layout.pack(latents)), latents)
+
+
+def test_an_error_ends_all_views(load, request_of):
+    before = threading.active_count()
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        load().edit(request_of(), stop)
+    assert threading.active_count() == before
+
+
+def test_offloaded_parts_come_when_they_are_used(load, request_of, monkeypatch):
+    """accelerate's hooks, with the CPU in the place of the device."""
+    expected = load().edit(request_of()).images
+    monkeypatch.setattr(loading, "check_device", lambda device, offload: None)
+    for offload in ("model", "layers"):
+        editor = load(offload=offload)
+        for _ in range(2):
+            np.testing.assert_allclose(editor.edit(request_of()).images, expected, atol=1e-5)
+
+
+def test_epipolar_agreement_is_refused_by_name(load):
+    with pytest.raises(UserError, match=r"--pipeline\.editor\.correspondence epipolar"):
+        load(sharing=SharingOptions("epipolar"))
