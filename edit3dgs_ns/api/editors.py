@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from edit3dgs_ns.api.parameters import in_parameters
-
-if TYPE_CHECKING:
-    from edit3dgs_ns.editing.editor import Editor
+from edit3dgs_ns.editing.editor import Editor
 
 DEMO = "demo"
 
@@ -22,21 +19,21 @@ def best_device() -> str:
 
 @in_parameters
 def load_editor(model: str | Path = DEMO, *, device: str | None = None, agree: bool = True) -> Editor:
-    """An editing model that changes images as a prompt says.
+    """An editor that changes images as a prompt says.
 
     Args:
         model: a folder in diffusers' format, a hub id, or `demo` for the small embedded one, which knows a few edits of the
-            embedded head.
+            embedded head; `command:PROGRAM` or `python:package.module:factory` for one of your own.
         device: `cpu` or `cuda`; None: CUDA where there is one.
         agree: the views of a batch are edited so that they agree at every surface point of the head; otherwise each is
             edited alone.
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
-        ValueError: `model` is of no family that is known, or there is no such device.
+        ValueError: `model` is of no family that is known and no editor of one's own, or there is no such device.
     """
     from edit3dgs_ns.editing.agreement.sharing import SharingOptions
-    from edit3dgs_ns.editing.diffusion.loading import load_editor as load
+    from edit3dgs_ns.editing.editors import load_named_editor
 
     sharing = SharingOptions("rig" if agree else "none")
-    return load(model, device=device or best_device(), sharing=sharing)
+    return load_named_editor(model, device=device or best_device(), sharing=sharing)

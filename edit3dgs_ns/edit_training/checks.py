@@ -68,9 +68,11 @@ def check_fit(config: EditOptions) -> None:
 
 def check_editor(config: EditorConfig) -> None:
     """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
-    from edit3dgs_ns.editing.diffusion.model_folder import check_model
+    from edit3dgs_ns.editing.editors import check_editor_name
 
-    check_model(config.model)
+    check_editor_name(config.model)
+    if not config.timeout > 0:
+        raise UserError(f"--pipeline.editor.timeout {config.timeout}: expected seconds, more than 0.")
     if not config.in_range():
         raise UserError(
             f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
@@ -100,10 +102,11 @@ def load_editor_of(options: EditorConfig, device: Any) -> Any:
         device: of the avatar.
     """
     from edit3dgs_ns.editing.agreement.sharing import SharingOptions
-    from edit3dgs_ns.editing.diffusion.loading import load_editor
+    from edit3dgs_ns.editing.editors import load_named_editor
 
-    return load_editor(
+    return load_named_editor(
         options.model,
+        timeout=options.timeout,
         device=device if options.device == "auto" else options.device,
         dtype=options.dtype,
         scheduler=options.scheduler,

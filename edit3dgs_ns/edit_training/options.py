@@ -20,7 +20,9 @@ class EditorConfig(KeepOptions):
 
     model: str = "timbrooks/instruct-pix2pix"
     """InstructPix2Pix to edit with: a hub id, a folder in diffusers' format, or `demo` for the small embedded
-    one."""
+    one. Or an editor of your own: `command:PROGRAM`, or `python:package.module:factory`."""
+    timeout: float = 3600.0
+    """Seconds that a `command:` may take for a batch of views."""
     guidance_scale: Optional[float] = None  # noqa: UP045
     """Weight of the prompt; the model's own if not given (7.5)."""
     image_guidance_scale: Optional[float] = None  # noqa: UP045

@@ -80,9 +80,7 @@ class RequestMaker:
             c2w=c2w,
             K=cameras.get_intrinsics_matrices().cpu().numpy().astype(np.float32),
             timesteps=tuple(self._timestep_of[view] for view in views),
-            canonical=np.stack([self._maps.canonical(view) for view in views])
-            if config.correspondence == "rig"
-            else None,
+            canonical=np.stack([self._maps.canonical(view) for view in views]),
             view_ids=tuple(views),
             anchors=tuple(range(len(views) - len(anchors), len(views))),
             seed=batch.seed,

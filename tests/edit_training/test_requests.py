@@ -115,7 +115,7 @@ def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):
         make_keep_masks(_config(), datamanager, model),
     )
     request = bare.make(batch, views)
-    assert request.canonical is None and request.keep_mask is None
+    assert request.keep_mask is None
 
 
 def test_the_avatar_is_posed_once_for_every_timestep_of_a_batch(stack, monkeypatch):

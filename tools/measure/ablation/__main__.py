@@ -3,6 +3,7 @@
     python -m tools.measure.ablation                              # 36 rows: 3 correspondences x 2 x 3 instructions x 2 seeds
     python -m tools.measure.ablation --edits older green_skin --seeds 0
     python -m tools.measure.ablation --only length                # does the cost grow with the capture?
+    python -m tools.measure.ablation --only afterwards            # views of editors that show no predictions, in planted colours
 
 Edits the demo's avatar (outputs/demo, made if it is missing) with each view alone, with key views and epipolar matches, and
 with key views and the rig, each with and without expression retention, and compares with the true edited head, which the
@@ -51,7 +52,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names, add = [arm.name for arm in ARMS], parser.add_argument
-    add("--only", choices=("rows", "length"), default="rows", help="the rows, or the long capture")
+    add(
+        "--only",
+        choices=("rows", "length", "afterwards"),
+        default="rows",
+        help="what to measure",
+    )
     add("--edits", nargs="+", default=list(EDITS), help="keys of the capture's edits")
     add("--seeds", nargs="+", type=int, default=list(SEEDS))
     add("--arms", nargs="+", choices=names, default=names, help="only these; the file then has no other rows")
@@ -69,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else 180)
     result = options.out.with_name(options.out.name + ".json")
-    make = _length if options.only == "length" else _rows
+    make = {"rows": _rows, "length": _length, "afterwards": _afterwards}[options.only]
     try:
         return make(options, result, console)
     except (ValueError, FileNotFoundError) as error:
@@ -239,6 +245,16 @@ def _length(options: argparse.Namespace, result: Path, console: Console) -> int:
     from tools.measure.ablation.length import run_length
 
     _write(result, {"length": run_length(demo_of(options), options.out.resolve() / "length", console)})
+    console.print(f"Written to {result}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _afterwards(options: argparse.Namespace, result: Path, console: Console) -> int:
+    from tools.measure.ablation.afterwards import measure_afterwards, table
+
+    rows = measure_afterwards(1 if options.tiny else 4, 128 if options.tiny else 256)
+    _write(result, {"afterwards": rows})
+    console.print(table(rows))
     console.print(f"Written to {result}", soft_wrap=True, highlight=False)
     return 0
 

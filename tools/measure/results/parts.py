@@ -208,6 +208,11 @@ PARTS: tuple[Part, ...] = (
         lambda at: _python("-m", "tools.measure.ablation", "--only", "length", "--out", _out(at, "ablation")),
     ),
     Part(
+        "afterwards",
+        "Views of editors that show no predictions",
+        lambda at: _python("-m", "tools.measure.ablation", "--only", "afterwards", "--out", _out(at, "ablation")),
+    ),
+    Part(
         "judge",
         "Bad edited views among good ones",
         lambda at: _python("-m", "tools.measure.judge", "--out", _out(at, "judge.json")),

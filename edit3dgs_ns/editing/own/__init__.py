@@ -1,0 +1,1 @@
+"""Editors of a user's own: programs and Python objects, and how their views are made to agree."""
