@@ -33,7 +33,7 @@ class ReenactCommand:
     motion: Path
     """A video, which is tracked first; a capture's folder; a flame_param.npz; VHAP's tracked_flame_params_*.npz; the
     NeRSemble benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA, or a folder of their single frames;
-    for avatars of the open head also a CSV (Live Link Face) or JSON of ARKit coefficients."""
+    a CSV (Live Link Face) or JSON of ARKit coefficients."""
     cameras: str = "front"
     """`front`: the held-out camera. `sway`: the same, swinging to both sides. `capture`: all cameras of the capture, in a
     grid. Or a camera path that ns-viewer has saved (json), with a render_time for every camera."""

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
@@ -117,30 +118,43 @@ def arkit_motion(recording: ArkitRecording, head: FlameAssets) -> tuple[FlameMot
     expressions = [name for name in recording.names if name in head.expression_names and name != "jawOpen"]
     for name in expressions:
         motion.expr[:, head.expression_index(name)] = torch.from_numpy(amount[name])
+    motion.jaw_pose[:, 0] = torch.from_numpy(JAW_OPEN * amount.get("jawOpen", np.zeros(frames, np.float32)))
+    motion.eyes_pose[:] = gaze_of(amount, frames)
+    joints = sum(name == "jawOpen" or name.startswith("eyeLook") for name in recording.names)
+    what = f"{len(expressions)} move expressions of the same name" + (
+        f", {joints} the jaw and the eyes" if joints else ""
+    )
+    mapped = [
+        name
+        for name in recording.names
+        if name in expressions or name == "jawOpen" or name.startswith("eyeLook")
+    ]
+    return motion, arkit_notes(recording, mapped, what)
+
+
+def gaze_of(amount: Mapping[str, Float[np.ndarray, " T"]], frames: int) -> Float[Tensor, "T 6"]:
+    """Rotations of the left and the right eye, axis-angle in radians, from the amounts of eyeLook*."""
     none = np.zeros(frames, np.float32)
-    motion.jaw_pose[:, 0] = torch.from_numpy(JAW_OPEN * amount.get("jawOpen", none))
+    eyes = torch.zeros(frames, 6)
     for first, side, outward in ((0, "Left", 1.0), (3, "Right", -1.0)):
         look = {way: amount.get(f"eyeLook{way}{side}", none) for way in ("Up", "Down", "In", "Out")}
-        motion.eyes_pose[:, first] = torch.from_numpy(GAZE * (look["Down"] - look["Up"]))
-        motion.eyes_pose[:, first + 1] = torch.from_numpy(GAZE * outward * (look["Out"] - look["In"]))
-    return motion, _notes(recording, expressions)
+        eyes[:, first] = torch.from_numpy(GAZE * (look["Down"] - look["Up"]))
+        eyes[:, first + 1] = torch.from_numpy(GAZE * outward * (look["Out"] - look["In"]))
+    return eyes
 
 
-def _notes(recording: ArkitRecording, expressions: Sequence[str]) -> tuple[str, ...]:
-    joints = [name for name in recording.names if name == "jawOpen" or name.startswith("eyeLook")]
-    lines = [
-        f"{len(recording.names)} of ARKit's {len(ARKIT_NAMES)} coefficients: {len(expressions)} move expressions of the same name"
-        + (f", {len(joints)} the jaw and the eyes" if joints else "")
-    ]
+def arkit_notes(recording: ArkitRecording, mapped: Sequence[str], what: str) -> tuple[str, ...]:
+    """Messages for the user: what the coefficients do (`what`), and which are missing or have no effect."""
+    lines = [f"{len(recording.names)} of ARKit's {len(ARKIT_NAMES)} coefficients: {what}"]
     missing = [name for name in ARKIT_NAMES if name not in recording.names]
-    unmapped = [name for name in recording.names if name not in expressions and name not in joints]
-    for what, names in (
+    unmapped = [name for name in recording.names if name not in mapped]
+    for said, names in (
         ("not in the file", missing),
         ("not on this head", unmapped),
         ("not used", recording.unused),
     ):
         if names:
-            lines.append(f"{what}: {', '.join(names)}")
+            lines.append(f"{said}: {', '.join(names)}")
     if recording.filled:
         lines.append(f"{recording.filled} frames without a face are filled in from those around them")
     return tuple(lines)

@@ -20,6 +20,7 @@ from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.openness import FaceOpenness
+from edit3dgs_ns.tracking.arkit_actions import arkit_actions
 from edit3dgs_ns.tracking.detector import OUTER_EYE_CORNERS
 from edit3dgs_ns.tracking.landmark_table import LandmarkTable
 from edit3dgs_ns.tracking.surface_points import EYES, JAW, NECK, NUM_POSE, SurfacePoints
@@ -28,6 +29,8 @@ LIDS = ((386, 374), (159, 145))
 """Upper and lower lid of the left eye, then of the right one."""
 LIPS = (13, 14)
 """Inner edge of the upper and of the lower lip."""
+FACE_LANDMARKS = (*LIDS[0], *LIDS[1], *LIPS, *OUTER_EYE_CORNERS)
+"""Those that `LidsAndLips` needs."""
 HEIGHT = (168, 2)
 """Between the eyes and under the nose: shortened as lids and lips are when the head nods, and not by turning."""
 OPEN_PERCENTILE, CLOSED_PERCENTILE = 70, 1
@@ -77,12 +80,13 @@ class LidsAndLips:
     """Those that open it beyond rest."""
     close_lips: Float[Tensor, " E"]
     """Those that bring the lips together."""
+    named: bool
+    """Whether each of these is an expression of its own, which can be taken out of a face."""
 
     @classmethod
     def of(cls, head: FlameAssets, actor: FlameMotion, table: LandmarkTable) -> LidsAndLips:
         """Prepare an actor's head."""
-        numbers = [*LIDS[0], *LIDS[1], *LIPS, *OUTER_EYE_CORNERS]
-        rows = np.array([int(np.flatnonzero(table.landmarks == number)[0]) for number in numbers])
+        rows = np.array([int(np.flatnonzero(table.landmarks == number)[0]) for number in FACE_LANDMARKS])
         points = SurfacePoints.of(
             FlameModel.from_assets(head),
             torch.from_numpy(table.faces[rows]),
@@ -91,16 +95,20 @@ class LidsAndLips:
         shape = torch.zeros(points.shapedirs.shape[-1]).double()
         shape[: len(actor.shape)] = actor.shape.double()
 
-        def action(name: str) -> Tensor:
-            row = torch.zeros(points.exprdirs.shape[-1]).double()
-            row[head.expression_index(name)] = 1
-            return row
+        actions = arkit_actions(head)
 
-        blink, wide = (
-            torch.stack([action(f"{name}{side}") for side in ("Left", "Right")])
-            for name in ("eyeBlink", "eyeWide")
+        def of_eyes(name: str) -> Tensor:
+            return torch.stack([actions.expression(f"{name}{side}").double() for side in ("Left", "Right")])
+
+        named = head.expression_names is not None
+        return cls(
+            points,
+            shape,
+            of_eyes("eyeBlink"),
+            of_eyes("eyeWide"),
+            actions.expression("mouthClose").double(),
+            named,
         )
-        return cls(points, shape, blink, wide, action("mouthClose"))
 
     def apertures(self, rows: Float[Tensor, "T D"]) -> Float[Tensor, "T 3"]:
         """Height of left eye, right eye and mouth in frames with a still head: metres; lips that overlap have less than none."""
@@ -158,7 +166,7 @@ def _open_mouth(rows: Tensor, face: LidsAndLips, rest: float, goal: Float[Tensor
 
 def _open_eye(rows: Tensor, face: LidsAndLips, side: int, goal: Float[Tensor, " T"]) -> None:
     """Blink, or widen the eye."""
-    for direction in (face.blink[side], face.wide[side]):
+    for direction in (face.blink[side], face.wide[side]) if face.named else ():
         rows[:, NUM_POSE:] -= _share(rows, direction)[:, None] * direction
     missing = goal - face.apertures(rows)[:, side]
     _amount(rows, face.blink[side], missing.clamp(max=0), face, side)

@@ -1,7 +1,8 @@
 """Videos as drivers: whatever `read_driver` reads, and videos, which are tracked first.
 
-A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it; after that, reading it costs little. A video that was
-replaced is tracked again.
+A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it (for FLAME into `talk.mp4.flame2023_Open.tracked`); after
+that, reading it costs little. A video that was replaced is tracked again. ARKit's coefficients drive heads of FLAME, too
+(`arkit_actions`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edit3dgs_ns.flame.retarget import RetargetOptions
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".3gp")
+ARKIT_SUFFIXES = (".csv", ".json")
 IMAGE_SIZE = 256
 """Pixels of a driver's own images, which are only looked at."""
 
@@ -31,9 +33,10 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def tracked_folder(video: Path) -> Path:
-    """Where a video's motion is kept."""
-    return video.with_name(f"{video.name}.tracked")
+def tracked_folder(video: Path, head: FlameAssets | None = None) -> Path:
+    """Where a video's motion is kept; that of each head model apart. None: the open head's."""
+    flame = "" if head is None or head.name == "open-head" else f".{head.source.stem}"
+    return video.with_name(f"{video.name}{flame}.tracked")
 
 
 def open_driver(
@@ -56,12 +59,14 @@ def open_driver(
     from edit3dgs_ns.capture.driver import read_driver
 
     path = Path(path).expanduser()
+    if head.expression_names is None and path.suffix.lower() in ARKIT_SUFFIXES and path.is_file():
+        return _arkit_driver(path, head, part)
     if not (is_video(path) and path.is_file()):
         return _with_openness(read_driver(path, head, part), path, part)
     from edit3dgs_ns.tracking.job import track_video
     from edit3dgs_ns.tracking.output import TrackingOptions
 
-    folder = tracked_folder(path)
+    folder = tracked_folder(path, head)
     if not folder.exists() and not os.access(path.parent, os.W_OK):
         raise UserError(
             f"--motion {path}: is tracked into {folder.name} beside it, and {path.parent} cannot be written. Track it "
@@ -69,6 +74,17 @@ def open_driver(
         )
     track_video(path, folder, head, TrackingOptions(size=IMAGE_SIZE), overwrite=True, progress=progress)
     return _with_openness(read_driver(folder, head, part), folder, part)
+
+
+def _arkit_driver(path: Path, head: FlameAssets, part: Part) -> Driver:
+    """ARKit's coefficients for a head whose expressions have other names, or none."""
+    from edit3dgs_ns.capture.driver import Driver
+    from edit3dgs_ns.flame.arkit import read_arkit
+    from edit3dgs_ns.tracking.arkit_actions import arkit_on_flame
+
+    if part != "all":
+        raise UserError(f"--motion-part {part}: {path} is one motion without parts; captures have them.")
+    return Driver(arkit_on_flame(read_arkit(path), head))
 
 
 def drive(
@@ -80,15 +96,21 @@ def drive(
         ValueError: as `retarget`.
     """
     from edit3dgs_ns.flame.retarget import RetargetOptions, retarget, smoothed
-    from edit3dgs_ns.tracking.calibration import LidsAndLips, calibrated
-    from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
+    from edit3dgs_ns.tracking.calibration import FACE_LANDMARKS, LidsAndLips, calibrated
+    from edit3dgs_ns.tracking.landmark_transfer import dense_table_of
 
     options = options or RetargetOptions()
     options.check(recorded)
     played, notes = retarget(recorded, actor, head, replace(options, smooth=0.0))
-    if options.calibrate and recorded.openness is not None and head.expression_names is not None:
-        face = LidsAndLips.of(head, actor, landmark_table_of(head))
-        played = calibrated(played, recorded.openness, face)
+    if options.calibrate and recorded.openness is not None:
+        table = dense_table_of(head)
+        if set(FACE_LANDMARKS) <= set(table.landmarks.tolist()):
+            played = calibrated(played, recorded.openness, LidsAndLips.of(head, actor, table))
+        else:
+            notes = (
+                *notes,
+                f"lids and lips are as they were fitted: {table.source.name} does not have all of them",
+            )
     return smoothed(played, options.smooth) if options.smooth > 0 else played, notes
 
 

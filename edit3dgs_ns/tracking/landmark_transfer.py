@@ -53,6 +53,20 @@ def landmark_table_of(head: FlameAssets) -> LandmarkTable:
     return joined(own, carried, carried.landmarks >= FIRST_IRIS)
 
 
+def dense_table_of(head: FlameAssets) -> LandmarkTable:
+    """The table with the most landmarks: FLAME's own embedding leaves out the cheeks and the irises.
+
+    Raises:
+        UserError: as `landmark_table_of`.
+    """
+    if head.name == "open-head":
+        return load_landmark_table(head)
+    try:
+        return transferred_table(head)
+    except UserError:
+        return landmark_table_of(head)
+
+
 def transferred_table(head: FlameAssets) -> LandmarkTable:
     """The table for a head model, found by registering the open head to it.
 

@@ -10,10 +10,12 @@ import pytest
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.loading import load_assets
+from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.settings import CaptureSettings
-from edit3dgs_ns.tracking.driving import open_driver, tracked_folder
+from edit3dgs_ns.tracking.driving import drive, open_driver, tracked_folder
 from tests.command_line import edit3dgs
+from tests.flame.open_head_as_flame import write_as_flame
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
 
@@ -42,6 +44,20 @@ def test_it_is_tracked_once_and_plays_at_its_own_rate(talk: Path, monkeypatch: p
     monkeypatch.setattr("edit3dgs_ns.tracking.detections.FaceDetector", None)  # calling it would fail
     again = open_driver(talk, HEAD)
     np.testing.assert_array_equal(again.recorded.motion.expr, first.recorded.motion.expr)
+
+
+def test_flame_is_driven_by_the_fit_of_flame(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with FLAME's keys, whose expressions are mixtures of the open head's; no landmarks beside it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    flame = load_assets(write_as_flame(tmp_path / "flame.npz", num_expr=30))
+    driver = open_driver(talk, flame)
+    assert driver.name == "talk" and tracked_folder(talk, flame) != tracked_folder(talk)
+    actor = FlameMotion.zeros(1, flame.shapedirs.shape[2], 30)
+    played, _ = drive(driver.recorded, actor, flame)
+    own = open_driver(talk, HEAD).recorded.motion.jaw_pose[:, 0]
+    assert np.corrcoef(played.jaw_pose[:, 0], own)[0, 1] > 0.9
 
 
 def test_reenact_takes_a_video(talk: Path, config: Path, tmp_path: Path) -> None:
