@@ -163,10 +163,11 @@ def _solve(
     std[:3] = JAW_STD if jaw else JAW_STILL
     limit = np.concatenate([[0.6] * 3, np.full(len(unknown) - 3, MOST_EXPRESSION)])
     for _ in range(STEPS):
-        linear = points.jacobian(shape, row)
-        slope = linear.by_frame[0].flatten(0, 1)[:, unknown].numpy() / NOISE
+        posed = points.posed(shape, row)
+        coordinates = torch.eye(3, dtype=row.dtype).expand(1, len(goal), 3, 3)
+        slope = posed.derivatives(coordinates)[0][0].flatten(0, 1)[:, unknown].numpy() / NOISE
         now = row[0, unknown].numpy()
-        error = (goal - linear.positions[0]).flatten().numpy() / NOISE + slope @ now
+        error = (goal - posed.positions[0]).flatten().numpy() / NOISE + slope @ now
         # The same sum of squares with as many rows as unknowns.
         lower = np.linalg.cholesky(slope.T @ slope + np.diag(std**-2.0))
         solution = lsq_linear(lower.T, np.linalg.solve(lower, slope.T @ error), (-limit, limit)).x

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import viser
 
 from edit3dgs_ns.viewer.compare import Compare
+from edit3dgs_ns.viewer.motion_panel import MotionPanel
 from edit3dgs_ns.viewer.motions import Motions
 from edit3dgs_ns.viewer.scene import Show, ViewerScene
 from edit3dgs_ns.viewer.text import plain
@@ -20,11 +22,17 @@ class MovePanel:
         server: of viser; elements are added to the container that is open.
         scene: what the controls write to.
         motions: the choices.
+        run: the avatar's run, where uploaded videos are kept.
         redraw: asks for a new image; returns at once.
     """
 
     def __init__(
-        self, server: viser.ViserServer, scene: ViewerScene, motions: Motions, redraw: Callable[[], None]
+        self,
+        server: viser.ViserServer,
+        scene: ViewerScene,
+        motions: Motions,
+        run: Path,
+        redraw: Callable[[], None],
     ):
         self._gui, self._scene, self._motions, self._redraw = server.gui, scene, motions, redraw
         self._box = server.gui.add_folder("Time")
@@ -33,9 +41,11 @@ class MovePanel:
         self._pause = server.gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE, visible=False)
         self._play.on_click(lambda _: self._set_playing(True))
         self._pause.on_click(lambda _: self._set_playing(False))
-        speed = server.gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0, hint="1: 25 frames a second")
+        speed = server.gui.add_slider(
+            "Speed", 0.1, 4.0, 0.1, 1.0, hint="1: as it was recorded, or 25 frames a second"
+        )
         speed.on_update(lambda _: scene.timeline.set_speed(float(speed.value), scene.clock()))
-        self._add_motions()
+        self.motion = MotionPanel(server, motions, run, self._show_motion)
         self._sliders: dict[str, viser.GuiInputHandle[float]] = {}
         with server.gui.add_folder("Pose by hand"):
             self._add_sliders()
@@ -69,40 +79,11 @@ class MovePanel:
         timeline.play(now) if playing else timeline.pause(now)
         self._play.visible, self._pause.visible = not playing, playing
 
-    # -- motions -----------------------------------------------------------------------------------------------------
-
-    def _add_motions(self) -> None:
-        with self._gui.add_folder("Motion"):
-            choice = self._gui.add_dropdown(
-                "Motion", self._motions.names(), hint="Whose expressions move the head"
-            )
-            path = self._gui.add_text(
-                "From", "", hint="Another capture, a flame_param.npz, recorded ARKit coefficients, ..."
-            )
-            load = self._gui.add_button("Add this motion", icon=viser.Icon.FILE_IMPORT)
-            message = self._gui.add_markdown("", visible=False)
-
-        def chosen(_: Any) -> None:
-            self._show_motion(choice.value)
-
-        def added(_: Any) -> None:
-            try:
-                name = self._motions.add(path.value)
-            except (ValueError, OSError) as error:
-                message.content, message.visible = plain(str(error)), True
-                return
-            message.visible = False
-            choice.options = self._motions.names()
-            choice.value = name
-
-        choice.on_update(chosen)
-        load.on_click(added)
-
     def _show_motion(self, name: str) -> None:
         scene = self._scene
         motion, frames = self._motions.get(name)
         scene.motion = motion
-        scene.timeline.set_frames(frames, scene.clock())
+        scene.timeline.set_frames(frames, scene.clock(), self._motions.fps(name))
         self._frame.remove()  # a slider's end cannot be moved
         self._frame = self._frame_slider()
         self._redraw()

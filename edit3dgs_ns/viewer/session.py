@@ -92,7 +92,8 @@ class ViewerSession:
             first = _EMBEDDED  # for synthetic heads; the real model needs a download and photographs
         tabs = server.gui.add_tab_group(order=-1)  # above Nerfstudio's
         with tabs.add_tab("Move", viser.Icon.RUN):
-            self._move = MovePanel(server, self.scene, Motions(self.scene.model, head), self.redraw)
+            motions = Motions(self.scene.model, head)
+            self._move = MovePanel(server, self.scene, motions, self._viewer.log_filename.parent, self.redraw)
         with tabs.add_tab("Look", viser.Icon.EYE):
             AppearancePanel(server, self.scene, self.redraw)
             BackgroundPanel(server, self.scene, self._viewer.log_filename.parent, self.redraw)

@@ -59,7 +59,7 @@ class Timeline:
         self.seek(self.frame_at(now), now)
         self.speed = speed
 
-    def set_frames(self, frames: int, now: float) -> None:
-        """Another motion: from its beginning."""
-        self.frames = frames
+    def set_frames(self, frames: int, now: float, fps: float = FRAMES_PER_SECOND) -> None:
+        """Another motion: from its beginning, at its own rate."""
+        self.frames, self.fps = frames, fps
         self.seek(0, now)

@@ -11,11 +11,10 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.synthetic.replay import Replay
-from edit3dgs_ns.synthetic.settings import CaptureSettings
 from edit3dgs_ns.tracking.driving import drive, open_driver, tracked_folder
 from tests.command_line import edit3dgs
 from tests.flame.open_head_as_flame import write_as_flame
+from tests.speaking_video import write_speaking_video
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
 
@@ -26,14 +25,7 @@ HEAD = load_assets()
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered person who speaks."""
-    replay = Replay(CaptureSettings(seed=5, width=SIZE, height=SIZE, cameras=1, frames=FRAMES, samples=2))
-    (sequence,) = [name for name in replay.motion if "SEN" in name]
-    (camera,) = replay.cameras
-    path = tmp_path_factory.mktemp("driver") / "talk.mp4"
-    with VideoWriter(path, FPS) as video:
-        for t in range(FRAMES):
-            video.add(np.rint(255 * replay.render(sequence, t, camera).rgb).astype(np.uint8))
-    return path
+    return write_speaking_video(tmp_path_factory.mktemp("driver") / "talk.mp4", FRAMES, SIZE, FPS)
 
 
 def test_it_is_tracked_once_and_plays_at_its_own_rate(talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
