@@ -159,12 +159,13 @@ def _qwen_tokenizer(folder: Path) -> Any:
     (folder / "vocab.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = Qwen2TokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    vision = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *vision]})
     tokenizer.chat_template = _CHAT
     return tokenizer
 
 
-def _flux2_parts() -> dict[str, Any]:
+def _flux2_parts(guidance_embeds: bool = False) -> dict[str, Any]:
     """Transformer, autoencoder and scheduler of FLUX.2; the text encoder gives 3 layers of 16 channels."""
     import diffusers
     import torch
@@ -189,7 +190,7 @@ def _flux2_parts() -> dict[str, Any]:
         joint_attention_dim=48,
         timestep_guidance_channels=32,
         axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=False,
+        guidance_embeds=guidance_embeds,
     )
     return {"vae": vae, "transformer": transformer, "scheduler": _flow_scheduler()}
 
@@ -220,12 +221,158 @@ def _save_klein_base(folder: Path) -> None:
     _save_klein(folder, is_distilled=False)
 
 
+def _save_flux2(folder: Path) -> None:
+    import diffusers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import (
+        Mistral3Config,
+        Mistral3ForConditionalGeneration,
+        PixtralImageProcessor,
+        PixtralProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]})
+    template = (
+        "{% for m in messages %}{{ m.role }}: {% for c in m.content %}{{ c.text }}{% endfor %}\n{% endfor %}"
+    )
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "head_dim": 8}
+    config = Mistral3Config(
+        text_config={
+            "model_type": "mistral",
+            "vocab_size": len(tokenizer),
+            "num_hidden_layers": 31,
+            "num_key_value_heads": 1,
+            **size,
+        },
+        vision_config={"model_type": "pixtral", "num_hidden_layers": 1, "image_size": 32, **size},
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+    )
+    parts = _flux2_parts(guidance_embeds=True)
+    diffusers.Flux2Pipeline(
+        text_encoder=Mistral3ForConditionalGeneration(config),
+        tokenizer=PixtralProcessor(PixtralImageProcessor(), tokenizer, chat_template=template),
+        **parts,
+    ).save_pretrained(folder, safe_serialization=True)
+
+
+def _vision_parts(folder: Path) -> tuple[Any, Any, Any]:
+    """Qwen2.5-VL, its tokenizer and its processor."""
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+    )
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+    tokenizer = _qwen_tokenizer(folder / "words")
+    number = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=number("<|image_pad|>"),
+        video_token_id=number("<|video_pad|>"),
+        vision_start_token_id=number("<|vision_start|>"),
+        vision_end_token_id=number("<|vision_end|>"),
+    )
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=56 * 56),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(),
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), tokenizer, processor
+
+
+def _save_qwen(folder: Path, pipeline: str = "QwenImageEditPipeline") -> None:
+    import diffusers
+
+    text_encoder, tokenizer, processor = _vision_parts(folder)
+    vae = diffusers.AutoencoderKLQwenImage(
+        base_dim=16,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.5, 1.0, 2.0],
+    )
+    transformer = diffusers.QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    getattr(diffusers, pipeline)(
+        scheduler=_flow_scheduler(),
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        processor=processor,
+        transformer=transformer,
+    ).save_pretrained(folder, safe_serialization=True)
+
+
+def _save_qwen_plus(folder: Path) -> None:
+    _save_qwen(folder, "QwenImageEditPlusPipeline")
+
+
+def _save_longcat(folder: Path) -> None:
+    import diffusers
+
+    text_encoder, tokenizer, processor = _vision_parts(folder)
+    transformer = diffusers.LongCatImageTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    diffusers.LongCatImageEditPipeline(
+        scheduler=_flow_scheduler(),
+        vae=_tiny_vae(16, shift_factor=0.1, scaling_factor=0.4),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_processor=processor,
+        transformer=transformer,
+    ).save_pretrained(folder, safe_serialization=True)
+
+
 _BUILDERS = {
     "sdxl": _save_sdxl,
     "cosxl": _save_cosxl,
     "kontext": _save_kontext,
     "klein": _save_klein,
     "klein-base": _save_klein_base,
+    "flux2": _save_flux2,
+    "qwen": _save_qwen,
+    "qwen-plus": _save_qwen_plus,
+    "longcat": _save_longcat,
 }
 FAMILY_NAMES = tuple(_BUILDERS)
 """Names for `save_tiny_family`."""

@@ -70,7 +70,7 @@ def check_editor(config: EditorConfig) -> None:
     """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
     from edit3dgs_ns.editing.editors import check_editor_name
 
-    check_editor_name(config.model)
+    check_editor_name(config.model, config.reference)
     if not config.timeout > 0:
         raise UserError(f"--pipeline.editor.timeout {config.timeout}: expected seconds, more than 0.")
     if not config.in_range():
@@ -120,4 +120,5 @@ def load_editor_of(options: EditorConfig, device: Any) -> Any:
         ),
         attention_slicing=options.attention_slicing,
         offload=options.offload,
+        references=options.reference,
     )

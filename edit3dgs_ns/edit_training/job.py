@@ -24,8 +24,16 @@ class EditJob:
     image_guidance_scale: float | None = None
     keep: str = "none"
     only: str = "none"
+    reference: str = "none"
+    """Files of images that the prompt may speak of, separated by commas."""
     rounds: int = 20
     views_per_edit: int = 4
+
+    @property
+    def references(self) -> tuple[Path, ...]:
+        """The same as paths."""
+        named = () if self.reference == "none" else self.reference.split(",")
+        return tuple(Path(name.strip()).expanduser() for name in named if name.strip())
 
     def options(self) -> dict[str, Any]:
         """For the record, as JSON values."""
@@ -35,6 +43,7 @@ class EditJob:
             "image_guidance_scale": self.image_guidance_scale,
             "keep": self.keep,
             "only": self.only,
+            "reference": self.reference,
             "rounds": self.rounds,
             "views_per_edit": self.views_per_edit,
         }
@@ -90,6 +99,7 @@ def options_of(
     config.rounds, config.views_per_edit = job.rounds, job.views_per_edit
     editor = config.editor
     editor.model, editor.keep, editor.only = job.model, job.keep or "none", job.only or "none"
+    editor.reference = job.references
     editor.guidance_scale, editor.image_guidance_scale = job.guidance_scale, job.image_guidance_scale
     if not parse_parts(editor.only):
         config.hold_outside = (

@@ -19,16 +19,20 @@ class EditorConfig(KeepOptions):
     """The diffusion model and how it is used."""
 
     model: str = "timbrooks/instruct-pix2pix"
-    """InstructPix2Pix to edit with: a hub id, a folder in diffusers' format, or `demo` for the small embedded
-    one. Or an editor of your own: `command:PROGRAM`, or `python:package.module:factory`."""
+    """Diffusion model to edit with: a hub id, a folder in diffusers' format (InstructPix2Pix, its SDXL version, FLUX.1 Kontext,
+    FLUX.2, Qwen-Image-Edit, LongCat-Image-Edit), or `demo` for the small embedded one. Or an editor of your own:
+    `command:PROGRAM`, or `python:package.module:factory`."""
+    reference: tuple[Path, ...] = ()
+    """Further images that the prompt may speak of ("the hat of image 2"), for models that take several: FLUX.2 and
+    Qwen-Image-Edit-Plus."""
     timeout: float = 3600.0
     """Seconds that a `command:` may take for a batch of views."""
     guidance_scale: Optional[float] = None  # noqa: UP045
-    """Weight of the prompt; the model's own if not given (7.5)."""
+    """Weight of the prompt; the model's own if not given (InstructPix2Pix: 7.5)."""
     image_guidance_scale: Optional[float] = None  # noqa: UP045
-    """Weight of the original image; the model's own if not given (1.5)."""
+    """Weight of the original image; the model's own if not given (1.5); only InstructPix2Pix and its SDXL version have one."""
     steps: Optional[int] = None  # noqa: UP045
-    """Denoising steps from pure noise; the model's own if not given (20). Less noise takes its share of
+    """Denoising steps from pure noise; the model's own if not given (InstructPix2Pix: 20). Less noise takes its share of
     them."""
     resolution: Optional[int] = None  # noqa: UP045
     """Longer side in pixels that images are scaled to for the model; the model's own or the images' if not
@@ -36,10 +40,10 @@ class EditorConfig(KeepOptions):
     scheduler: Literal["auto", "ddim", "shipped"] = "auto"
     """DDIM, or the scheduler shipped with the model; `auto` is DDIM for InstructPix2Pix, else the shipped one."""
     views_per_forward: int = 4
-    """Views that go through the diffusion model together; less needs less memory. Halved by itself when a CUDA
-    device runs out of memory."""
+    """Views that go through an InstructPix2Pix together; less needs less memory. Halved by itself when a CUDA
+    device runs out of memory. Other models take one view at a time."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Precision of the diffusion model: `auto` is float16 on CUDA, else float32."""
+    """Precision of the diffusion model: `auto` is float16 or bfloat16 on CUDA, as the model's family wants it, else float32."""
     device: str = "auto"
     """Device of the diffusion model: `auto` is that of the avatar."""
     shared_noise: bool = True
@@ -67,7 +71,7 @@ class EditorConfig(KeepOptions):
     is not available."""
     offload: Literal["none", "model", "layers"] = "none"
     """Keep the diffusion model's parts in main memory while they are not needed: whole `model`s (text encoder,
-    UNet, VAE) or single `layers` (much slower, needs least memory). CUDA only."""
+    UNet or transformer, VAE) or single `layers` (much slower, needs least memory). CUDA only."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Reads a config.yml; older ones name the timestep of Stable Diffusion's schedule where there is a noise level now."""

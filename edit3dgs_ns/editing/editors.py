@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edit3dgs_ns.editing.diffusion.families import no_references
 from edit3dgs_ns.editing.editor import Editor
 from edit3dgs_ns.editing.own.names import OwnEditor, own_editor
 
@@ -12,16 +14,23 @@ TIMEOUT = 3600.0
 """Seconds that a program may take for a request."""
 
 
-def check_editor_name(model: str | Path) -> None:
+def check_editor_name(model: str | Path, references: Sequence[Path] = ()) -> None:
     """Checks all that can be known of an editor without weights or network, and without importing or running anything.
+
+    Args:
+        model: its name; see `load_named_editor`.
+        references: images that the prompt may speak of.
 
     Raises:
         FileNotFoundError, ValueError: it cannot be what is meant; the message says what was found and what to do.
     """
-    if own_editor(model) is None:
+    own = own_editor(model)
+    if own is None:
         from edit3dgs_ns.editing.diffusion.model_folder import check_model
 
-        check_model(model)
+        check_model(model, references)
+    elif references:
+        raise no_references(own.name, "an editor of your own")
 
 
 def load_named_editor(model: str | Path, *, timeout: float = TIMEOUT, **options: Any) -> Editor:

@@ -29,6 +29,13 @@ class Frame:
         canvas = tuple(-(-side // multiple) * multiple for side in scaled)
         return cls(image=(height, width), scaled=scaled, canvas=(canvas[0], canvas[1]))
 
+    @classmethod
+    def inside(cls, height: int, width: int, canvas: tuple[int, int]) -> Frame:
+        """A canvas of a given size, which the image fills in one direction."""
+        factor = min(canvas[0] / height, canvas[1] / width)
+        scaled = min(canvas[0], round(height * factor)), min(canvas[1], round(width * factor))
+        return cls(image=(height, width), scaled=scaled, canvas=canvas)
+
     @property
     def margins(self) -> tuple[int, int, int, int]:
         """Padding at the left, right, top and bottom; an odd pixel goes to the right or the bottom."""

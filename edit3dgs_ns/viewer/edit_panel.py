@@ -63,7 +63,12 @@ class EditPanel:
         self._actions, gui = actions, server.gui
         parts = f"Separated by commas; none for nothing. Of: {', '.join(regions)}" if regions else None
         self._prompt = gui.add_text("Prompt", prompt, hint='For example: "Make him look older"')
-        self._model = gui.add_dropdown("Model", tuple(models), hint="InstructPix2Pix to edit with")
+        self._model = gui.add_dropdown("Model", tuple(models), hint="Diffusion model to edit with")
+        self._reference = gui.add_text(
+            "Reference",
+            "none",
+            hint="Files of images that the prompt may speak of, separated by commas. For FLUX.2 and Qwen-Image-Edit-Plus.",
+        )
         self._guidance = gui.add_number(
             "Guidance", 0.0, min=0.0, max=30.0, step=0.5, hint="Weight of the prompt; 0: the model's own"
         )
@@ -111,6 +116,7 @@ class EditPanel:
             image_guidance_scale=float(self._image_guidance.value) or None,
             keep=self._keep.value.strip() or "none",
             only=self._only.value.strip() or "none",
+            reference=self._reference.value.strip() or "none",
             rounds=int(self._rounds.value),
             views_per_edit=int(self._views.value),
         )

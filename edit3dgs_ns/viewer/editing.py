@@ -58,7 +58,8 @@ class Editing:
         self._run = viewer.log_filename.parent
         self._lock = viewer.train_lock or threading.Lock()
         self._worker = Worker(self._report, self._give_way)
-        self._editors: dict[str, Any] = {}
+        self._editors: dict[tuple[str, tuple[Path, ...]], Any] = {}
+        """By model and references."""
         self._drawn = self._grid_shown = 0.0
         self._share, self._caution = 0.0, ""
         self._grids: Path | None = None
@@ -80,7 +81,8 @@ class Editing:
         else:
             own = getattr(self._pipeline, "_editor", None)
             if own is not None:
-                self._editors[self._pipeline.config.editor.model] = own
+                used = self._pipeline.config.editor
+                self._editors[used.model, used.reference] = own
             self._remember_before()
 
     # -- the buttons -------------------------------------------------------------------------------------------------
@@ -232,11 +234,12 @@ class Editing:
         from edit3dgs_ns.edit_training.checks import check_editor, load_editor_of
         from edit3dgs_ns.editing.thread_safe_editor import ThreadSafeEditor
 
-        if job.model not in self._editors:
-            options = replace(config.editor, model=job.model)
+        key = job.model, job.references
+        if key not in self._editors:
+            options = replace(config.editor, model=job.model, reference=job.references)
             check_editor(options)
-            self._editors[job.model] = ThreadSafeEditor(load_editor_of(options, self._pipeline.device))
-        return self._editors[job.model]
+            self._editors[key] = ThreadSafeEditor(load_editor_of(options, self._pipeline.device))
+        return self._editors[key]
 
     def _camera(self, client: int) -> Cameras:
         """Returns the camera of a visitor, with the aspect ratio and size of the capture's images."""

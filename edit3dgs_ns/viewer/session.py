@@ -37,8 +37,8 @@ _MOST_IMAGES = 48
 """Training images that Nerfstudio draws into the scene at start; it decodes and sends each of them first."""
 _TICK, _POLL_SECONDS = 1 / 30, 0.5
 """Seconds between two frames at most, and between two updates about a training."""
-_MODELS = ("timbrooks/instruct-pix2pix", "demo")
-_REAL, _EMBEDDED = _MODELS
+_REAL, _EMBEDDED = "timbrooks/instruct-pix2pix", "demo"
+_MODELS = (_REAL, _EMBEDDED, "black-forest-labs/FLUX.2-klein-4B")
 
 
 class ViewerSession:

@@ -329,6 +329,8 @@ def test_a_damaged_edit_is_made_again_on_resume(make_config, edited, tmp_path):
         ({"views_per_key": 0}, "--pipeline.editor.views-per-key 0"),
         ({"self_attention_below": -1}, "--pipeline.editor.self-attention-below -1"),
         ({"share_prediction_until": -1}, "--pipeline.editor.share-prediction-until -1"),
+        ({"share_prediction_until": 600}, "--pipeline.editor.share-prediction-until 600"),
+        ({"reference": (Path("hat.png"),)}, "--pipeline.editor.reference"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_read(make_config, options, message, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from PIL import Image
 from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion import loading
+from edit3dgs_ns.editing.diffusion.families import canvas_of_area
 from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.diffusion.view_runs import Prediction, ViewRun
 from edit3dgs_ns.editing.editor import EditRequest, KeepOptions
-from edit3dgs_ns.editing.framing import to_tensor
+from edit3dgs_ns.editing.framing import Frame, to_tensor
 from edit3dgs_ns.editing.sigma_predictions import space_of
 from edit3dgs_ns.errors import UserError
 from tests.plane_views import plane_request
@@ -31,9 +33,15 @@ OWN_ARGUMENTS = {
     "kontext": {"guidance_scale": 2.5, "max_area": 64 * 64, "_auto_resize": False},
     "klein": {"guidance_scale": 1.0},
     "klein-base": {"guidance_scale": 4.0},
+    "flux2": {"guidance_scale": 4.0},
+    "qwen": {"true_cfg_scale": 4.0, "negative_prompt": " "},
+    "qwen-plus": {"true_cfg_scale": 4.0, "negative_prompt": " "},
+    "longcat": {"guidance_scale": 4.5},
 }
 """What the pipeline's own `__call__` is given besides prompt, image, size and steps: the values of the model's card."""
-BRANCHES = {"sdxl": 3, "cosxl": 3, "kontext": 1, "klein": 1, "klein-base": 2}
+BRANCHES = {"sdxl": 3, "cosxl": 3, "kontext": 1, "klein": 1, "klein-base": 2, "flux2": 1} | dict.fromkeys(
+    ("qwen", "qwen-plus", "longcat"), 2
+)
 """Guidance branches."""
 
 
@@ -43,10 +51,30 @@ def family(request, tmp_path_factory) -> tuple[str, object]:
     return request.param, save_tiny_family(request.param, tmp_path_factory.mktemp(request.param))
 
 
+OF_ONE_AREA = {
+    "qwen": "qwenimage.pipeline_qwenimage_edit",
+    "qwen-plus": "qwenimage.pipeline_qwenimage_edit_plus",
+    "longcat": "longcat_image.pipeline_longcat_image_edit",
+}
+"""Modules of the pipelines that edit at one megapixel alone."""
+
+
 @pytest.fixture
-def load(family):
-    """Loads the family's model at the images' own size."""
-    return lambda **options: load_editor(family[1], resolution=64, **options)
+def load(family, monkeypatch):
+    """Loads the family's model at the images' own size; where it has but one, that is made as small."""
+    name, folder = family
+    if name not in OF_ONE_AREA:
+        return lambda **options: load_editor(folder, resolution=64, **options)
+    module = import_module(f"diffusers.pipelines.{OF_ONE_AREA[name]}")
+    dimensions = module.calculate_dimensions
+    monkeypatch.setattr(module, "calculate_dimensions", lambda _, ratio: dimensions(64 * 64, ratio))
+
+    def load_small(**options):
+        editor = load_editor(folder, **options)
+        editor.family = replace(editor.family, area=64 * 64)
+        return editor
+
+    return load_small
 
 
 @pytest.fixture
@@ -89,7 +117,7 @@ def record_latents(monkeypatch):
     return given
 
 
-def _own(name: str, folder, request: EditRequest, view: int) -> np.ndarray:
+def _own(name: str, folder, request: EditRequest, view: int, references=()) -> np.ndarray:
     """What the family's own pipeline gives for a view."""
     import diffusers
 
@@ -99,11 +127,12 @@ def _own(name: str, folder, request: EditRequest, view: int) -> np.ndarray:
     image = Image.fromarray((request.originals[view] * 255).round().astype(np.uint8))
     made = pipeline(
         prompt=request.prompt,
-        image=image,
+        image=[image, *references] if references else image,
         num_inference_steps=request.steps,
         generator=torch.Generator().manual_seed(request.view_seed(view)),
         output_type="np",
-        **({"height": 64, "width": 64} | OWN_ARGUMENTS[name]),
+        **({} if name == "longcat" else {"height": 64, "width": 64}),
+        **OWN_ARGUMENTS[name],
     )
     return made.images[0]
 
@@ -120,6 +149,32 @@ def test_each_view_is_what_the_familys_own_pipeline_makes_of_it(family, load, re
     assert result.unet_evaluations == 2 * 3 * BRANCHES[name]
     assert told == [(done, 2 * 5) for done in range(1, 11)]  # encoded, three steps, decoded
     assert shown == [0, 1]
+
+
+TAKE_REFERENCES = ("klein", "klein-base", "flux2", "qwen-plus")
+
+
+def test_references_are_further_images_of_the_prompt(family, load, request_of, tmp_path):
+    """Where the family takes any; else they are refused by name, before a weight is read."""
+    name, folder = family
+    pixels = np.random.default_rng(3).integers(0, 256, (80, 96, 4), np.uint8)
+    pixels[..., 3] = 255
+    path = tmp_path / "hat.png"
+    Image.fromarray(pixels).save(path)
+    if name not in TAKE_REFERENCES:
+        with pytest.raises(UserError, match=r"--pipeline\.editor\.reference") as error:
+            load(references=[path])
+        assert str(folder) in str(error.value) and "FLUX.2" in str(error.value)
+        return
+    editor, request = load(references=[path]), request_of(steps=2)
+    result = editor.edit(request)
+    reference = Image.fromarray(pixels[..., :3])
+    own = _own(name, folder, request, 1, [reference])
+    np.testing.assert_allclose(result.images[1], own, atol=1e-4)
+    assert np.abs(load().edit(request).images - result.images).max() > 1e-3
+    assert editor.settings["references"] != load().settings["references"] == []
+    with pytest.raises(UserError, match=r"no-hat\.png"):
+        load(references=[tmp_path / "no-hat.png"])
 
 
 def test_views_that_agree_predict_the_same_clean_latents_for_a_surface_point(load, request_of, monkeypatch):
@@ -226,6 +281,20 @@ def test_offloaded_parts_come_when_they_are_used(load, request_of, monkeypatch):
         editor = load(offload=offload)
         for _ in range(2):
             np.testing.assert_allclose(editor.edit(request_of()).images, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["qwenimage.pipeline_qwenimage_edit", "longcat_image.pipeline_longcat_image_edit"]
+)
+def test_the_canvas_of_one_area_is_what_pipelines_compute_of_it(name):
+    """So that they stretch nothing, whatever the images' aspect ratio."""
+    dimensions = import_module(f"diffusers.pipelines.{name}").calculate_dimensions
+    for width in range(300, 1700, 13):
+        height, across = canvas_of_area(800, width, 1024 * 1024)
+        assert dimensions(1024 * 1024, across / height)[:2] == (across, height)
+        frame = Frame.inside(800, width, (height, across))
+        assert frame.canvas == (height, across) and max(frame.margins) < 60
+        assert frame.scaled[0] == height or frame.scaled[1] == across
 
 
 def test_epipolar_agreement_is_refused_by_name(load):

@@ -5,11 +5,13 @@ Needs neither PyTorch nor diffusers: a folder is checked against this table befo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
+from edit3dgs_ns.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +32,13 @@ class Call:
     width: int
     settings: Mapping[str, Any]
     """`guidance_scale`, `image_guidance_scale` and `steps`."""
+    references: tuple[Image, ...] = ()
+    """Further images that the prompt may speak of."""
+
+    @property
+    def images(self) -> list[Image]:
+        """The original and the references."""
+        return [self.original, *self.references]
 
     @property
     def common(self) -> dict[str, Any]:
@@ -55,7 +64,24 @@ def _kontext(call: Call) -> dict[str, Any]:
 
 def _flux2(call: Call) -> dict[str, Any]:
     scale = call.settings["guidance_scale"]
-    return call.sized | {"image": [call.original], "guidance_scale": 1.0 if scale is None else scale}
+    return call.sized | {"image": call.images, "guidance_scale": 1.0 if scale is None else scale}
+
+
+def _qwen(call: Call) -> dict[str, Any]:
+    # The pipeline weighs the prompt only where there is a negative one; the model's card gives a blank.
+    return call.sized | {
+        "image": call.original,
+        "negative_prompt": " ",
+        "true_cfg_scale": call.settings["guidance_scale"],
+    }
+
+
+def _qwen_plus(call: Call) -> dict[str, Any]:
+    return _qwen(call) | {"image": call.images}
+
+
+def _longcat(call: Call) -> dict[str, Any]:
+    return call.common | {"image": call.original, "guidance_scale": call.settings["guidance_scale"]}
 
 
 @dataclass(frozen=True)
@@ -92,6 +118,10 @@ class Family:
     variants: tuple[Variant, ...] = ()
     arguments: Callable[[Call], dict[str, Any]] = lambda call: {}
     """Arguments of the pipeline's `__call__` for one view."""
+    takes_references: bool = False
+    """Whether it takes further images beside the one to edit."""
+    area: int | None = None
+    """Pixels of the only canvas that it takes, whatever the images' size; None where any size will do."""
     denoiser: str = "transformer"
     """Part that predicts, `unet` or `transformer`."""
     half: str = "bfloat16"
@@ -119,7 +149,14 @@ class Family:
         """How images lie in the canvas that the model takes."""
         from edit3dgs_ns.editing.framing import Frame
 
-        return Frame.fit(height, width, multiple, resolution)
+        if self.area is None:
+            return Frame.fit(height, width, multiple, resolution)
+        if resolution is not None:
+            raise UserError(
+                f"--pipeline.editor.resolution {resolution}: {self.title} edits at one size alone, {self.area} pixels in all. "
+                "Leave it out."
+            )
+        return Frame.inside(height, width, canvas_of_area(height, width, self.area))
 
     def fitted(self, index: Mapping[str, Any]) -> Family:
         """The family with the defaults and options of a model with this `model_index.json`."""
@@ -130,6 +167,18 @@ class Family:
         return self
 
 
+def canvas_of_area(height: int, width: int, area: int) -> tuple[int, int]:
+    """Height and width of a canvas of about an area, in multiples of 32, that has nearly the aspect ratio of an image.
+
+    Pipelines that edit at one area alone compute the size from the ratio of the image that they are given. Of this canvas they
+    compute its own size, so that nothing is stretched: the longer side follows from the shorter, and not less than the area.
+    """
+    shorter = max(32, round(math.sqrt(area * min(height, width) / max(height, width)) / 32) * 32)
+    longer = math.ceil(area / shorter / 32) * 32
+    return (longer, shorter) if height >= width else (shorter, longer)
+
+
+_MEGAPIXEL = 1024 * 1024
 _SDXL = EditorDefaults(guidance_scale=3.0, image_guidance_scale=1.5, steps=30, resolution=768)
 _FLUX2 = EditorDefaults(guidance_scale=4.0, image_guidance_scale=None, steps=50, resolution=1024)
 _FAMILIES = (
@@ -184,6 +233,7 @@ _FAMILIES = (
         weights=("transformer", "vae", "text_encoder"),
         others=("tokenizer", "scheduler"),
         arguments=_flux2,
+        takes_references=True,
         defaults=_FLUX2,
         variants=(
             Variant(
@@ -198,8 +248,64 @@ _FAMILIES = (
         weights=("transformer", "vae", "text_encoder"),
         others=("tokenizer", "scheduler"),
         arguments=_flux2,
+        takes_references=True,
         defaults=_FLUX2,
     ),
+    Family(
+        "QwenImageEditPipeline",
+        "Qwen-Image-Edit",
+        "Qwen/Qwen-Image-Edit",
+        weights=("transformer", "vae", "text_encoder"),
+        others=("tokenizer", "processor", "scheduler"),
+        arguments=_qwen,
+        area=_MEGAPIXEL,
+        defaults=EditorDefaults(guidance_scale=4.0, image_guidance_scale=None, steps=50),
+    ),
+    Family(
+        "QwenImageEditPlusPipeline",
+        "Qwen-Image-Edit-Plus",
+        "Qwen/Qwen-Image-Edit-2509",
+        weights=("transformer", "vae", "text_encoder"),
+        others=("tokenizer", "processor", "scheduler"),
+        arguments=_qwen_plus,
+        takes_references=True,
+        area=_MEGAPIXEL,
+        defaults=EditorDefaults(guidance_scale=4.0, image_guidance_scale=None, steps=40),
+    ),
+    Family(
+        "LongCatImageEditPipeline",
+        "LongCat-Image-Edit",
+        "meituan-longcat/LongCat-Image-Edit",
+        weights=("transformer", "vae", "text_encoder"),
+        others=("tokenizer", "text_processor", "scheduler"),
+        arguments=_longcat,
+        area=_MEGAPIXEL,
+        defaults=EditorDefaults(guidance_scale=4.5, image_guidance_scale=None, steps=50),
+    ),
 )
+
+
+def no_shared_attention(model: str, title: str) -> UserError:
+    """The error to raise where views would have to agree by the attention of a family that has none to share."""
+    return UserError(
+        "--pipeline.editor.correspondence epipolar needs the attention of an InstructPix2Pix on Stable Diffusion 1, and "
+        f"{model} is {title}. Choose rig or none."
+    )
+
+
+def no_references(model: str, title: str) -> UserError:
+    """The error to raise where an editor is given references that it does not take.
+
+    Args:
+        model: its name.
+        title: what it is.
+    """
+    taking = " or ".join(known.title for known in _FAMILIES if known.takes_references)
+    return UserError(
+        f"--pipeline.editor.reference: {model} is {title}, which takes no image beside the one to edit. Leave it out, "
+        f"or give a model of {taking}."
+    )
+
+
 FAMILIES: Mapping[str, Family] = {family.class_name: family for family in _FAMILIES}
 """All families by class name."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edit3dgs_ns.capture.images import read_image
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
-from edit3dgs_ns.editing.diffusion.families import Family
+from edit3dgs_ns.editing.diffusion.families import Family, no_references, no_shared_attention
 from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
 from edit3dgs_ns.editing.diffusion.model_folder import (
     INDEX_FILE,
@@ -41,6 +42,7 @@ def load_editor(
     sharing: SharingOptions | None = None,
     attention_slicing: bool = False,
     offload: Offload = "none",
+    references: Sequence[Path] = (),
 ) -> InstructPix2Pix | PipelineEditor:
     """An editing model from the hub, from a folder in diffusers' format, or the embedded one.
 
@@ -58,6 +60,7 @@ def load_editor(
         sharing: how the views of a batch are made to agree; each is edited alone if not given.
         attention_slicing: compute attention one head at a time.
         offload: keep whole `model`s or single `layers` in main memory while they are not needed.
+        references: images that the prompt may speak of, for families that take several.
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
@@ -67,9 +70,14 @@ def load_editor(
 
     device = torch.device(device)
     check_device(device, offload)
-    source = check_model(model)
+    source = check_model(model, references)
     index = read_json(source / INDEX_FILE) if isinstance(source, Path) else _hub_index(source)
     family = check_index(index, source).fitted(index)
+    if references and not family.takes_references:
+        raise no_references(str(model), family.title)
+    if sharing is not None and sharing.correspondence == "epipolar" and not family.is_instruct_pix2pix:
+        raise no_shared_attention(str(model), family.title)
+    pictures = [_read_reference(path) for path in references]
     defaults = defaults_of(source, resolution, family.defaults)
     pipeline = _read_pipeline(source, family, _precision(dtype, device, family))
     pipeline.scheduler = _pick_scheduler(pipeline.scheduler, scheduler, family)
@@ -85,6 +93,7 @@ def load_editor(
             sharing=sharing,
             device=device,
             free_memory=free_memory,
+            references=pictures,
         )
     return InstructPix2Pix(
         pipeline.unet,
@@ -99,6 +108,18 @@ def load_editor(
         device=device,
         free_memory=free_memory,
     )
+
+
+def _read_reference(path: Path) -> Any:
+    """A reference as an image of 8 bits, on white where it is transparent."""
+    import numpy as np
+    from PIL import Image
+
+    image, alpha = read_image(path)
+    if alpha is not None:
+        share = alpha[..., None] / 255
+        image = np.round(image * share + 255 * (1 - share)).astype(np.uint8)
+    return Image.fromarray(image)
 
 
 def check_device(device: torch.device, offload: Offload) -> None:

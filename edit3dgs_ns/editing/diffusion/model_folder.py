@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
-from edit3dgs_ns.editing.diffusion.families import FAMILIES, Family
+from edit3dgs_ns.editing.diffusion.families import FAMILIES, Family, no_references
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 DEMO = "demo"
@@ -27,22 +27,30 @@ _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def check_model(model: str | Path) -> Path | str:
+def check_model(model: str | Path, references: Sequence[Path] = ()) -> Path | str:
     """Returns the folder or hub id that `model` means, after checking all that can be known without weights or network.
 
-    A folder has to be complete, of the supported class, and without code of its own; of a hub id the class is checked if the
+    A folder has to be complete, of a class that is known, and without code of its own; of a hub id the class is checked if the
     cache knows it.
+
+    Args:
+        model: hub id, folder, or `demo`.
+        references: images that the prompt may speak of; they have to be there, and the model has to take them.
 
     Raises:
         FileNotFoundError, ValueError: it is not; the message says what was found and what to do.
     """
     source = find_model(model)
     if isinstance(source, Path):
-        _check_folder(source)
+        family: Family | None = _check_folder(source)
     else:
         index = _cached_index(source)
-        if index is not None:
-            check_index(read_json(index), source)
+        family = check_index(read_json(index), source) if index is not None else None
+    if references and family is not None and not family.takes_references:
+        raise no_references(str(model), family.title)
+    for path in references:
+        if not path.is_file():
+            raise MissingFileError(f"--pipeline.editor.reference {path}: there is no such file.")
     return source
 
 
@@ -109,7 +117,7 @@ def _cached_index(hub_id: str) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> Family:
     """Refuse a folder without index, of another class, or with parts missing."""
     index = folder / INDEX_FILE
     if not index.is_file():
@@ -134,6 +142,7 @@ def _check_folder(folder: Path) -> None:
         )
     if family.denoiser == "unet":
         _check_channels(folder)
+    return family
 
 
 def _check_channels(folder: Path) -> None:

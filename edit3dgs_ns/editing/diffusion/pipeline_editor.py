@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
-from edit3dgs_ns.editing.diffusion.families import Call, Family
+from edit3dgs_ns.editing.diffusion.families import Call, Family, no_shared_attention
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.latent_layout import LatentLayout
 from edit3dgs_ns.editing.diffusion.view_runs import Finished as RunFinished
@@ -48,6 +49,7 @@ class PipelineEditor:
         sharing: how views are made to agree; `rig` or `none`.
         device: where it computes; that of the pipeline if not given.
         free_memory: called after every edit, to bring offloaded parts back to main memory.
+        references: further images that the prompt may speak of, for families that take them.
     """
 
     def __init__(
@@ -60,17 +62,16 @@ class PipelineEditor:
         sharing: SharingOptions | None = None,
         device: torch.device | str | None = None,
         free_memory: Callable[[], None] | None = None,
+        references: Sequence[Image.Image] = (),
     ):
+        self.references = tuple(references)
         self._free_memory = free_memory or (lambda: None)
         self.pipeline, self.family, self.name = pipeline, family, name
         self.defaults, self.sharing = defaults or family.defaults, sharing or SharingOptions()
         self._device = torch.device(device) if device is not None else pipeline.device
         self._denoiser = getattr(pipeline, family.denoiser)
         if self.sharing.correspondence == "epipolar":
-            raise UserError(
-                "--pipeline.editor.correspondence epipolar needs the attention of an InstructPix2Pix on Stable Diffusion 1, and "
-                f"{name} is {family.title}. Choose rig or none."
-            )
+            raise no_shared_attention(name, family.title)
         space_of(pipeline.scheduler)  # refuses some
         pipeline.set_progress_bar_config(disable=True)
 
@@ -85,6 +86,7 @@ class PipelineEditor:
             "dtype": str(self._denoiser.dtype).removeprefix("torch."),
             **self.sharing.settings(),
             "self_attention_below": None,
+            "references": [sha256(image.tobytes()).hexdigest()[:16] for image in self.references],
         }
 
     @property
@@ -262,8 +264,10 @@ class _Batch:
         """The pipeline of one view, in its own thread."""
         editor, (height, width) = self._editor, self._frame.canvas
         canvas = self._frame.enter(to_tensor(self._request.originals[view : view + 1], torch.device("cpu")))
-        call = Call(self._request.prompt, _as_image(canvas[0]), height, width, self.settings)
-        pipeline = copy.copy(editor.pipeline)
+        call = Call(
+            self._request.prompt, _as_image(canvas[0]), height, width, self.settings, editor.references
+        )
+        pipeline = _copied(editor.pipeline, editor._device)
         pipeline.scheduler = scheduler
         return pipeline(
             **editor.family.arguments(call), latents=latents, output_type="pt", return_dict=False
@@ -352,6 +356,16 @@ class _Batch:
         self._units_done += 1
         if self._progress is not None:
             self._progress(self._units_done, len(self._views) * (self._steps + 2))
+
+
+def _copied(pipeline: Any, device: torch.device) -> Any:
+    """A pipeline with the same parts, which says that it is on a device.
+
+    LongCat's asks `self.device` where it should put its inputs, and that is wherever some part waits while weights are offloaded.
+    """
+    copied, kind = copy.copy(pipeline), type(pipeline)
+    copied.__class__ = type(kind.__name__, (kind,), {"device": property(lambda self: device)})
+    return copied
 
 
 def _as_image(canvas: Float[Tensor, "3 height width"]) -> Image.Image:
