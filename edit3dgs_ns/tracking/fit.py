@@ -1,4 +1,6 @@
-"""Fits a head model to the landmarks of a video: one shape and focal length, and a pose and expression for every frame.
+"""Fits a head model to a video: one shape and focal length, and a pose and expression for every frame.
+
+First to the landmarks, then to the images beside them (`photometric`).
 
 All unknowns are solved together by Gauss-Newton with robust weights: the frames are a chain whose neighbours are coupled by
 smoothness, the shape and the focal length are shared (`banded.SequenceSystem`).
@@ -21,6 +23,7 @@ from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.tracking.banded import SequenceSystem
 from edit3dgs_ns.tracking.landmark_table import LandmarkTable
+from edit3dgs_ns.tracking.photometric import FaceImages, FaceSamples, PhotometricTerm
 from edit3dgs_ns.tracking.priors import FitPriors
 from edit3dgs_ns.tracking.surface_points import (
     NECK,
@@ -39,6 +42,10 @@ INDEPENDENT_FRAMES = 3.0
 """A detector errs alike in all frames of a person: for shape and focal length they count as this many."""
 ROUNDS = (4, 2, 2)
 """Gauss-Newton steps between two corrections of what the landmarks slide with the view."""
+PHOTOMETRIC_ROUNDS = (3, 3)
+"""The same, with the images beside the landmarks."""
+PHOTOMETRIC_FRAMES = 40.0
+"""`INDEPENDENT_FRAMES`, with the images: how a face's texture moves as the head turns does tell its shape."""
 CHUNK = 64
 """Frames whose derivatives are held at once."""
 LEAST_FACES = 10
@@ -73,6 +80,7 @@ class TrackingState:
 class HeadFit:
     """A head model and its landmarks, ready to be fitted."""
 
+    head: FlameAssets
     points: SurfacePoints
     table: LandmarkTable
     neutral: Float[np.ndarray, "L 3"]
@@ -85,12 +93,16 @@ class HeadFit:
         faces, barycentric = torch.from_numpy(table.faces), torch.from_numpy(table.barycentric)
         points = SurfacePoints.of(FlameModel.from_assets(head), faces, barycentric)
         neutral = np.einsum("lk,lkc->lc", table.barycentric, head.v_template[head.faces[table.faces]])
-        return cls(points, table, neutral, priors)
+        return cls(head, points, table, neutral, priors)
 
-    def fit(self, observed: Observations) -> TrackingState:
-        """Fit all frames together.
+    def fit(self, observed: Observations, images: FaceImages | None = None) -> TrackingState:
+        """Fit all frames together: to the landmarks, and then to the images as well.
 
         Frames without a face are filled by the priors; they are not to be used.
+
+        Args:
+            observed: the landmarks.
+            images: of the same frames; None fits the landmarks alone.
 
         Raises:
             UserError: fewer than `LEAST_FACES` frames show a face.
@@ -110,6 +122,13 @@ class HeadFit:
             slid = self._slid(state) if number else 0.0
             corrected = replace(observed, pixels=observed.pixels - slid)
             state = fit._gauss_newton(corrected, spread, state, steps)
+        if images is None:
+            return state
+        samples = FaceSamples.of(self.head, self.neutral)
+        term = PhotometricTerm(images, samples, observed.center, observed.found)
+        for steps in PHOTOMETRIC_ROUNDS:
+            corrected = replace(observed, pixels=observed.pixels - self._slid(state))
+            state = fit._gauss_newton(corrected, spread, state, steps, term)
         return state
 
     def start(self, observed: Observations, focal: float | None = None) -> TrackingState:
@@ -173,11 +192,15 @@ class HeadFit:
         spread: Tensor,
         state: TrackingState,
         steps: int,
+        photometric: PhotometricTerm | None = None,
     ) -> TrackingState:
         frames, shape, log_focal = state.frames.clone(), state.shape.clone(), float(np.log(state.focal))
         costs = list(state.costs)
         for _ in range(steps):
-            system, cost = self._normal_equations(observed, spread, frames, shape, log_focal)
+            independent = INDEPENDENT_FRAMES if photometric is None else PHOTOMETRIC_FRAMES
+            system, cost = self._normal_equations(observed, spread, frames, shape, log_focal, independent)
+            if photometric is not None:
+                cost += photometric.add_to(system, frames, shape, log_focal)
             costs.append(cost)
             step, shared = system.solve(damping=1e-4)
             frames += torch.from_numpy(step)
@@ -186,7 +209,13 @@ class HeadFit:
         return TrackingState(frames, shape, float(np.exp(log_focal)), costs)
 
     def _normal_equations(
-        self, observed: Observations, spread: Tensor, frames: Tensor, shape: Tensor, log_focal: float
+        self,
+        observed: Observations,
+        spread: Tensor,
+        frames: Tensor,
+        shape: Tensor,
+        log_focal: float,
+        independent_frames: float,
     ) -> tuple[SequenceSystem, float]:
         """The step's linear system, and the sum of squares before it."""
         system = SequenceSystem.zeros(len(frames), frames.shape[1], len(shape) + 1)
@@ -209,7 +238,7 @@ class HeadFit:
         system.right_frames -= gradient.numpy()
         cost += value + system.add_smoothness(self.priors.change_std.numpy() ** -2, frames.numpy())
         weight, error = self.priors.of_shared(shape, log_focal)
-        weight = weight * max(1.0, len(frames) / INDEPENDENT_FRAMES)
+        weight = weight * max(1.0, len(frames) / independent_frames)
         system.shared[np.diag_indices_from(system.shared)] += weight
         system.right_shared -= weight * error
         return system, cost + float((weight * error**2).sum())

@@ -13,16 +13,16 @@ OUT/landmarks.npz               what the detector found, so that a broken-off jo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from edit3dgs_ns.capture.cameras import Camera
-from edit3dgs_ns.capture.images import read_mask
+from edit3dgs_ns.capture.images import read_image, read_mask
 from edit3dgs_ns.capture.layout import (
     SPLITS,
     first_held_out,
@@ -58,6 +58,7 @@ from edit3dgs_ns.tracking.output import (
     check_folder,
     settings_of,
 )
+from edit3dgs_ns.tracking.photometric import FaceImages
 from edit3dgs_ns.tracking.preview import draw_preview
 from edit3dgs_ns.tracking.priors import priors_of
 from edit3dgs_ns.tracking.surface_points import EYES, JAW, NECK, NUM_POSE, ROTATION, TRANSLATION
@@ -84,9 +85,23 @@ class TrackingResult:
 
 
 def fit_video(
-    head: FlameAssets, detections: Detections, crop: Crop, video: VideoInfo, focal: float | None
+    head: FlameAssets,
+    detections: Detections,
+    crop: Crop,
+    video: VideoInfo,
+    focal: float | None,
+    images: Iterable[UInt8[np.ndarray, "size size 3"]] | None = None,
 ) -> tuple[HeadFit, Observations, TrackingState]:
-    """Fit the head to the frames with a face, on the cropped images."""
+    """Fit the head to the frames with a face, on the cropped images.
+
+    Args:
+        head: the head model.
+        detections: landmarks of the whole video.
+        crop: its square that is fitted.
+        video: its size and frame rate.
+        focal: in pixels of the video's frames, if known.
+        images: the cropped frames with a face; None fits the landmarks alone.
+    """
     table = landmark_table_of(head).thinned()
     longer = max(video.width, video.height) * crop.scale
     priors = priors_of(head, longer, video.fps, focal * crop.scale if focal else None)
@@ -98,7 +113,11 @@ def fit_video(
         torch.ones(len(shown), dtype=torch.bool),
         torch.from_numpy(center),
     )
-    return fit, observed, fit.fit(observed)
+    faces = None
+    if images is not None:
+        every = crop.points(detections.landmarks[detections.found])
+        faces = FaceImages.of(images, every, detections.eye_distance * crop.scale)
+    return fit, observed, fit.fit(observed, faces)
 
 
 def motion_of(state: TrackingState) -> tuple[FlameMotion, Float[np.ndarray, " 3"]]:
@@ -154,13 +173,15 @@ def track_video(
     begin_folder(out, settings, folder)
     keep_detections(out, detections)
     crop = crop_around(detections.landmarks[detections.found], video.width, video.height, options.size)
+    _write_images(out, video, options, detections, crop, progress)
     progress("Fitting the head", 0, 1)
-    fit, observed, state = fit_video(head, detections, crop, video, options.focal)
+    shown = int(detections.found.sum())
+    images = (read_image(out / "images" / f"{t:05d}_00.png")[0] for t in range(shown))
+    fit, observed, state = fit_video(head, detections, crop, video, options.focal, images)
     progress("Fitting the head", 1, 1)
     motion, position = motion_of(state)
     camera = _camera(position, state.focal, observed.center.numpy(), options.size)
     report = {"settings": settings, **_report(fit, observed, state, detections, crop, video)}
-    _write_images(out, video, options, detections, crop, progress)
     _write_preview(out, head, motion, camera, detections, crop, video, progress)
     _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found), video.fps)
     write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())

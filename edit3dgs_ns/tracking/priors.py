@@ -136,7 +136,8 @@ def priors_of(head: FlameAssets, longer_side: float, fps: float, focal: float | 
     # A person turns the head on the neck; the body moves slowly.
     frame[NECK], change[NECK] = 0.35, 0.06
     change[ROTATION], change[TRANSLATION] = 0.004, 0.002
-    change[TRANSLATION.stop - 1] = 0.001  # hardly seen: what comes closer grows by a hundredth a centimetre
+    # Hardly seen (what comes a centimetre closer grows by a hundredth), and smooth: a step that is taken shows at once.
+    change[TRANSLATION.stop - 1] = 0.0002
     frame[JAW], change[JAW] = torch.tensor([0.3, 0.02, 0.02]).double(), 0.10
     bounded[JAW.start] = 1
     frame[EYES], change[EYES] = torch.tensor([0.3, 0.4, 0.002] * 2).double(), 0.25
