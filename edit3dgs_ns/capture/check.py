@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edit3dgs_ns.capture.check_content import check_content
 from edit3dgs_ns.capture.check_frames import check_frames
 from edit3dgs_ns.capture.check_head import check_head
 from edit3dgs_ns.capture.check_images import check_images
@@ -42,6 +43,7 @@ def check_capture(
     check_frames(report, by_split)
     check_images(report, frames, thorough, progress)
     check_head(report, frames, heads, flame_model, progress)
+    check_content(report, frames, heads, flame_model, progress)
     return report
 
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-Area = Literal["Frames", "Images", "Masks", "Head"]
+if TYPE_CHECKING:
+    from edit3dgs_ns.capture.diagnosis import Diagnosis
+
+Area = Literal["Frames", "Cameras", "Images", "Masks", "Head"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how many of it are done, and how many there are."""
 _Item = TypeVar("_Item")
@@ -50,6 +53,8 @@ class CaptureReport:
     """Errors that would stop training or make its metrics wrong."""
     hints: list[Problem] = field(default_factory=list)
     """Allowed, but seldom intended."""
+    diagnosis: Diagnosis | None = None
+    """What the images say of the cameras and of each other; None if the head could not be posed."""
 
 
 def in_parallel(

@@ -19,14 +19,14 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from edit3dgs_ns.capture.images import read_header
-from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 
 SPLITS = ("train", "val", "test")
 _MOST = 2**31 - 1
@@ -64,6 +64,14 @@ class FrameEntry:
     """The edge, where the file says it (`edit3dgs track` does; VHAP does not)."""
     flame_of_all: bool = False
     """`flame` is named at the top level of the transforms file: it has a row for every timestep."""
+
+    def counted_from(self, convention: CyConvention) -> FrameEntry:
+        """The frame whose principal point is by default where a convention puts it; see `principal_point`."""
+        if convention == "auto":
+            return self
+        if convention == "centre" or self.cx is None or self.cy is None:
+            return replace(self, cx=None, cy=None, cy_from=None)
+        return replace(self, cy_from=convention)
 
     def principal_point(self, convention: CyConvention = "auto") -> tuple[float, float]:
         """Pixels from the left and the top edge.
@@ -128,6 +136,12 @@ def transforms_path(folder: Path, split: str) -> Path:
     return folder / f"transforms_{split}.json"
 
 
+def check_output(out: Path) -> None:
+    """Raises a FileExistsError for a folder that a mended capture cannot be written to."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExistingFileError(f"--repair {out} is there already. Name a new folder.")
+
+
 def read_transforms(path: Path) -> dict[str, Any]:
     """The content of a transforms file; that it has a list of frames is checked, the frames are not.
 
@@ -175,6 +189,15 @@ def each_frame(content: dict[str, Any], source: Path) -> Iterator[FrameEntry | U
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             reason = f"has no key {error}" if isinstance(error, KeyError) else str(error)
             yield UserError(f"{source}: frame {number} {reason}")
+
+
+def readable_frames(folder: Path) -> list[FrameEntry]:
+    """The frames of all splits of a capture, without those that are wrong."""
+    frames: list[FrameEntry] = []
+    for split in SPLITS:
+        path = transforms_path(folder, split)
+        frames += [f for f in each_frame(read_transforms(path), path) if isinstance(f, FrameEntry)]
+    return frames
 
 
 def _frame(keys: dict[str, Any], source: Path, flame_of_all: bool) -> FrameEntry:

@@ -10,7 +10,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edit3dgs_ns.console import counted, duration, progress_bars, say, say_wrapped, shown_on, working
+from edit3dgs_ns.console import (
+    counted,
+    duration,
+    progress_bars,
+    say,
+    say_command,
+    say_wrapped,
+    shown_on,
+    working,
+)
 from edit3dgs_ns.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +38,9 @@ class DoctorCommand:
     """Check this capture instead of the machine: every file that it names, in seconds."""
     thorough: bool = False
     """With --data: decode every image, instead of looking at the first and last bytes of each."""
+    repair: Path | None = None
+    """With --data: write a mended copy of the capture's transforms into this new folder, where something is wrong that they
+    can mend. Images, masks and head parameters are linked, never changed."""
     json: bool = False
     """Print the findings as JSON, for scripts and bug reports."""
 
@@ -38,6 +50,8 @@ class DoctorCommand:
             return self._check_capture(self.data)
         if self.thorough:
             raise UserError("--thorough goes with --data DIR: it decodes every image of a capture.")
+        if self.repair is not None:
+            raise UserError("--repair goes with --data DIR: it writes a mended copy of a capture.")
         with progress_bars(transient=True) as progress, working(progress, "Looking at this machine"):
             from edit3dgs_ns.machine.examination import can_run_demo, examine
 
@@ -50,9 +64,11 @@ class DoctorCommand:
         return 0 if ready else 1
 
     def _check_capture(self, data: Path) -> int:
-        from edit3dgs_ns.capture.transforms import find_capture
+        from edit3dgs_ns.capture.transforms import check_output, find_capture
 
         folder = find_capture(data)
+        if self.repair is not None:
+            check_output(self.repair.expanduser())
         with progress_bars(transient=True) as progress:
             with working(progress, "Loading PyTorch"):
                 from edit3dgs_ns.capture.check import check_capture
@@ -64,6 +80,8 @@ class DoctorCommand:
             _print_json(_capture_as_json(report))
         else:
             _print_capture(report, seconds, self.thorough)
+        if self.repair is not None:
+            return _write_repaired(report, self.repair.expanduser(), quiet=self.json)
         return 1 if report.problems else 0
 
 
@@ -115,14 +133,47 @@ def _capture_as_json(report: CaptureReport) -> dict[str, Any]:
         "cameras": report.cameras,
         "sizes": report.sizes,
         "decoded_gb": round(report.decoded_bytes / 1e9, 3),
+        "faults": [
+            {"kind": fault.kind, "what": fault.what, "mended": fault.repair is not None}
+            for fault in (report.diagnosis.faults if report.diagnosis else ())
+        ],
+        "notes": report.diagnosis.notes if report.diagnosis else [],
         "findings": [asdict(finding) for finding in capture_findings(report)],
     }
+
+
+def _write_repaired(report: CaptureReport, out: Path, quiet: bool) -> int:
+    """Writes the mended copy, and returns the exit code: 0 if nothing that training needs solved is left."""
+    from edit3dgs_ns.capture.repair import write_repaired
+
+    repairs = [] if report.diagnosis is None else report.diagnosis.repairs
+    left = (
+        [fault for fault in report.diagnosis.faults if fault.serious and fault.repair is None]
+        if report.diagnosis
+        else []
+    )
+    others = (
+        len(report.problems) - sum(f.serious for f in report.diagnosis.faults)
+        if report.diagnosis
+        else len(report.problems)
+    )
+    if repairs:
+        write_repaired(report.folder, out, repairs)
+    if not quiet:
+        for repair in repairs:
+            say(f"Mended: {repair.what}.")
+        say(f"The mended capture is in {out}." if repairs else "Nothing that new transforms could mend.")
+        if repairs:
+            say_command("ns-train", "rigged-splatfacto-fast", "nersemble-data", "--data", out)
+    return 1 if left or others or (not repairs and report.problems) else 0
 
 
 def _print_capture(report: CaptureReport, seconds: float, thorough: bool) -> None:
     say(str(report.folder), "bold")
     say(f"  {_summary(report)}")
     say(f"  {_memory(report)}")
+    for note in report.diagnosis.notes if report.diagnosis else ():
+        say(f"  Note: {note}.")
     _print_problems("Problems", report.problems, "red")
     _print_problems("To consider", report.hints, "yellow")
     if report.problems:

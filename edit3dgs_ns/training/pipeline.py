@@ -10,7 +10,9 @@ from typing import Any, Type  # noqa: UP035  (tyro reads these at run time)
 
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
+from edit3dgs_ns.capture.transforms import CyConvention
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.splats.checkpoints import BACKDROP, PLAYS
 from edit3dgs_ns.splats.world_splats import Backdrop
@@ -38,7 +40,8 @@ class AvatarPipelineConfig(VanillaPipelineConfig):
         parser = deepcopy(manager.dataparser)
         if manager.data is not None:
             parser.data = manager.data
-        parser.setup().get_dataparser_outputs(split="train")
+        outputs = parser.setup().get_dataparser_outputs(split="train")
+        warn_of_faults(outputs.metadata, getattr(parser, "cy", "auto"))
 
 
 class AvatarPipeline(VanillaPipeline):
@@ -112,6 +115,26 @@ class AvatarPipeline(VanillaPipeline):
         # Nerfstudio wants std from more than one image.
         figures = self.get_average_image_metrics(images, task, step, output_path, get_std and len(images) > 1)
         return {f"{task}_{name}": value for name, value in figures.items()} | {f"{task}_images": len(images)}
+
+
+def warn_of_faults(metadata: Mapping[str, Any], cy: CyConvention) -> None:
+    """Looks at a few images, and warns of what `edit3dgs doctor --data` would find there: it may be wrong, so training goes on."""
+    if metadata.get("flame_motion") is None or metadata.get("capture") is None:
+        return
+    from edit3dgs_ns.capture.check_content import diagnose_capture
+    from edit3dgs_ns.capture.transforms import readable_frames
+
+    folder = metadata["capture"]
+    frames = [frame.counted_from(cy) for frame in readable_frames(folder)]
+    heads = {metadata["head"]} if metadata.get("head") else set()
+    for fault in diagnose_capture(frames, heads, metadata.get("flame_model_path"), all_frames=False).faults:
+        mended = ", and writes a mended copy with --repair OUT" if fault.repair is not None else ""
+        CONSOLE.print(
+            f"[bold yellow]Warning:[/bold yellow] {escape(str(folder))}: {escape(fault.what)}. "
+            f"`edit3dgs doctor --data {escape(str(folder))}` says more{mended}.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _without(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
