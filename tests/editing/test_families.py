@@ -64,12 +64,13 @@ def load(family, monkeypatch):
     """Loads the family's model at the images' own size; where it has but one, that is made as small."""
     name, folder = family
     if name not in OF_ONE_AREA:
-        return lambda **options: load_editor(folder, resolution=64, **options)
+        return lambda **options: load_editor(folder, **({"resolution": 64} | options))
     module = import_module(f"diffusers.pipelines.{OF_ONE_AREA[name]}")
     dimensions = module.calculate_dimensions
     monkeypatch.setattr(module, "calculate_dimensions", lambda _, ratio: dimensions(64 * 64, ratio))
 
     def load_small(**options):
+        options.pop("resolution", None)
         editor = load_editor(folder, **options)
         editor.family = replace(editor.family, area=64 * 64)
         return editor
@@ -259,6 +260,46 @@ def test_packing_is_undone_to_the_bit(load):
     layout = _layout(editor)
     latents = torch.randn(2, editor.family.latent_channels(editor.pipeline), *layout.size)
     assert torch.equal(layout.unpack(layout.pack(latents)), latents)
+
+
+def test_anchors_stay_as_they_are_known_and_lead_the_others(load, request_of, record_latents):
+    """Their clean latents are given at every step, and the other view of the same plane takes them over."""
+    editor = load(sharing=SharingOptions("rig", share_prediction_until=0.0))
+    request = request_of(anchors=(1,), noise=0.9, steps=4)
+    editor.edit(request)
+    layout = _layout(editor)
+    with torch.no_grad():
+        known = layout.encode(to_tensor(request.images[1:], torch.device("cpu")))[0]
+    other, anchor = (layout.unpack(steps[-1])[0] for steps in record_latents.values())
+    scale = float(known.std())
+    torch.testing.assert_close(anchor, known, atol=2e-2 * scale, rtol=0)
+    torch.testing.assert_close(other[:, 6:-6, 6:-6], known[:, 6:-6, 6:-6], atol=3e-2 * scale, rtol=0)
+
+
+def test_half_precision_and_odd_sizes(family, load):
+    """On a GPU all of it is of 16 bits; an image of any size comes back in its own."""
+    images = np.random.default_rng(1).random((1, 75, 93, 3), np.float32)
+    request = EditRequest("make him look older", images, images, steps=2, noise=0.8)
+    editor = load(dtype="bfloat16", resolution=90)
+    result = editor.edit(request)
+    assert editor.settings["dtype"] == "bfloat16"
+    assert result.images.shape == images.shape and np.isfinite(result.images).all()
+    assert result.images.std() > 0.01
+
+
+def test_a_view_that_does_not_fit_says_what_to_change(load, request_of, monkeypatch):
+    editor = load()
+
+    def full(module, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = getattr(editor.pipeline, editor.family.denoiser).register_forward_pre_hook(full)
+    before = threading.active_count()
+    with pytest.raises(torch.OutOfMemoryError, match=r"--pipeline\.editor\.offload model"):
+        editor.edit(request_of())
+    handle.remove()
+    assert threading.active_count() == before
+    assert editor.edit(request_of(steps=1)).images.shape == (2, 64, 64, 3)
 
 
 def test_an_error_ends_all_views(load, request_of):
