@@ -25,6 +25,7 @@ import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from edit3dgs_ns.edit_training.cost import actual_cost
 from edit3dgs_ns.edit_training.history import HISTORY_FILE, History
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.edit_training.prepare import PreparedEdit
@@ -114,6 +115,9 @@ class EditLoop:
         self.release()
         self.rounds.history.finished = self.edit.schedule.finished
         self.rounds.history.save()
+        cost = actual_cost(self.rounds.history.batches)
+        if cost:
+            CONSOLE.log(cost, highlight=False)
 
     def release(self) -> None:
         """Lets the model go: whatever trains it next has its own loss, and may move all of it. Again is harmless."""

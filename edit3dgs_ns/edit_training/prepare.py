@@ -8,6 +8,7 @@ from typing import Any
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from edit3dgs_ns.edit_training.cost import planned_cost
 from edit3dgs_ns.edit_training.fit import EditFit, held_faces
 from edit3dgs_ns.edit_training.loss import describe_loss, make_edit_loss
 from edit3dgs_ns.edit_training.masks import make_keep_masks
@@ -78,6 +79,9 @@ def prepare_edit(
     loss = make_edit_loss(config.edit_loss, config.edit_loss_weight, config.model.ssim_lambda)
     CONSOLE.log(describe_loss(loss, config.edit_loss), highlight=False)
     editor = load_editor()
+    cost = planned_cost(getattr(editor, "inner", editor), config.editor, schedule)
+    if cost:
+        CONSOLE.log(cost, highlight=False)
     settings = run_settings(
         config,
         base_steps=config.steps_before_edits,

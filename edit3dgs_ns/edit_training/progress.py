@@ -13,6 +13,8 @@ from edit3dgs_ns.console import duration
 from edit3dgs_ns.editing.schedule import Batch
 
 _WIDEST_GRID = 2048
+_ENOUGH = 0.25
+"""Share of the first round's editing after which the time left is estimated: one of four views, encoded and denoised."""
 
 
 def edit_grid(
@@ -40,10 +42,13 @@ class RoundClock:
             self._first, self._started = number, time.perf_counter()
 
     def left(self, number: int, share: float) -> float | None:
-        """Seconds left when `share` of round `number`'s editing is done; None during the first round."""
+        """Seconds left when `share` of round `number`'s editing is done; None during the first round, before it is known."""
         done = number - (self._first or 0)
         if done < 1:
-            return None
+            if share < _ENOUGH:
+                return None
+            # What fitting takes is not known yet: all rounds' editing.
+            return (time.perf_counter() - self._started) / share * (self.rounds - number - share)
         per_round = (time.perf_counter() - self._started) / (done + 0.5 * share)
         return per_round * (self.rounds - number - 0.5 * share)
 

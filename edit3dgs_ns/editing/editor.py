@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from edit3dgs_ns.errors import UserError
 
 Progress = Callable[[int, int], None]
-"""`progress(done, total)`: denoising steps done and to do, counted over all views of the batch."""
+"""`progress(done, total)`: what is done and to do of the batch: encodings, denoising steps and decodings of all its views."""
 
 
 Finished = Callable[[int, np.ndarray], None]
@@ -206,6 +206,26 @@ class Editor(Protocol):
         self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
     ) -> EditResult:
         """Edit a batch. An editor whose views depend on each other need not call `finished`."""
+        ...
+
+
+@runtime_checkable
+class KnowsCost(Protocol):
+    """An `Editor` that says beforehand what a view will cost."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that its weights take."""
+        ...
+
+    def evaluations_per_view(
+        self,
+        noise: float,
+        steps: int | None,
+        guidance_scale: float | None,
+        image_guidance_scale: float | None,
+    ) -> int:
+        """About how many evaluations of the network a view takes, for a request with these values."""
         ...
 
 

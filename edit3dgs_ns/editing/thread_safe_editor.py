@@ -16,7 +16,8 @@ class ThreadSafeEditor:
     """
 
     def __init__(self, editor: Editor):
-        self._editor = editor
+        self.inner = editor
+        """The editor itself."""
         self._one_at_a_time = threading.Lock()
         self.watcher: Progress | None = None
         """Called with the progress of every request, after the caller's own `progress`."""
@@ -24,16 +25,16 @@ class ThreadSafeEditor:
     @property
     def settings(self) -> dict[str, Any]:
         """See `Editor`."""
-        return self._editor.settings
+        return self.inner.settings
 
     @property
     def views_depend(self) -> bool:
         """See `Editor`."""
-        return self._editor.views_depend
+        return self.inner.views_depend
 
     def unknown_instruction(self, prompt: str) -> str | None:
         """See `Editor`."""
-        return self._editor.unknown_instruction(prompt)
+        return self.inner.unknown_instruction(prompt)
 
     def edit(
         self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
@@ -46,4 +47,4 @@ class ThreadSafeEditor:
                     tell(done, total)
 
         with self._one_at_a_time:
-            return self._editor.edit(request, both, finished)
+            return self.inner.edit(request, both, finished)

@@ -70,7 +70,7 @@ def test_a_round_edits_as_on_the_cpu(
     with cuda_with_gsplat():
         trainer, mine = edit("cuda", tiny_capture.union, avatar, editor_folder, tmp_path)
         assert left_on_the_cpu(trainer) == []
-        assert trainer.pipeline._editor._editor.unet.device.type == "cuda"
+        assert trainer.pipeline._editor.inner.unet.device.type == "cuda"
         assert trainer.pipeline.datamanager.replaced_indices() == sorted(mine) and len(mine) == 2
     _, theirs = edit("cpu", tiny_capture.union, avatar, editor_folder, tmp_path)
     assert mine.keys() == theirs.keys()

@@ -28,7 +28,7 @@ def test_a_line_begins_and_ends_each_round(monkeypatch, capsys):
     lines = [line.removesuffix(" ...").split(", done in")[0] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "Round 1/4, timestep 7, 0 of 2",
-        "Round 1/4, timestep 7, 2 of 2",
+        "Round 1/4, timestep 7 (rounds: 0 s left), 2 of 2",
         "Round 2/4, 2 timesteps (rounds: 1 min 30 s left), 0 of 2",
         "Round 2/4, 2 timesteps (rounds: 50 s left), 2 of 2",
     ]
@@ -46,3 +46,14 @@ def test_the_time_left_counts_the_rounds_of_this_process_alone(monkeypatch, firs
     assert clock.left(first + 1, 0.0) == pytest.approx(60.0)
     now[0] = 30.0
     assert clock.left(first + 1, 1.0) == pytest.approx(50.0)
+
+
+def test_the_first_rounds_time_is_estimated_from_its_first_views(monkeypatch):
+    """Editing alone: nothing has been fitted yet."""
+    now = [0.0]
+    monkeypatch.setattr(rounds_progress.time, "perf_counter", lambda: now[0])
+    clock = RoundClock(10)
+    clock.begin(0)
+    now[0] = 10.0
+    assert clock.left(0, 0.1) is None
+    assert clock.left(0, 0.5) == pytest.approx(10.0 / 0.5 * 9.5)

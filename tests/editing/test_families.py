@@ -19,7 +19,7 @@ from edit3dgs_ns.editing.diffusion import loading
 from edit3dgs_ns.editing.diffusion.families import canvas_of_area
 from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.diffusion.view_runs import Prediction, ViewRun
-from edit3dgs_ns.editing.editor import EditRequest, KeepOptions
+from edit3dgs_ns.editing.editor import EditRequest, KeepOptions, KnowsCost
 from edit3dgs_ns.editing.framing import Frame, to_tensor
 from edit3dgs_ns.editing.sigma_predictions import space_of
 from edit3dgs_ns.errors import UserError
@@ -141,13 +141,16 @@ def _own(name: str, folder, request: EditRequest, view: int, references=()) -> n
 def test_each_view_is_what_the_familys_own_pipeline_makes_of_it(family, load, request_of):
     name, folder = family
     request, told, shown = request_of(), [], []
-    result = load().edit(request, lambda *at: told.append(at), lambda view, image: shown.append(view))
+    editor = load()
+    result = editor.edit(request, lambda *at: told.append(at), lambda view, image: shown.append(view))
     for view in range(2):
         difference = np.abs(result.images[view] - _own(name, folder, request, view)).max()
         print(f"{name}: {difference:.1e}")
         assert difference < 1e-4
     assert result.images.std() > 0.01 and np.abs(result.images[0] - result.images[1]).max() > 0.01
     assert result.unet_evaluations == 2 * 3 * BRANCHES[name]
+    assert isinstance(editor, KnowsCost) and editor.weight_bytes > 1e5
+    assert 2 * editor.evaluations_per_view(1.0, 3, None, None) == result.unet_evaluations
     assert told == [(done, 2 * 5) for done in range(1, 11)]  # encoded, three steps, decoded
     assert shown == [0, 1]
 
@@ -224,7 +227,11 @@ def test_an_edit_starts_from_the_render_with_its_noise(load, request_of, monkeyp
         return event
 
     monkeypatch.setattr(ViewRun, "advance", record)
-    evaluations = [editor.edit(replace(fresh, noise=noise)).unet_evaluations for noise in (0.05, 0.6, 1.0)]
+    evaluations, told = [], []
+    for noise in (0.05, 0.6, 1.0):
+        result = editor.edit(replace(fresh, noise=noise), lambda *at: told.append(at))
+        evaluations.append(result.unet_evaluations)
+        assert told[-1][0] == told[-1][1]
     assert 0 < evaluations[0] <= evaluations[1] < evaluations[2]
     layout = _layout(editor)
     with torch.no_grad():

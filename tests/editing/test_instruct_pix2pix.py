@@ -7,6 +7,7 @@ import torch
 from edit3dgs_ns.editing.diffusion.guidance import guidance_weights
 from edit3dgs_ns.editing.diffusion.loading import load_editor
 from edit3dgs_ns.editing.diffusion.model_folder import DEMO_FOLDER
+from edit3dgs_ns.editing.editor import KnowsCost
 
 
 def _diffusers_result(folder, request, guidance_scale, image_guidance_scale, seed):
@@ -167,11 +168,25 @@ def test_resolution_scales_to_the_model(make_tiny_editor, make_request):
     assert sizes == [(32, 24)]
 
 
-def test_progress_counts_all_steps_of_all_views(tiny_editor_folder, make_request):
+@pytest.mark.parametrize(("noise", "passes"), [(1.0, 1 + 4 + 1), (0.5, 2 + 2 + 1)])
+def test_progress_counts_all_work_on_all_views(tiny_editor_folder, make_request, noise, passes):
+    """Two by two: three views are encoded (their renders too, where noise is added to these), go through the steps, and are
+    decoded, one after the other."""
     calls = []
     editor = load_editor(tiny_editor_folder, views_per_forward=2)
-    editor.edit(make_request(views=3, steps=4), progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1] == (12, 12) and [done for done, _ in calls] == [2, 3, 5, 6, 8, 9, 11, 12]
+    editor.edit(make_request(views=3, steps=4, noise=noise), lambda *done: calls.append(done))
+    total = 3 * passes
+    in_pairs = [n for k in range(passes - 1) for n in (3 * k + 2, 3 * k + 3)]
+    assert calls == [(done, total) for done in [*in_pairs, total - 2, total - 1, total]]
+
+
+def test_the_cost_of_a_view_is_known_before_its_edit(tiny_editor_folder, make_request):
+    editor = load_editor(tiny_editor_folder)
+    assert isinstance(editor, KnowsCost) and 1e5 < editor.weight_bytes < 1e7
+    for noise, scale in ((1.0, 6.0), (0.5, 6.0), (0.98, 1.0)):
+        request = make_request(views=2, noise=noise, steps=7, guidance_scale=scale, image_guidance_scale=1.0)
+        planned = editor.evaluations_per_view(noise, 7, scale, 1.0)
+        assert editor.edit(request).unet_evaluations == 2 * planned > 0
 
 
 def test_guidance_weights_are_equation_three_and_zero_branches_cost_nothing(tiny_editor_folder, make_request):
@@ -208,7 +223,8 @@ def test_views_are_handed_over_when_they_are_final(tiny_editor_folder, make_requ
         kept[view] = (len(steps), image)
 
     result = editor.edit(make_request(views=3, steps=4), lambda done, total: steps.append(done), finished)
-    assert [kept[view][0] for view in range(3)] == [8, 8, 8]
+    worked = 2 + 4 * 2  # two parts are encoded and go through four steps
+    assert [kept[view][0] for view in range(3)] == [worked + 1, worked + 2, worked + 3]
     np.testing.assert_array_equal(np.stack([kept[view][1] for view in range(3)]), result.images)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,26 @@ class ImageCodec:
         return self._vae.config.scaling_factor
 
     def encode(
-        self, images: Float[np.ndarray, "views height width 3"], frame: Frame
+        self,
+        images: Float[np.ndarray, "views height width 3"],
+        frame: Frame,
+        encoded_views: Callable[[int], None] | None = None,
     ) -> Float[Tensor, "views channels h w"]:
-        """Unscaled latents of images in [0, 1]: the mode of the autoencoder's distribution."""
+        """Unscaled latents of images in [0, 1]: the mode of the autoencoder's distribution.
+
+        Args:
+            images: to encode.
+            frame: how they lie in the canvas.
+            encoded_views: called with the number of images that have just been encoded.
+        """
         latents: dict[int, Tensor] = {}
 
         def encode(views: Sequence[int]) -> None:
             canvas = frame.enter(to_tensor(images[list(views)], self._device))
             encoded = self._vae.encode((2 * canvas - 1).to(self._vae.dtype)).latent_dist.mode()
             latents.update(zip(views, encoded.to(self._dtype), strict=True))
+            if encoded_views is not None:
+                encoded_views(len(views))
 
         self._limit.each(range(len(images)), encode)
         return torch.stack([latents[view] for view in range(len(images))])

@@ -122,6 +122,8 @@ class Family:
     """Whether it takes further images beside the one to edit."""
     area: int | None = None
     """Pixels of the only canvas that it takes, whatever the images' size; None where any size will do."""
+    evaluates_twice: bool = False
+    """Whether a weight of the prompt above 1 takes a second evaluation, without the prompt."""
     denoiser: str = "transformer"
     """Part that predicts, `unet` or `transformer`."""
     half: str = "bfloat16"
@@ -133,6 +135,12 @@ class Family:
     def is_instruct_pix2pix(self) -> bool:
         """Whether its attention can be shared between views, which needs a loop of ours."""
         return self.class_name == INSTRUCT_PIX2PIX
+
+    def branches(self, guidance_scale: float | None) -> int:
+        """Evaluations of the network for one step of a view."""
+        if not self.packed:
+            return 3
+        return 2 if self.evaluates_twice and guidance_scale is not None and guidance_scale > 1 else 1
 
     @property
     def packed(self) -> bool:
@@ -232,6 +240,7 @@ _FAMILIES = (
         "black-forest-labs/FLUX.2-klein-4B",
         weights=("transformer", "vae", "text_encoder"),
         others=("tokenizer", "scheduler"),
+        evaluates_twice=True,
         arguments=_flux2,
         takes_references=True,
         defaults=_FLUX2,
@@ -258,6 +267,7 @@ _FAMILIES = (
         weights=("transformer", "vae", "text_encoder"),
         others=("tokenizer", "processor", "scheduler"),
         arguments=_qwen,
+        evaluates_twice=True,
         area=_MEGAPIXEL,
         defaults=EditorDefaults(guidance_scale=4.0, image_guidance_scale=None, steps=50),
     ),
@@ -268,6 +278,7 @@ _FAMILIES = (
         weights=("transformer", "vae", "text_encoder"),
         others=("tokenizer", "processor", "scheduler"),
         arguments=_qwen_plus,
+        evaluates_twice=True,
         takes_references=True,
         area=_MEGAPIXEL,
         defaults=EditorDefaults(guidance_scale=4.0, image_guidance_scale=None, steps=40),
@@ -279,6 +290,7 @@ _FAMILIES = (
         weights=("transformer", "vae", "text_encoder"),
         others=("tokenizer", "text_processor", "scheduler"),
         arguments=_longcat,
+        evaluates_twice=True,
         area=_MEGAPIXEL,
         defaults=EditorDefaults(guidance_scale=4.5, image_guidance_scale=None, steps=50),
     ),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,6 +31,7 @@ from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
+from edit3dgs_ns.editing.diffusion.work import Work, weight_bytes
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.framing import Frame
 from edit3dgs_ns.editing.predictions import VariancePreservingSpace, first_step_below
@@ -112,6 +114,25 @@ class InstructPix2Pix:
     def _vae_factor(self) -> int:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def weight_bytes(self) -> int:
+        """See `KnowsCost`."""
+        return weight_bytes(self.unet, self.vae, self.text_encoder)
+
+    def evaluations_per_view(
+        self,
+        noise: float,
+        steps: int | None,
+        guidance_scale: float | None,
+        image_guidance_scale: float | None,
+    ) -> int:
+        """See `KnowsCost`."""
+        usual = self.defaults
+        text = usual.guidance_scale if guidance_scale is None else guidance_scale
+        image = usual.image_guidance_scale if image_guidance_scale is None else image_guidance_scale
+        assert text is not None and image is not None, "an InstructPix2Pix has both"
+        return len(guidance_branches(text, image)) * len(self._timesteps(steps or usual.steps, noise)[1])
+
     def unknown_instruction(self, prompt: str) -> str | None:
         """A warning that lists the known instructions when `prompt` is none of them; None when all is
         well."""
@@ -125,7 +146,7 @@ class InstructPix2Pix:
 
         Args:
             request: the batch.
-            progress: called whenever views have gone through a denoising step.
+            progress: called whenever views are encoded, have gone through a denoising step, or are decoded.
             finished: called with every view as soon as it is decoded.
 
         Returns:
@@ -146,7 +167,13 @@ class InstructPix2Pix:
             sharing = self._sharing_of(batch, correspondence, request, frame)
             with sharing.attached() if sharing is not None else nullcontext():
                 latents = self._denoise_all(batch, sharing)
-            images = self._codec.decode(latents, frame, finished)
+
+            def decoded(view: int, image: np.ndarray) -> None:
+                batch.work.add()
+                if finished is not None:
+                    finished(view, image)
+
+            images = self._codec.decode(latents, frame, decoded)
         finally:
             self._free_memory()
         return EditResult(
@@ -162,8 +189,9 @@ class InstructPix2Pix:
         """Encode prompt and images, draw the noise, and start the latents."""
         settings = self.defaults.settings_for(request)
         first, timesteps = self._timesteps(settings["steps"], request.noise)
+        work = Work(progress, request.num_views, 1 if request.noise >= 1 else 2, len(timesteps))
         generators = [torch.Generator().manual_seed(request.view_seed(v)) for v in range(request.num_views)]
-        condition = self._codec.encode(request.originals, frame)
+        condition = self._codec.encode(request.originals, frame, work.add)
         noise = torch.cat(
             [torch.randn((1, *condition.shape[1:]), generator=g, dtype=condition.dtype) for g in generators]
         ).to(self._device)
@@ -173,12 +201,12 @@ class InstructPix2Pix:
                 request.prompt, self.tokenizer, self.text_encoder, self._device, self.unet.dtype
             ),
             condition=condition,
-            latents=self._start(request, frame, noise, first),
+            latents=self._start(request, frame, noise, first, work),
             timesteps=timesteps,
             generators=generators,
             branches=guidance_branches(settings["guidance_scale"], settings["image_guidance_scale"]),
             keeper=self._keeper(request, frame, condition, noise),
-            progress=progress,
+            work=work,
         )
 
     def _timesteps(self, steps: int, noise: float) -> tuple[int, Tensor]:
@@ -194,7 +222,12 @@ class InstructPix2Pix:
         return first, timesteps[first:]
 
     def _start(
-        self, request: EditRequest, frame: Frame, noise: Float[Tensor, "views 4 h w"], first: int
+        self,
+        request: EditRequest,
+        frame: Frame,
+        noise: Float[Tensor, "views 4 h w"],
+        first: int,
+        work: Work,
     ) -> Float[Tensor, "views 4 h w"]:
         """The latents that denoising starts from: pure noise, or the current images noised at the first
         timestep denoised."""
@@ -202,7 +235,7 @@ class InstructPix2Pix:
             return noise * self.scheduler.init_noise_sigma
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
-        current = self._codec.encode(request.images, frame)
+        current = self._codec.encode(request.images, frame, work.add)
         at = self.scheduler.timesteps[first : first + 1].repeat(len(noise))
         return self.scheduler.add_noise(current * self._codec.scale, noise, at)
 
@@ -264,7 +297,7 @@ class InstructPix2Pix:
 
         def predict(views: Sequence[int]) -> None:
             predicted[list(views)] = self._guided(batch, latents, t, views, lambda branches: nullcontext())
-            batch.count_steps(len(views))
+            batch.work.add(len(views))
 
         self._unet_limit.each(range(len(latents)), predict, len(batch.branches))
         return predicted
@@ -282,7 +315,7 @@ class InstructPix2Pix:
 
         def predict(views: Sequence[int], during: _During) -> None:
             predicted[list(views)] = self._guided(batch, latents, t, views, during)
-            batch.count_steps(len(views))
+            batch.work.add(len(views))
 
         keys, attention = sharing.begin_step(step), sharing.attention
         limit.whole(lambda: predict(keys, attention.key_pass), len(batch.branches))

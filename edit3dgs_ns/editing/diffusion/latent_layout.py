@@ -7,7 +7,7 @@ positions by statistics of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -82,9 +82,21 @@ class LatentLayout:
         drawn = (1, 4 * channels, self.size[0] // 2 * (self.size[1] // 2))
         return torch.cat([self.unpack(torch.randn(drawn, generator=g, dtype=dtype).mT) for g in generators])
 
-    def encode(self, canvas: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels h w"]:
-        """Latents of images in [0, 1], normalised as the network takes them, in float32; one image at a time."""
-        return torch.cat([self._encode_one(image[None]) for image in canvas])
+    def encode(
+        self, canvas: Float[Tensor, "views 3 height width"], encoded: Callable[[], None] | None = None
+    ) -> Float[Tensor, "views channels h w"]:
+        """Latents of images in [0, 1], normalised as the network takes them, in float32; one image at a time.
+
+        Args:
+            canvas: the images.
+            encoded: called after each of them.
+        """
+        latents = []
+        for image in canvas:
+            latents.append(self._encode_one(image[None]))
+            if encoded is not None:
+                encoded()
+        return torch.cat(latents)
 
     def _encode_one(self, image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 channels h w"]:
         vae, config = self._vae, self._vae.config

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edit3dgs_ns.editing.diffusion.guidance import Branch
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper
-from edit3dgs_ns.editing.editor import Progress
+from edit3dgs_ns.editing.diffusion.work import Work
 
 
 @dataclass
@@ -27,15 +27,8 @@ class LoopBatch:
     generators: list[torch.Generator]
     branches: tuple[Branch, ...]
     keeper: LatentKeeper | None
-    progress: Progress | None
+    work: Work
     evaluations: int = 0
-    steps_done: int = 0
-
-    def count_steps(self, views: int) -> None:
-        """Counts views that have gone through a denoising step, and reports progress."""
-        self.steps_done += views
-        if self.progress is not None:
-            self.progress(self.steps_done, len(self.condition) * len(self.timesteps))
 
     def unet_input(
         self, latents: Float[Tensor, "views 4 h w"], views: list[int], branches: Sequence[int]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.latent_layout import LatentLayout
 from edit3dgs_ns.editing.diffusion.view_runs import Finished as RunFinished
 from edit3dgs_ns.editing.diffusion.view_runs import Prediction, Ready, ViewRun
-from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress, check_finite
+from edit3dgs_ns.editing.diffusion.work import Work, weight_bytes
+from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.framing import Frame, to_tensor
 from edit3dgs_ns.editing.sigma_predictions import space_of
 from edit3dgs_ns.errors import UserError
@@ -98,6 +100,23 @@ class PipelineEditor:
         """See `Editor`."""
         return self.defaults.unknown_instruction(prompt, self.name)
 
+    @property
+    def weight_bytes(self) -> int:
+        """See `KnowsCost`."""
+        parts = self.pipeline.components.values()
+        return weight_bytes(*(part for part in parts if isinstance(part, torch.nn.Module)))
+
+    def evaluations_per_view(
+        self,
+        noise: float,
+        steps: int | None,
+        guidance_scale: float | None,
+        image_guidance_scale: float | None,
+    ) -> int:
+        """See `KnowsCost`. Schedules that are shifted to more noise take fewer steps."""
+        scale = self.defaults.guidance_scale if guidance_scale is None else guidance_scale
+        return self.family.branches(scale) * _steps_of(steps or self.defaults.steps, noise)
+
     def frame(self, height: int, width: int) -> Frame:
         """How images of this size lie in the canvas that the model takes."""
         return self.family.frame(height, width, self._size_multiple, self.defaults.resolution)
@@ -121,8 +140,7 @@ class PipelineEditor:
             finished: called with every view as soon as it is decoded.
 
         Raises:
-            ValueError: the request lacks what the correspondence needs, asks for what the family has not, or a view comes out with
-                values that are not finite.
+            ValueError: the request lacks what the correspondence needs, or asks for what the family has not.
             torch.OutOfMemoryError: a view does not fit the device's memory.
         """
         started = time.perf_counter()
@@ -170,8 +188,10 @@ class _Batch:
     """One request on its way through the pipelines of its views."""
 
     def __init__(self, editor: PipelineEditor, request: EditRequest, progress: Progress | None):
-        self._editor, self._request, self._progress = editor, request, progress
+        self._editor, self._request = editor, request
         self.settings = editor.defaults.settings_for(request)
+        steps = _steps_of(self.settings["steps"], request.noise)
+        self._work = Work(progress, request.num_views, 1 if request.noise >= 1 else 2, steps)
         self._frame = editor.frame(*request.images.shape[1:3])
         self._correspondence = make_correspondence(
             editor.sharing.correspondence, request, self._frame, editor._device
@@ -188,7 +208,7 @@ class _Batch:
             torch.Generator().manual_seed(request.view_seed(v)) for v in range(request.num_views)
         ]
         self._views: list[ViewRun] = []
-        self.evaluations, self.first_timestep, self._units_done, self._steps = 0, 0.0, 0, 0
+        self.evaluations, self.first_timestep = 0, 0.0
 
     def edited(self, finished: Finished | None) -> Float[np.ndarray, "views height width 3"]:
         """The edited views."""
@@ -208,8 +228,8 @@ class _Batch:
         for view in self._views:
             event = view.advance()
             assert isinstance(event, Ready), "a pipeline sets its schedule before it predicts"
-            self._steps = len(scheduler.timesteps)
-            self._tell()
+            self._work.steps = len(scheduler.timesteps)
+            self._work.add()
         self.first_timestep = float(scheduler.timesteps[0])
         return self._decoded(self._denoised(scheduler, noise), finished)
 
@@ -253,7 +273,9 @@ class _Batch:
         if amount >= 1:
             return noise
         space = space_of(copy.deepcopy(self._editor.pipeline.scheduler))
-        current = self._encoded(self._request.images)
+        current = self._layout.encode(
+            self._frame.enter(to_tensor(self._request.images, self._editor._device)), self._work.add
+        )
         return space.start(current, noise.float(), amount, self.settings["steps"]).to(self._dtype)
 
     def _begin(self, scheduler: Any) -> None:
@@ -307,7 +329,7 @@ class _Batch:
     def _predict(self, view: ViewRun, latents: Tensor | None) -> Prediction:
         event = view.advance(latents)
         assert isinstance(event, Prediction), "one prediction for every step"
-        self._tell()
+        self._work.add()
         return event
 
     def _shared(self, scheduler: Any) -> _Shared | None:
@@ -345,17 +367,16 @@ class _Batch:
         images = np.empty(request.images.shape, np.float32)
         for view, canvas in results:
             image = self._frame.leave(canvas.float())[0].permute(1, 2, 0).cpu().numpy()
-            check_finite(image, request.view_ids[view])
             images[view] = image
-            self._tell()
+            self._work.add()
             if finished is not None:
                 finished(view, images[view])
         return images
 
-    def _tell(self) -> None:
-        self._units_done += 1
-        if self._progress is not None:
-            self._progress(self._units_done, len(self._views) * (self._steps + 2))
+
+def _steps_of(steps: int, noise: float) -> int:
+    """About how many steps of a schedule are taken from this noise on."""
+    return max(1, math.ceil(steps * min(noise, 1.0)))
 
 
 def _copied(pipeline: Any, device: torch.device) -> Any:
