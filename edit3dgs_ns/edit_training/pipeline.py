@@ -23,6 +23,7 @@ from edit3dgs_ns.edit_training.settings import check_same_run
 from edit3dgs_ns.edit_training.train_lock import viewer_may_draw
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
+from edit3dgs_ns.training.one_camera import fill_unseen_of
 from edit3dgs_ns.training.pipeline import AvatarPipeline
 
 if TYPE_CHECKING:
@@ -143,6 +144,11 @@ class EditPipeline(AvatarPipeline):
             TrainingCallback([where.AFTER_TRAIN_ITERATION], end),
             TrainingCallback([where.AFTER_TRAIN], after),
         ]
+
+    def complete_avatar(self) -> None:
+        """As for every avatar; what the edit holds stays as it is."""
+        held = None if self._edit is None else self._edit.fit.held_faces
+        fill_unseen_of(self._avatar_model, self.datamanager, held)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; a training run goes on only with what the same command has saved.

@@ -37,6 +37,7 @@ from edit3dgs_ns.splats.checkpoints import model_state, read_checkpoint
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
+from edit3dgs_ns.training.one_camera import fill_unseen_of
 
 
 class EditSession:
@@ -132,6 +133,7 @@ class EditSession:
         step = self._parent.step + self.step
         path = self.folder / f"step-{step:09d}.ckpt"
         with self._lock:
+            fill_unseen_of(self._model, self._datamanager, self.held_faces)
             state = self._pipeline.state_dict()
             state.pop("_extra_state", None)  # of the run's own training, which cannot go on from here
             content = {"step": step, "pipeline": state, "optimizers": {}, "schedulers": {}, "scalers": {}}

@@ -18,6 +18,7 @@ from edit3dgs_ns.errors import UserError
 
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
+_WHITE = 254.5 / 255
 
 
 def image_loss(
@@ -76,6 +77,14 @@ def scale_loss(scales: Float[Tensor, "gaussians 3"], threshold: float) -> Float[
     if len(scales) == 0:
         return scales.sum()
     return F.relu(torch.exp(scales) - threshold).norm(dim=-1).mean()
+
+
+def background_loss(
+    alpha: Float[Tensor, "views height width 1"], target: Float[Tensor, "views height width 3"]
+) -> Float[Tensor, ""]:
+    """Mean over all pixels of the alpha that is drawn where a target on white shows nothing at all."""
+    white = target.amin(dim=-1, keepdim=True) >= _WHITE
+    return (alpha * white).mean()
 
 
 def psnr(a: Float[Tensor, "*image"], b: Float[Tensor, "*image"]) -> Float[Tensor, ""]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ from edit3dgs_ns.tracking.detector import PersonSegmenter, require_mediapipe
 from edit3dgs_ns.tracking.fit import HeadFit, Observations, TrackingState
 from edit3dgs_ns.tracking.foreground import cleaned, mask_files, steadied
 from edit3dgs_ns.tracking.framing import Crop, crop_around
+from edit3dgs_ns.tracking.hair_offsets import chosen_timesteps, hair_offsets
 from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
 from edit3dgs_ns.tracking.output import (
     LANDMARKS_FILE,
@@ -182,6 +183,7 @@ def track_video(
     motion, position = motion_of(state)
     camera = _camera(position, state.focal, observed.center.numpy(), options.size)
     report = {"settings": settings, **_report(fit, observed, state, detections, crop, video)}
+    motion = _with_hair(out, head, motion, camera)
     _write_preview(out, head, motion, camera, detections, crop, video, progress)
     _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found), video.fps)
     write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
@@ -294,6 +296,15 @@ def _masks(
             t += 1
 
 
+def _with_hair(out: Path, head: FlameAssets, motion: FlameMotion, camera: Camera) -> FlameMotion:
+    """The motion of the head with its hair, whose outline the masks show."""
+    timesteps = chosen_timesteps(motion)
+    size = (camera.width, camera.height)
+    masks = [read_mask(out / "fg_masks" / f"{t:05d}_00.png", size) / np.float32(255) for t in timesteps]
+    offset = hair_offsets(head, motion, camera, masks, timesteps)
+    return replace(motion, static_offset=torch.from_numpy(offset))
+
+
 def _write_preview(
     out: Path,
     head: FlameAssets,
@@ -317,15 +328,15 @@ def _write_parameters(
     numbers: np.ndarray,
     fps: float,
 ) -> None:
-    still = np.zeros((head.num_vertices, 3), np.float32)
-    shape = motion.shape.numpy()
+    assert motion.static_offset is not None
+    shape, offset = motion.shape.numpy(), motion.static_offset.numpy()
     rows = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
     for t in range(len(motion)):
         frame = {name: getattr(motion, name)[t].numpy() for name in rows}
-        write_atomically(out / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, still))
+        write_atomically(out / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, offset))
     canonical = {name: np.zeros_like(getattr(motion, name)[0].numpy()) for name in rows}
     canonical["jaw_pose"][0] = CANONICAL_JAW
-    write_atomically(out / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, still))
+    write_atomically(out / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, offset))
     held_out_from = first_held_out(len(motion))
     entries: dict[str, list] = {split: [] for split in SPLITS}
     for t in range(len(motion)):

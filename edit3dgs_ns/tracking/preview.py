@@ -35,7 +35,7 @@ def draw_preview(
     progress: Callable[[str, int, int], None],
 ) -> None:
     """Write the video: left the frames, right the same with mesh and landmarks."""
-    shaped = FlameModel.from_assets(head).shaped(motion.shape)
+    shaped = FlameModel.from_assets(head).shaped(motion.shape, motion.static_offset)
     with VideoWriter(path, fps) as video:
         for t, image in enumerate(images):
             pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)

@@ -30,6 +30,7 @@ from edit3dgs_ns.training.controls import AvatarControls
 from edit3dgs_ns.training.lpips import LazyLpips
 from edit3dgs_ns.training.model_setup import (
     check_avatar_state,
+    has_one_camera,
     initial_appearance,
     initial_gaussians,
     refuse_unsupported,
@@ -40,7 +41,7 @@ from edit3dgs_ns.training.model_setup import (
     tracked_head,
     training_timesteps,
 )
-from edit3dgs_ns.training.options import AvatarModelOptions
+from edit3dgs_ns.training.options import AvatarModelOptions, chosen
 
 MOTION_GROUPS = {
     "flame_expr": "expr",
@@ -80,6 +81,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.head = tracked_head(self.kwargs.get("metadata") or {})
         metadata = self.kwargs.get("metadata") or {}
         self._tracked, self._timesteps = self.head.motion(), training_timesteps(self.head, metadata)
+        self.one_camera = has_one_camera(metadata)
         gaussians, binding = initial_gaussians(self.head, self.config)
         self.gauss_params = nn.ParameterDict(gaussians)
         self.register_buffer("binding", binding)
@@ -135,6 +137,25 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.strategy = self._make_strategy()
         self._start_strategy()
 
+    @property
+    def view_dependent(self) -> bool:
+        """Whether training goes beyond spherical harmonics of degree 0."""
+        return chosen(self.config.view_dependence, not self.one_camera)
+
+    @property
+    def fills_unseen(self) -> bool:
+        """Whether Gaussians that no training camera shows are completed from the mirrored side."""
+        return chosen(self.config.fill_unseen, self.one_camera)
+
+    @property
+    def clears_background(self) -> bool:
+        """Whether what is drawn over pure white costs as much as black would."""
+        return chosen(self.config.clear_background, self.one_camera)
+
+    def forget_shown(self) -> None:
+        """To be called after Gaussians were changed by somebody else."""
+        self._shown = None
+
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by optimizer: the Gaussians', `light`, and one for each of FLAME's: MOTION_GROUPS."""
         groups = {name: [parameter] for name, parameter in self.gauss_params.items()}
@@ -189,7 +210,9 @@ class RiggedSplatfactoModel(SplatfactoModel):
         """Before each training step."""
         self.step = step
         self.optimizers = optimizers.optimizers
-        degree = min(step // self.config.sh_degree_interval, self.config.sh_degree)
+        degree = min(
+            step // self.config.sh_degree_interval, self.config.sh_degree if self.view_dependent else 0
+        )
         self.sh_degree_reached.clamp_(min=degree)
         if self.config.fine_tune_motion and self.config.center_tuning:
             self.head.center(self._tracked, self._timesteps)
@@ -215,6 +238,8 @@ class RiggedSplatfactoModel(SplatfactoModel):
         rendered, target = _views(outputs["rgb"]), _views(self.get_gt_img(batch["image"]))
         image_loss = self._image_loss or partial(losses.image_loss, ssim_weight=self.config.ssim_lambda)
         result = {"main_loss": image_loss(rendered, target)}
+        if self.training and self.clears_background and self._image_loss is None:
+            result["background_loss"] = losses.background_loss(_views(outputs["accumulation"]), target)
         if self.training:
             visible = (self.info["radii"] > 0).any(dim=0)
             means, scales = self.gauss_params["means"][visible], self.gauss_params["scales"][visible]

@@ -95,6 +95,12 @@ def head_assets(metadata: Mapping[str, Any]) -> FlameAssets:
     return load_assets(path)
 
 
+def has_one_camera(metadata: Mapping[str, Any]) -> bool:
+    """Whether all training images were taken by the same camera; False where the data does not say."""
+    cameras = metadata.get("camera_indices")
+    return cameras is not None and len(torch.unique(cameras)) == 1
+
+
 def initial_gaussians(
     head: TrackedHead, config: AvatarModelOptions
 ) -> tuple[dict[str, nn.Parameter], Int[Tensor, " gaussians"]]:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
+Choice = Literal["auto", "on", "off"]
+
 
 @dataclass
 class AvatarModelOptions(SplatfactoModelConfig):
@@ -59,6 +61,15 @@ class AvatarModelOptions(SplatfactoModelConfig):
     """How Gaussians multiply: where image gradients are large, or drawn from the opaque ones (3DGS-MCMC)."""
     opacity_loss_weight: float = 0.0
     """Weight of a loss that draws the opacity of visible Gaussians towards 1."""
+    view_dependence: Choice = "auto"
+    """Train how colours change with the direction of view (spherical harmonics above degree 0). `auto`: where the training images
+    come from more than one camera; one camera cannot tell a turned head from another view."""
+    fill_unseen: Choice = "auto"
+    """Lay Gaussians that no training camera shows onto the head model, and give them the colour of the mirrored side. `auto`: where
+    the training images come from one camera."""
+    clear_background: Choice = "auto"
+    """Train Gaussians away that are drawn over pure white, where nobody is: white ones would go unnoticed, until the camera turns.
+    `auto`: where the training images come from one camera."""
     relighting: bool = True
     """Train how the capture's light changes the colours of faces that turn in it."""
     expression_rank: int = 0
@@ -70,3 +81,8 @@ class AvatarModelOptions(SplatfactoModelConfig):
     avatar's own shape, and motions that were not trained on come without the correction."""
     fine_tune_motion: bool = True
     """Train the expression and pose of every training timestep as well (their learning rates are optimizers of their own)."""
+
+
+def chosen(choice: Choice, automatic: bool) -> bool:
+    """What an option says; `auto` is `automatic`."""
+    return automatic if choice == "auto" else choice == "on"

@@ -18,6 +18,7 @@ from edit3dgs_ns.splats.checkpoints import BACKDROP, PLAYS
 from edit3dgs_ns.splats.world_splats import Backdrop
 from edit3dgs_ns.training.datamanager import AvatarDatamanager, AvatarDatamanagerConfig
 from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
+from edit3dgs_ns.training.one_camera import NOTE, fill_unseen_of
 
 TASKS = {"novel_view": "val", "self_reenactment": "test"}
 """What a split of a capture measures: the held-out camera, and the sequence not trained on."""
@@ -55,6 +56,12 @@ class AvatarPipeline(VanillaPipeline):
     ):
         super().__init__(config, device, test_mode, *args, **kwargs)
         self._ask_for_times()
+        if test_mode == "val" and self.model.one_camera:
+            CONSOLE.print(NOTE, highlight=False)
+
+    def complete_avatar(self) -> None:
+        """To be called before an avatar is saved: completes it where no training camera shows it (see `one_camera`)."""
+        fill_unseen_of(self.model, self.datamanager)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint."""

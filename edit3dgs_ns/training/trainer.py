@@ -52,6 +52,8 @@ class ResumableTrainer(Trainer):
             step: the last one that is done; -1 before the first. That checkpoint's file is called step-000000000.ckpt, because
                 names have no sign; the step in it is -1, so that a run resumed from it begins with step 0.
         """
+        pipeline: Any = self.pipeline
+        pipeline.complete_avatar()
         final = self.checkpoint_dir
         self.checkpoint_dir = self.base_dir / "checkpoint.part"
         try:

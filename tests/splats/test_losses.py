@@ -92,3 +92,14 @@ def test_viewmats_put_points_in_front_of_opencv_cameras() -> None:
     ahead_right_up = torch.tensor([1.1, 2.2, 2.5, 1.0])  # OpenGL: looks along -z
     torch.testing.assert_close(camera_from_world @ ahead_right_up, torch.tensor([0.1, -0.2, 0.5, 1.0]))
     torch.testing.assert_close(viewmats_from_c2w(c2w[:, :3]), viewmats_from_c2w(c2w))
+
+
+def test_what_is_drawn_over_white_costs_its_alpha() -> None:
+    """Two of six pixels show nothing; a channel below white is enough to show something."""
+    target = torch.ones(1, 2, 3, 3)
+    target[0, 0], target[0, 1, 0, 2] = 0.5, 253 / 255
+    alpha = torch.tensor([[[0.9, 0.8, 0.7], [0.6, 0.5, 0.25]]])[..., None].requires_grad_()
+    loss = losses.background_loss(alpha, target)
+    assert float(loss) == pytest.approx((0.5 + 0.25) / 6)
+    (gradient,) = torch.autograd.grad(loss, alpha)
+    assert gradient[0, ..., 0].count_nonzero() == 2

@@ -231,6 +231,11 @@ PARTS: tuple[Part, ...] = (
         _experiments("avatar_long", steps=12000, images=32, of_demo="default"),
     ),
     Part(
+        "tracking",
+        "People filmed by one camera",
+        lambda at: _python("-m", "tools.measure.tracking", "--out", _out(at, "tracking")),
+    ),
+    Part(
         "bench",
         "How fast it is",
         lambda at: _python("-m", "tools.measure.benchmarks", "--missing", "--out", _out(at, "bench.json")),

@@ -1,0 +1,172 @@
+"""Gaussians that no training camera shows: found, put back onto their faces, and coloured like the mirrored side.
+
+A single camera shows the back of a head never, and often one side hardly. Nothing trains the Gaussians there: they would stay as
+they began, grey and half transparent. But a head at rest is symmetric, so the other side knows their colour (`rest_surface`).
+
+How much a camera shows of a Gaussian comes from the rasterizer itself: the derivative of the sum of an image with respect to the
+Gaussian's colour is the sum of its blending weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edit3dgs_ns.splats.rasterize import RasterizeMode, rasterize
+from edit3dgs_ns.splats.rest_surface import RestSurface
+from edit3dgs_ns.splats.world_splats import WorldSplats
+
+LEAST_SHARE = 0.1
+"""A Gaussian of which a camera shows less than this share is hidden from it."""
+_WELL_SEEN = 0.3
+"""From this share on, what a camera shows of a Gaussian says its colour; below, it is mixed with what is in front."""
+_OPACITY = 0.95
+_FLAT, _WIDE = 0.1, 0.5
+"""Scales of an unseen Gaussian along its face's normal and across, in sizes of the triangle."""
+_FACE_NORMAL = 1
+"""Axis of a triangle's frame."""
+
+
+def visible_share(
+    splats: WorldSplats,
+    viewmat: Float[Tensor, "4 4"],
+    K: Float[Tensor, "3 3"],
+    width: int,
+    height: int,
+    mode: RasterizeMode = "classic",
+) -> Float[Tensor, " gaussians"]:
+    """Share of each Gaussian that a camera shows, in [0, 1]: 1 alone in the image, 0 behind others or outside."""
+    gaussians = splats.gaussians
+    tensors = (gaussians.means, gaussians.quats, gaussians.scales, splats.opacities)
+    means, quats, scales, opacities = (tensor.detach() for tensor in tensors)
+    with torch.enable_grad():
+        colors = means.new_zeros(len(means), 1, requires_grad=True)
+        image, _, info = rasterize(
+            means,
+            quats,
+            scales,
+            opacities,
+            colors,
+            viewmat[None],
+            K[None],
+            width,
+            height,
+            rasterize_mode=mode,
+        )
+        (weights,) = torch.autograd.grad(image.sum(), colors)
+    return _share(weights[:, 0], info, opacities)
+
+
+@torch.no_grad()
+def _share(
+    weights: Float[Tensor, " gaussians"], info: Mapping[str, Tensor], opacities: Float[Tensor, " gaussians"]
+) -> Float[Tensor, " gaussians"]:
+    """Blending weights relative to those that the Gaussian would have alone: opacity times the area of its ellipse."""
+    a, b, c = info["conics"][0].unbind(-1)
+    inverse_area = (a * c - b * b).clamp_min(1e-12).sqrt() / (2 * torch.pi)
+    share = weights * inverse_area / opacities.clamp_min(1e-6)
+    return torch.where(info["radii"][0] > 0, share, 0).clamp(0, 1)
+
+
+def largest_share(shares: Iterable[Float[Tensor, " gaussians"]]) -> Float[Tensor, " gaussians"]:
+    """Of every Gaussian, over all views; there is at least one."""
+    best: Tensor | None = None
+    for share in shares:
+        best = share if best is None else torch.maximum(best, share)
+    assert best is not None
+    return best
+
+
+def unseen_faces(
+    share: Float[Tensor, " gaussians"], binding: Int[Tensor, " gaussians"], num_faces: int
+) -> Bool[Tensor, " faces"]:
+    """Faces with Gaussians of which none was ever shown: a hidden one below a visible surface belongs to that."""
+    best = torch.full((num_faces,), -1.0, dtype=share.dtype, device=share.device)
+    best.scatter_reduce_(0, binding.long(), share, reduce="amax")
+    return (best >= 0) & (best < LEAST_SHARE)
+
+
+@torch.no_grad()
+def fill_unseen(
+    params: Mapping[str, Tensor],
+    binding: Int[Tensor, " gaussians"],
+    share: Float[Tensor, " gaussians"],
+    surface: RestSurface,
+    held: Bool[Tensor, " gaussians"] | None = None,
+) -> Bool[Tensor, " gaussians"]:
+    """Lays the Gaussians of unseen faces flat onto these, and gives them the colour that `RestSurface.completed` finds.
+
+    Args:
+        params: of the Gaussians, by the names of BoundGaussians; changed in place.
+        binding: the face of each Gaussian.
+        share: how much of each Gaussian the training cameras show at most.
+        surface: the head at rest.
+        held: Gaussians that are not changed.
+
+    Returns:
+        Which Gaussians were changed.
+    """
+    num_faces = len(surface.faces)
+    unseen = unseen_faces(share, binding, num_faces)[binding]
+    known, colors = _face_colors(params, binding, share, num_faces)
+    if held is not None:
+        unseen = unseen & ~held
+    if not bool(unseen.any()) or not bool(known.any()):
+        return torch.zeros_like(unseen)
+    rows = unseen.nonzero()[:, 0]
+    params["means"][rows] = 0.0
+    params["quats"][rows] = params["quats"].new_tensor([1.0, 0.0, 0.0, 0.0])
+    sizes = params["scales"].new_full((3,), _WIDE)
+    sizes[_FACE_NORMAL] = _FLAT
+    params["scales"][rows] = torch.log(sizes)
+    params["opacities"][rows] = float(np.log(_OPACITY / (1 - _OPACITY)))
+    params["features_rest"][rows] = 0.0
+    for name in ("expression_means", "expression_colors"):
+        if name in params:
+            params[name][rows] = 0.0
+    completed = surface.completed(colors.cpu().double().numpy(), known.cpu().numpy())
+    filled = params["features_dc"]
+    filled[rows] = torch.from_numpy(completed).to(filled)[binding[rows]]
+    return unseen
+
+
+@torch.no_grad()
+def take_back(
+    params: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    changed: Bool[Tensor, " gaussians"],
+    share: Float[Tensor, " gaussians"],
+) -> Bool[Tensor, " gaussians"]:
+    """Undoes `fill_unseen` for Gaussians that are seen as they are now.
+
+    Args:
+        params: after it; changed in place.
+        before: the same before it.
+        changed: what it returned.
+        share: how much of each Gaussian the training cameras show at most, after it.
+
+    Returns:
+        Which Gaussians are still changed.
+    """
+    seen = changed & (share >= LEAST_SHARE)
+    for name, value in params.items():
+        value[seen] = before[name][seen]
+    return changed & ~seen
+
+
+def _face_colors(
+    params: Mapping[str, Tensor],
+    binding: Int[Tensor, " gaussians"],
+    share: Float[Tensor, " gaussians"],
+    num_faces: int,
+) -> tuple[Bool[Tensor, " faces"], Float[Tensor, "faces 3"]]:
+    """Faces of which a camera shows enough to know their colour, and the mean colour of their Gaussians."""
+    opacity = torch.sigmoid(params["opacities"][:, 0])
+    weight = torch.where(share >= _WELL_SEEN, share * opacity, 0.0)
+    total = weight.new_zeros(num_faces).index_add_(0, binding, weight)
+    summed = weight.new_zeros(num_faces, 3).index_add_(0, binding, weight[:, None] * params["features_dc"])
+    return total > 0, summed / total.clamp_min(1e-9)[:, None]
