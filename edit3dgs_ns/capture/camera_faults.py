@@ -22,6 +22,9 @@ GOOD, POOR = 0.72, 0.3
 """Scores: from the first on, only small changes are tried; below the second the head is not where the person is."""
 _BETTER = 0.12
 """By this much a change has to raise the score before it is believed."""
+_HALVINGS = 5
+"""Of the steps with which a focal length, a principal point or a shift is refined."""
+_NEARLY = 0.06
 _AS_GOOD = 0.04
 """Changes whose scores differ by less explain the images as well."""
 _UNITS = {1e-3: "millimetres", 1e-2: "centimetres", 0.1: "tenths of a metre", 0.0254: "inches", 10.0: "tens of metres",
@@ -71,19 +74,47 @@ def find_camera_fault(views: Sequence[HeadView]) -> tuple[CameraFault | None, Fi
 
 
 def _refined(views: Sequence[HeadView], fault: CameraFault) -> CameraFault:
-    """The focal length or principal point between the steps that were tried; other faults as they are."""
+    """The focal length, principal point or shift between the steps that were tried; other faults as they are."""
     before, after = views[0].camera, fault.change(views[0].camera)
     if fault.kind == "focal length":
-        found = float(after.K[0, 0] / before.K[0, 0])
-        finer = [_zoomed_fault(found * step) for step in np.exp(np.linspace(-0.12, 0.12, 13))]
-    elif fault.kind == "principal point":
-        x = float(after.K[0, 2] - before.K[0, 2]) / before.width
-        y = float(after.K[1, 2] - before.K[1, 2]) / before.height
-        steps = np.arange(-4, 5, 2) / (2 * SIDE)
-        finer = [_panned_fault(views, x + dx, y + dy) for dx in steps for dy in steps]
-    else:
-        return fault
-    return max(finer, key=lambda one: fit_of(views, one.change).score)
+        factor = float(after.K[0, 0] / before.K[0, 0])
+        (log,) = _climbed(views, lambda at: _zoomed_fault(float(np.exp(at[0]))), [np.log(factor)], [0.08])
+        return _zoomed_fault(_simple(float(np.exp(log))))
+    if fault.kind == "principal point":
+        size = np.array([before.width, before.height])
+        moved_by = (after.K[:2, 2] - before.K[:2, 2]) / size
+        x, y = _climbed(views, lambda at: _panned_fault(views, *at), moved_by, [2 / SIDE, 2 / SIDE])
+        return _panned_fault(views, x, y)
+    if fault.kind == "shifted":
+        shift = after.c2w[:3, 3] - before.c2w[:3, 3]
+        return _shifted_fault(np.array(_climbed(views, _shifted_fault, shift, [0.02, 0.02, 0.02])))
+    return fault
+
+
+def _climbed(
+    views: Sequence[HeadView],
+    fault_at: Callable[[np.ndarray], CameraFault],
+    start: Sequence[float] | np.ndarray,
+    steps: Sequence[float],
+) -> list[float]:
+    """Where the score is best near a start: along one axis after the other, with steps that are halved."""
+    at = np.array(start, float)
+    best = fit_of(views, fault_at(at).change).score
+    for halving in range(_HALVINGS):
+        for axis, step in enumerate(steps):
+            for sign in (1, -1):
+                tried = at.copy()
+                tried[axis] += sign * step / 2**halving
+                score = fit_of(views, fault_at(tried).change).score
+                if score > best:
+                    at, best = tried, score
+    return [float(value) for value in at]
+
+
+def _simple(factor: float) -> float:
+    """A power of two, if the factor nearly is one: images are halved or doubled."""
+    power = 2.0 ** round(np.log2(factor))
+    return power if abs(factor / power - 1) < _NEARLY else factor
 
 
 def _mirrored() -> Iterator[CameraFault]:
@@ -112,8 +143,12 @@ def _matrix_faults() -> Iterator[CameraFault]:
 
 def _place_faults(views: Sequence[HeadView]) -> Iterator[CameraFault]:
     if (shift := _head_from_cameras(views)) is not None:
-        distance = 100 * float(np.linalg.norm(shift))
-        yield CameraFault("shifted", f"look past the head by {distance:.0f} cm", moved(shift))
+        yield _shifted_fault(shift)
+
+
+def _shifted_fault(shift: Float[np.ndarray, " 3"]) -> CameraFault:
+    distance = 100 * float(np.linalg.norm(shift))
+    return CameraFault("shifted", f"look past the head by {distance:.0f} cm", moved(shift))
 
 
 def _zoomed_fault(factor: float) -> CameraFault:

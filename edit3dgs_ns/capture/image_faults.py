@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -187,7 +188,8 @@ def _colour_of_cameras(views: Sequence[HeadView]) -> ImageFault | None:
     if len(by_camera) < 3:
         return None
     numbers = sorted(by_camera)
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # points that no camera sees
         logs = np.stack([_nanmean(by_camera[number]) for number in numbers])
         shared = np.isfinite(logs).sum(0) >= 3
         middle = np.nanmedian(np.where(shared, logs, np.nan), axis=0)
@@ -245,17 +247,23 @@ def _doubled(frames: Sequence[FrameEntry]) -> ImageFault | None:
 
 
 def _parameters_differ(a: FrameEntry, b: FrameEntry) -> bool:
-    if a.flame is None or b.flame is None or a.flame == b.flame:
-        return a.timestep_index != b.timestep_index and a.flame is not None
-    try:
-        one, other = FlameMotion.load_frame(a.flame), FlameMotion.load_frame(b.flame)
-    except (OSError, ValueError):
+    if a.flame is None or b.flame is None:
         return False
-    return _distance(_row(one), _row(other)) > 1e-4
+    try:
+        return _distance(_row_of(a), _row_of(b)) > 1e-4
+    except (OSError, ValueError, IndexError):
+        return False
 
 
-def _row(motion: FlameMotion) -> torch.Tensor:
-    return torch.cat([motion.rotation[0], motion.translation[0], motion.jaw_pose[0], motion.expr[0]])
+def _row_of(frame: FrameEntry) -> torch.Tensor:
+    """The parameters of a frame: those of its own file, or its row in that of all timesteps."""
+    assert frame.flame is not None
+    motion = FlameMotion.load(frame.flame)
+    return _row(motion, 0 if len(motion) == 1 else frame.timestep_index)
+
+
+def _row(motion: FlameMotion, row: int = 0) -> torch.Tensor:
+    return torch.cat([motion.rotation[row], motion.translation[row], motion.jaw_pose[row], motion.expr[row]])
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -339,3 +339,12 @@ def test_training_warns_and_goes_on(capture: Path, capfd: pytest.CaptureFixture[
     config.pipeline.datamanager.dataparser.data = capture
     config.print_to_terminal()
     assert "Warning:" in (shown := capfd.readouterr().out) and "cameras are world-to-camera" in shown
+
+
+def test_images_of_a_head_that_stands_still_are_not_doubled(capture: Path) -> None:
+    (first, second, *_) = [frame for frame in readable_frames(capture) if frame.image.stem.endswith("_01")]
+    shutil.copyfile(first.image, second.image)
+    assert first.flame is not None and second.flame is not None
+    assert [fault.kind for fault in diagnose(readable_frames(capture), ASSETS).faults] == ["doubled"]
+    shutil.copyfile(first.flame, second.flame)
+    assert "doubled" not in [fault.kind for fault in diagnose(readable_frames(capture), ASSETS).faults]
