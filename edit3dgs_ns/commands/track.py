@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from edit3dgs_ns.console import progress_bars, say, say_command, shown_on, warn, working
-from edit3dgs_ns.errors import MissingFileError
+from edit3dgs_ns.errors import MissingFileError, UserError
 
 
 @dataclass(kw_only=True)
@@ -39,6 +39,9 @@ class TrackCommand:
     """FLAME's model file; without it, the embedded open head."""
     masks: Path | None = None
     """Folder of masks of the person, one for each frame that is used; else they are made by segmentation."""
+    multi: bool = False
+    """VIDEO is the folder of a capture with several synchronised cameras whose places and focal lengths its
+    transforms_*.json say, without head parameters: all cameras are fitted together, and the capture gets them."""
     overwrite: bool = False
     """Replace a capture of another video or of other options in this folder."""
 
@@ -48,6 +51,8 @@ class TrackCommand:
         for option, path in (("VIDEO", video), ("--head", self.head), ("--masks", self.masks)):
             if path is not None and not path.exists():
                 raise MissingFileError(f"{option} {path}: no such file or folder.")
+        if self.multi:
+            return self._track_capture(video, out)
         from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
         from edit3dgs_ns.tracking.output import TrackingOptions, check_folder, settings_of
         from edit3dgs_ns.tracking.video import VideoPart, describe_video
@@ -73,6 +78,33 @@ class TrackCommand:
         say(
             f"{report['frames']} frames tracked: landmarks are missed by {report['reprojection_percent']:.1f} % of the distance "
             f"between the eyes, {report['worst_percent']:.1f} % in the worst frame ({report['worst_frame']})."
+        )
+        say(f"Look at {out / 'tracking.mp4'}. If the head fits, train its avatar with")
+        say_command("ns-train", "rigged-splatfacto-fast", "nersemble-data", "--data", out)
+        return 0
+
+    def _track_capture(self, capture: Path, out: Path) -> int:
+        """Several cameras."""
+        given = {
+            "--start": self.start != 0, "--end": self.end != math.inf, "--fps": self.fps is not None, "--size": self.size != 512,
+            "--focal": self.focal is not None, "--masks": self.masks is not None,
+        }  # fmt: skip
+        if any(given.values()):
+            names = ", ".join(name for name, is_given in given.items() if is_given)
+            raise UserError(f"{names}: not with --multi: the capture says it. Leave it out.")
+        with progress_bars() as progress:
+            with working(progress, "Preparing to track"):
+                from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+                from edit3dgs_ns.flame.loading import load_assets
+                from edit3dgs_ns.tracking.multi_job import track_capture
+
+                head = load_assets(self.head or OPEN_HEAD_PATH)
+            report = track_capture(capture, out, head, overwrite=self.overwrite, progress=shown_on(progress))
+        for note in report["notes"]:
+            warn(note)
+        say(
+            f"{report['frames']} timesteps of {report['cameras']} cameras tracked: landmarks are missed by "
+            f"{report['reprojection_percent']:.1f} % of the distance between the eyes, {report['worst_percent']:.1f} % at worst."
         )
         say(f"Look at {out / 'tracking.mp4'}. If the head fits, train its avatar with")
         say_command("ns-train", "rigged-splatfacto-fast", "nersemble-data", "--data", out)

@@ -1,7 +1,7 @@
 """Fits a head to landmarks in several synchronised cameras whose places and intrinsics are known.
 
-The unknowns are those of `fit` without the focal length: one shape, and a pose and expression for every timestep, in the world of the
-cameras (metres). All cameras of a timestep stand in one system; one that sees no face adds nothing.
+The unknowns are those of `fit` without the focal length: one shape, and a pose and expression for every timestep, in the world of
+the cameras (metres). All cameras of a timestep stand in one system; one that sees no face adds nothing.
 
 Conventions: camera-to-world matrices with OpenGL axes (x right, y up, looking along -z); pixels y down.
 """
@@ -20,9 +20,21 @@ from torch import Tensor
 
 from edit3dgs_ns.capture.cameras import Camera
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.tracking.banded import SequenceSystem
-from edit3dgs_ns.tracking.fit import CHUNK, INDEPENDENT_FRAMES, INDEPENDENT_SHARE, ROBUST_SCALE, ROUNDS, HeadFit, TrackingState
-from edit3dgs_ns.tracking.surface_points import NECK, NUM_POSE, ROTATION, TRANSLATION, PosedPoints
+from edit3dgs_ns.tracking.fit import (
+    CHUNK,
+    INDEPENDENT_FRAMES,
+    INDEPENDENT_SHARE,
+    ROBUST_SCALE,
+    ROUNDS,
+    HeadFit,
+    TrackingState,
+)
+from edit3dgs_ns.tracking.landmark_table import LandmarkTable
+from edit3dgs_ns.tracking.priors import FitPriors
+from edit3dgs_ns.tracking.surface_points import NECK, NUM_POSE, ROTATION, PosedPoints
+from edit3dgs_ns.tracking.template_registration import vertex_normals
 
 FEWEST_TIMESTEPS = 3
 """With a face in some camera."""
@@ -44,7 +56,9 @@ class CameraView:
         c2w = torch.from_numpy(self.camera.c2w)
         return (positions - c2w[:3, 3]) @ c2w[:3, :3]
 
-    def project(self, positions: Float[Tensor, "T L 3"]) -> tuple[Float[Tensor, "T L 2"], Float[Tensor, "T L 2 3"]]:
+    def project(
+        self, positions: Float[Tensor, "T L 3"]
+    ) -> tuple[Float[Tensor, "T L 2"], Float[Tensor, "T L 2 3"]]:
         """Pixels of world positions, and their derivatives."""
         K, R = torch.from_numpy(self.camera.K), torch.from_numpy(self.camera.c2w[:3, :3])
         x, y, z = self.in_camera(positions).unbind(-1)
@@ -63,6 +77,18 @@ class MultiFit:
     """A head model and its landmarks, ready to be fitted to several cameras."""
 
     head: HeadFit
+    normals: Float[Tensor, "L 3"]
+    """Of the template's surface at the landmarks."""
+
+    @classmethod
+    def of(cls, assets: FlameAssets, table: LandmarkTable, priors: FitPriors) -> MultiFit:
+        """Prepare the points of the table on a head model."""
+        corners = assets.faces[table.faces]
+        of_vertices = vertex_normals(assets.v_template.astype(np.float64), assets.faces)
+        normals = torch.from_numpy(np.einsum("lk,lkc->lc", table.barycentric, of_vertices[corners]))
+        return cls(
+            HeadFit.of(assets, table, priors), normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-9)
+        )
 
     def fit(self, views: Sequence[CameraView]) -> TrackingState:
         """Fit all timesteps together.
@@ -113,8 +139,7 @@ class MultiFit:
     def slid(self, view: CameraView, state: TrackingState) -> Float[Tensor, "T L 2"]:
         """Pixels that the landmarks are displaced by, seen from a camera (see `landmark_table`)."""
         positions = self.head.points.positions(state.shape, state.frames)
-        turn = Rotation.from_rotvec(state.frames[:, ROTATION].numpy()) * Rotation.from_rotvec(state.frames[:, NECK].numpy())
-        head_R = torch.from_numpy(turn.as_matrix())
+        head_R = head_rotation(state)
         towards = torch.from_numpy(view.camera.c2w[:3, 3]) - positions.mean(1)
         towards = torch.einsum("tji,tj->ti", head_R, towards / towards.norm(dim=1, keepdim=True))
         table = self.head.table
@@ -145,9 +170,18 @@ class MultiFit:
         return (pixels - view.pixels[t]).norm(dim=-1).mean(1).clamp(max=0.1 * view.camera.width)
 
     def _spread(self, view: CameraView, state: TrackingState) -> Float[Tensor, "T L"]:
-        """Spread of the landmarks in pixels, at the start's distance."""
-        depth = -view.in_camera(self.head.points.positions(state.shape, state.frames))[..., 2].mean(1)
-        return torch.from_numpy(self.head.table.spread)[None] * (view.camera.K[0, 0] / depth.clamp(min=NEAREST))[:, None]
+        """Spread of the landmarks in pixels, at the start's distance; larger where the surface turns away and is guessed."""
+        positions = self.head.points.positions(state.shape, state.frames)
+        depth = -view.in_camera(positions)[..., 2].mean(1)
+        towards = torch.from_numpy(view.camera.c2w[:3, 3]) - positions
+        towards = towards / towards.norm(dim=-1, keepdim=True)
+        facing = torch.einsum("tij,lj,tli->tl", head_rotation(state), self.normals, towards)
+        away = ((facing + 0.1) / 0.5).clamp(0.15, 1)
+        return (
+            torch.from_numpy(self.head.table.spread)[None]
+            * (view.camera.K[0, 0] / depth.clamp(min=NEAREST))[:, None]
+            / away
+        )
 
     def _normal_equations(
         self, views: Sequence[CameraView], spreads: Sequence[Tensor], state: TrackingState
@@ -182,6 +216,14 @@ class MultiFit:
         return system, cost + float((weight * error**2).sum())
 
 
+def head_rotation(state: TrackingState) -> Float[Tensor, "T 3 3"]:
+    """World from head: the root's rotation and the neck's."""
+    turn = Rotation.from_rotvec(state.frames[:, ROTATION].numpy()) * Rotation.from_rotvec(
+        state.frames[:, NECK].numpy()
+    )
+    return torch.from_numpy(turn.as_matrix())
+
+
 def _weighted_residuals(
     posed: PosedPoints, view: CameraView, spread: Float[Tensor, "T L"]
 ) -> tuple[Float[Tensor, "T N"], Float[Tensor, "T N D"], Float[Tensor, "T N S"]]:
@@ -190,5 +232,7 @@ def _weighted_residuals(
     error = predicted - view.pixels
     squared = ((error / spread[..., None]) ** 2).sum(-1)
     weight = (INDEPENDENT_SHARE / (1 + squared / ROBUST_SCALE**2)).sqrt() / spread * view.found[:, None]
-    by_frame, by_shape = (values.flatten(1, 2) for values in posed.derivatives(rows * weight[..., None, None]))
+    by_frame, by_shape = (
+        values.flatten(1, 2) for values in posed.derivatives(rows * weight[..., None, None])
+    )
     return (error * weight[..., None]).flatten(1), by_frame, by_shape

@@ -1,0 +1,119 @@
+"""Several synchronised cameras: a synthetic capture, stripped of its head parameters, gets them back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edit3dgs_ns.capture.driver import read_driver
+from edit3dgs_ns.capture.layout import frame_entry, png_bytes, transforms_text
+from edit3dgs_ns.errors import ExistingFileError, UserError
+from edit3dgs_ns.flame.loading import load_assets
+from edit3dgs_ns.flame.model import FlameModel
+from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.synthetic.quick_avatar import _motion
+from edit3dgs_ns.synthetic.replay import Replay
+from edit3dgs_ns.synthetic.settings import CaptureSettings
+from edit3dgs_ns.tracking.multi_job import MultiCapture, track_capture
+from tests.command_line import edit3dgs
+
+pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
+HEAD = load_assets()
+FRAMES, SIZE, CAMERAS = 6, 320, 4
+UNSEEN = (0, 2)
+"""Camera and timestep at which the image shows nobody."""
+
+
+@pytest.fixture(scope="module")
+def replay() -> Replay:
+    return Replay(CaptureSettings(seed=5, width=SIZE, height=SIZE, cameras=CAMERAS, frames=FRAMES, samples=2))
+
+
+def sequence(replay: Replay) -> str:
+    return next(name for name in replay.motion if "SEN" in name)
+
+
+@pytest.fixture(scope="module")
+def stripped(replay: Replay, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, entries = tmp_path_factory.mktemp("studio") / "take", []
+    (folder / "images").mkdir(parents=True)
+    for number, camera in replay.cameras.items():
+        for t in range(FRAMES):
+            rgb = replay.render(sequence(replay), t, number).rgb
+            rgb = np.ones_like(rgb) if (number, t) == UNSEEN else rgb
+            (folder / "images" / f"{t:05d}_{number:02d}.png").write_bytes(png_bytes(rgb))
+            entry = frame_entry("", "take", t, t, number, camera, single=True)
+            entries.append(
+                {
+                    key: value
+                    for key, value in entry.items()
+                    if not key.endswith("_path") or key == "file_path"
+                }
+            )
+    for split, shown in (("train", entries), ("val", []), ("test", [])):
+        text = transforms_text(shown, replay.cameras, "open-head", principal_point=True)
+        (folder / f"transforms_{split}.json").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tracked(stripped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tracked") / "me"
+    assert edit3dgs("track", "--multi", stripped, out) == 0
+    return out
+
+
+def faces(motion: FlameMotion) -> np.ndarray:
+    vertices = FlameModel.from_assets(HEAD).shaped(motion.shape).posed(motion.pose()).numpy()
+    return vertices[:, HEAD.vertex_regions["face"]]
+
+
+def test_the_face_is_where_it_was_in_the_world_and_one_camera_is_worse(
+    replay: Replay, tracked: Path, stripped: Path, tmp_path: Path
+) -> None:
+    true = faces(_motion(replay.identity, replay.motion[sequence(replay)]))
+    missed = np.linalg.norm(faces(read_driver(tracked, HEAD).recorded.motion) - true, axis=2)
+    assert missed.mean() < 0.0025 and missed.mean(1).max() < 0.0035
+    # Two cameras side by side see little depth.
+    pair = tmp_path / "studio" / "pair"
+    pair.mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        content = json.loads((stripped / f"transforms_{split}.json").read_text())
+        kept = [frame for frame in content["frames"] if frame["camera_index"] in list(replay.cameras)[1:3]]
+        (pair / f"transforms_{split}.json").write_text(json.dumps({**content, "frames": kept}))
+    (pair / "images").symlink_to(stripped / "images")
+    track_capture(pair, tmp_path / "out", HEAD)
+    fewer = np.linalg.norm(faces(read_driver(tmp_path / "out", HEAD).recorded.motion) - true, axis=2)
+    assert fewer.mean() > 1.2 * missed.mean()
+
+
+def test_the_capture_has_all_cameras_and_the_usual_splits(tracked: Path, replay: Replay) -> None:
+    capture = MultiCapture.read(tracked)
+    assert len(capture.frames) == CAMERAS * FRAMES and all(
+        entry.flame and entry.flame.is_file() for entry in capture.frames.values()
+    )
+    held_out = {key: split for key, split in capture.splits.items() if split != "train"}
+    assert {split for (_, t), split in held_out.items() if t == FRAMES - 1} == {"test"}
+    assert {camera for (camera, _), split in held_out.items() if split == "val"} == {8}
+    for number, camera in capture.cameras.items():
+        np.testing.assert_allclose(camera.c2w, replay.cameras[number].c2w)
+        np.testing.assert_allclose(camera.K, replay.cameras[number].K)
+    mask = np.asarray(capture.frames[8, 0].mask)
+    assert mask is not None and (tracked / "tracking.mp4").is_file()
+
+
+def test_what_is_there_is_kept_and_one_camera_refused(tracked: Path, stripped: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(ExistingFileError):
+        track_capture(stripped, tmp_path, HEAD)
+    content = json.loads((stripped / "transforms_train.json").read_text())
+    content["frames"] = [frame for frame in content["frames"] if frame["camera_index"] == 8]
+    for split in ("train", "val", "test"):
+        empty = content if split == "train" else {**content, "frames": []}
+        (tmp_path / f"transforms_{split}.json").write_text(json.dumps(empty))
+    with pytest.raises(UserError, match="expected several cameras"):
+        track_capture(tmp_path, tmp_path / "out", HEAD)
+    assert edit3dgs("track", "--multi", stripped, tmp_path / "out", "--fps", 5) == 2
