@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) is %d.%d. Install one of them and name it: make setup PYTHON=python3.11" % v[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=24" "setuptools>=77" wheel
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,docs]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,docs,ray]"
 	@# Masks from words: built against the torch that is there by now; why no dependencies: pyproject.toml.
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation $(MASKS)
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --no-deps groundingdino-py

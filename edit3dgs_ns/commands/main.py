@@ -36,6 +36,7 @@ COMMANDS = {
     "import": "import_:ImportCommand",
     "export": "export:ExportCommand",
     "evaluate": "evaluate:EvaluateCommand",
+    "sweep": "sweep:SweepCommand",
     "reenact": "reenact:ReenactCommand",
     "orbit": "orbit:OrbitCommand",
     "interpolate": "interpolate:InterpolateCommand",

@@ -69,8 +69,14 @@ def check_fit(config: EditOptions) -> None:
 def check_editor(config: EditorConfig) -> None:
     """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
     from edit3dgs_ns.editing.editors import check_editor_name
+    from edit3dgs_ns.editing.worker_names import parse_workers
 
     check_editor_name(config.model, config.reference)
+    parse_workers(config.workers)
+    if not 0 <= config.keep_margin <= 0.2:
+        raise UserError(
+            f"--pipeline.editor.keep-margin {config.keep_margin}: expected a share of the images' longer side, 0 to 0.2."
+        )
     if not config.timeout > 0:
         raise UserError(f"--pipeline.editor.timeout {config.timeout}: expected seconds, more than 0.")
     if not config.in_range():
@@ -101,13 +107,18 @@ def load_editor_of(options: EditorConfig, device: Any) -> Any:
         options: of the run.
         device: of the avatar.
     """
+    from functools import partial
+
     from edit3dgs_ns.editing.agreement.sharing import SharingOptions
     from edit3dgs_ns.editing.editors import load_named_editor
+    from edit3dgs_ns.editing.worker_names import parse_workers
 
-    return load_named_editor(
+    workers = parse_workers(options.workers)
+    load = partial(
+        load_named_editor,
         options.model,
         timeout=options.timeout,
-        device=device if options.device == "auto" else options.device,
+        device=str(device) if options.device == "auto" else options.device,
         dtype=options.dtype,
         scheduler=options.scheduler,
         views_per_forward=options.views_per_forward,
@@ -122,3 +133,11 @@ def load_editor_of(options: EditorConfig, device: Any) -> Any:
         offload=options.offload,
         references=options.reference,
     )
+    if workers is None:
+        return load()
+    kind = str(load.keywords["device"]).partition(":")[0]
+    from edit3dgs_ns.editing.workers import RayEditor
+
+    # An actor sees the GPU that it was given as the first one.
+    load.keywords["device"] = kind
+    return RayEditor(workers, load, device=kind, views_per_task=options.views_per_forward)

@@ -22,7 +22,7 @@ class EditJob:
     guidance_scale: float | None = None
     """None: the model's own."""
     image_guidance_scale: float | None = None
-    keep: str = "none"
+    keep: str = "auto"
     only: str = "none"
     reference: str = "none"
     """Files of images that the prompt may speak of, separated by commas."""

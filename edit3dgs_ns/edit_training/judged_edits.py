@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.edit_training.keep_decision import KeepDecision
 from edit3dgs_ns.editing.editor import Editor, EditRequest, EditResult, Progress
 from edit3dgs_ns.editing.judging.judge import ADVICE, Fault, Verdict, judge_alone, judge_together
 from edit3dgs_ns.editing.schedule import Batch
@@ -67,6 +68,7 @@ class JudgedEdits:
         discard: called with the number of a view whose stored edit turned out to be unlike the others'.
         judge: whether edits are judged at all. Without, the first one is accepted, whatever it is.
         retries: how often a refused view is edited again.
+        decision: whether eyes and mouth are kept; once all of a request's views are there it may change them.
     """
 
     def __init__(
@@ -78,10 +80,11 @@ class JudgedEdits:
         *,
         judge: bool = True,
         retries: int = 2,
+        decision: KeepDecision | None = None,
     ):
         self._editor, self._make_request = editor, make_request
         self._store, self._discard = store, discard
-        self._judge, self._retries = judge, retries
+        self._judge, self._retries, self._decision = judge, retries, decision
 
     def edit(
         self,
@@ -100,7 +103,7 @@ class JudgedEdits:
             progress: told of the denoising steps.
             result: gets what became of the views.
         """
-        if not self._judge:
+        if not self._judge and not self._undecided:
             self._accept_all(self._make_request(batch, group, anchors), progress, result)
             return
         waiting, accepted = list(group), dict[int, Image]()
@@ -150,23 +153,33 @@ class JudgedEdits:
         def judge(position: int, image: Image) -> None:
             if position in alone:
                 return
-            verdict = alone[position] = judge_alone(request, position, image)
-            if verdict.fault is None and not self._editor.views_depend:
+            verdict = judge_alone(request, position, image) if self._judge else Verdict(image)
+            alone[position] = verdict
+            if verdict.fault is None and early:
                 self._store(request, position, verdict.image, verdict.record())
 
+        early = not self._editor.views_depend and not self._undecided
         edited: EditResult = self._editor.edit(request, progress=progress, finished=judge)
         for position, image in enumerate(edited.images):
             judge(position, image)
         result.evaluations += edited.unet_evaluations
-        verdicts = judge_together(request, [alone[position] for position in range(request.num_views)])
+        verdicts = [alone[position] for position in range(request.num_views)]
+        if self._judge:
+            verdicts = judge_together(request, verdicts)
+        if self._decision is not None and self._undecided:
+            verdicts = self._decision.settle(request, verdicts)
         for position, verdict in enumerate(verdicts):
             if position in request.anchors:
                 continue
             if verdict.fault is None:
                 self._store(request, position, verdict.image, verdict.record())
-            elif alone[position].fault is None and not self._editor.views_depend:
+            elif alone[position].fault is None and early:
                 self._discard(request.view_ids[position])
         return verdicts
+
+    @property
+    def _undecided(self) -> bool:
+        return self._decision is not None and self._decision.is_open
 
     def _siblings(self, accepted: Mapping[int, Image]) -> dict[int, Image]:
         """Accepted views that refused ones are edited along with: their appearance is settled."""

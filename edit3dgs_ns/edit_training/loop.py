@@ -27,6 +27,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from edit3dgs_ns.edit_training.cost import actual_cost
 from edit3dgs_ns.edit_training.history import HISTORY_FILE, History
+from edit3dgs_ns.edit_training.keep_decision import KeepDecision
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.edit_training.prepare import PreparedEdit
 from edit3dgs_ns.edit_training.requests import RequestMaker
@@ -61,17 +62,19 @@ class EditLoop:
         edit.fit.set_rates({name: optimizers.config[name]["optimizer"].lr for name in self._optimizers})
         folder.mkdir(parents=True, exist_ok=True)
         config = edit.config
+        store = _open_store(folder, resumed, edit.settings)
         self.rounds = EditRounds(
             edit.datamanager,
             RequestMaker(edit.datamanager, edit.model, config.prompt, config.editor, edit.keep, edit.maps),
             edit.editor,
-            _open_store(folder, resumed, edit.settings),
+            store,
             _open_history(folder, resumed, edit),
             rounds=config.rounds,
             anchors=config.anchors,
             train_on=config.train_on,
             judge=config.judge,
             retries=config.retries,
+            decision=KeepDecision(edit.keep, store),
         )
 
     @property

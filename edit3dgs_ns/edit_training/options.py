@@ -25,6 +25,9 @@ class EditorConfig(KeepOptions):
     reference: tuple[Path, ...] = ()
     """Further images that the prompt may speak of ("the hat of image 2"), for models that take several: FLUX.2 and
     Qwen-Image-Edit-Plus."""
+    workers: str = "1"
+    """Processes that edit, each with a model of its own: a number, or a Ray cluster, `ray://HEAD:10001` or `8@ray://HEAD:10001`.
+    The images are those of one process."""
     timeout: float = 3600.0
     """Seconds that a `command:` may take for a batch of views."""
     guidance_scale: Optional[float] = None  # noqa: UP045
@@ -60,10 +63,12 @@ class EditorConfig(KeepOptions):
     share_prediction_until: float = 0.695
     """Down to this noise level (0 to 1, noise to noise and signal) a surface point is predicted the same in all views that
     show it: the appearance is decided together. Below it every view makes its own detail. 1 for never."""
-    keep: str = "none"
+    keep: str = "auto"
     """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
-    expression. Any region of the rig, an unknown name lists them; with --pipeline.masks grounded-sam any words:
-    "the hat. the glasses"."""
+    expression. `auto` keeps these two where the prompt does not speak of them and the first edits leave them alone. Any region
+    of the rig, an unknown name lists them; with --pipeline.masks grounded-sam any words: "the hat. the glasses"."""
+    keep_margin: float = 0.0
+    """How far around these parts is kept with them, as a share of the images' longer side; 0.016 is one of 64 latent pixels."""
     only: str = "none"
     """Parts of the head that alone are edited, like `hair`; `none` edits all."""
     attention_slicing: bool = False

@@ -15,7 +15,7 @@ from edit3dgs_ns.edit_training.masks import make_keep_masks
 from edit3dgs_ns.edit_training.options import EditOptions
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.edit_training.settings import make_schedule, run_settings
-from edit3dgs_ns.editing.masks.regions import KeepMasks
+from edit3dgs_ns.editing.masks.keep_auto import Masks
 from edit3dgs_ns.editing.schedule import EditSchedule
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
@@ -32,7 +32,7 @@ class PreparedEdit:
     schedule: EditSchedule
     """Which views each round edits; its `round` is the one that is due."""
     maps: AvatarMaps
-    keep: KeepMasks
+    keep: Masks
     fit: EditFit
     editor: Any
     """The diffusion model, an `Editor`. Not among the modules of a pipeline, and so not in its checkpoints."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from edit3dgs_ns.edit_training.options import EditorConfig
 from edit3dgs_ns.editing.editor import EditRequest
-from edit3dgs_ns.editing.masks.regions import KeepMasks
+from edit3dgs_ns.editing.masks.keep_auto import Masks
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
@@ -34,7 +34,7 @@ class RequestMaker:
         model: RiggedSplatfactoModel,
         prompt: str,
         config: EditorConfig,
-        keep: KeepMasks,
+        keep: Masks,
         maps: AvatarMaps | None = None,
     ):
         self._prompt, self._config = prompt, config

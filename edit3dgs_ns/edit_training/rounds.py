@@ -22,6 +22,7 @@ from rich.markup import escape
 from edit3dgs_ns.console import progress_bars
 from edit3dgs_ns.edit_training.history import History
 from edit3dgs_ns.edit_training.judged_edits import Judged, JudgedEdits, left_out_text
+from edit3dgs_ns.edit_training.keep_decision import KeepDecision
 from edit3dgs_ns.edit_training.peak_memory import peak_memory_gb
 from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid
 from edit3dgs_ns.edit_training.requests import RequestMaker
@@ -48,6 +49,7 @@ class EditRounds:
         train_on: train on edited images only, or on all images, edited or not.
         judge: whether edited views are judged before they are stored.
         retries: how often a refused view is edited again before it is left out.
+        decision: whether eyes and mouth are kept, where that is to be decided.
     """
 
     def __init__(
@@ -63,11 +65,12 @@ class EditRounds:
         train_on: Literal["edited", "mixed"] = "edited",
         judge: bool = True,
         retries: int = 2,
+        decision: KeepDecision | None = None,
     ):
         self.datamanager, self.requests, self.editor = datamanager, requests, editor
         self.store, self.history = store, history
         self.rounds, self.anchors, self.train_on = rounds, anchors, train_on
-        self.judge, self.retries = judge, retries
+        self.judge, self.retries, self.decision = judge, retries, decision
         self._clock = RoundClock(rounds)
 
     def run(self, batch: Batch, step: int) -> None:
@@ -137,6 +140,7 @@ class EditRounds:
             lambda view: self.store.discard(EditKey(batch.round, view)),
             judge=self.judge,
             retries=self.retries,
+            decision=self.decision,
         )
         with progress_bars() as progress:
             bar = RoundBar(progress, self._clock, batch, len(views))
@@ -158,6 +162,7 @@ class EditRounds:
                 "change": self._mean_of("change", batch.round),
                 "correction": self._mean_of("correction", batch.round),
                 **({"judged": judged.record()} if self.judge else {}),
+                **({"keep_auto": note} if self.decision and (note := self.decision.record()) else {}),
             }
         )
 

@@ -14,7 +14,7 @@ from edit3dgs_ns.errors import UserError
 
 if TYPE_CHECKING:
     from edit3dgs_ns.edit_training.options import EditOptions
-    from edit3dgs_ns.editing.masks.regions import KeepMasks
+    from edit3dgs_ns.editing.masks.keep_auto import Masks
     from edit3dgs_ns.editing.schedule import EditSchedule
     from edit3dgs_ns.splats.rig import TrackedHead
     from edit3dgs_ns.training.datamanager import AvatarDatamanager
@@ -36,7 +36,7 @@ def run_settings(
     loss: str,
     schedule: EditSchedule,
     editor: Mapping[str, Any],
-    keep: KeepMasks,
+    keep: Masks,
     datamanager: AvatarDatamanager,
 ) -> dict[str, Any]:
     """Everything that the edits of a run depend on, as JSON values.

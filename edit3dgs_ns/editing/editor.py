@@ -9,8 +9,8 @@ Conventions: images are float32 RGB in [0, 1] on white; `c2w` is camera-to-world
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -159,6 +159,30 @@ class EditRequest:
     def num_views(self) -> int:
         """Views in the batch."""
         return self.images.shape[0]
+
+    def part(self, views: Sequence[int]) -> EditRequest:
+        """The request for some of its views.
+
+        Args:
+            views: their positions.
+        """
+
+        def pick(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[list(views)]
+
+        anchors = tuple(place for place, view in enumerate(views) if view in self.anchors)
+        return replace(
+            self,
+            images=self.images[list(views)],
+            originals=self.originals[list(views)],
+            c2w=pick(self.c2w),
+            K=pick(self.K),
+            canonical=pick(self.canonical),
+            keep_mask=pick(self.keep_mask),
+            timesteps=tuple(self.timesteps[view] for view in views),
+            view_ids=tuple(self.view_ids[view] for view in views),
+            anchors=anchors if len(anchors) < len(views) else (),
+        )
 
     def view_seed(self, view: int) -> int:
         """Seed of the noise of the view at position `view`; it depends on the view's id, not on its

@@ -1,6 +1,7 @@
 """The edited images on disk: one PNG and one JSON record per edited view, never half-written.
 
     <folder>/manifest.json                    the settings that all edits in this folder share
+    <folder>/notes.json                       decisions that were made on the way, if there were any
     <folder>/00003_00120.png                  round 3, training image 120
     <folder>/00003_00120.json                 its record; it is written last, and without it there is no edit
 
@@ -32,6 +33,7 @@ from edit3dgs_ns.files import write_durably
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
+_NOTES = "notes.json"
 _TEMPORARY = ".part"
 _RECORD = re.compile(r"(\d{5,9})_(\d{5,9})\.json")
 _IMAGE = re.compile(r"(\d{5,9})_(\d{5,9})\.png")
@@ -70,6 +72,8 @@ class EditStore:
         self._check_manifest()
         self._sweep()
         self._records = self._read_records()
+        notes = self.folder / _NOTES
+        self._notes: dict[str, Any] = _read_object(notes) if notes.is_file() else {}
 
     @classmethod
     def for_settings(cls, root: Path, settings: Mapping[str, Any]) -> EditStore:
@@ -141,6 +145,15 @@ class EditStore:
         with Image.open(self._path(key, "png")) as image:
             return np.asarray(image.convert("RGB"))
 
+    def take_note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Keep a decision that all further edits depend on; once this returns it survives a crash."""
+        self._notes[name] = dict(value)
+        write_durably(self.folder / _NOTES, _to_json(self._notes))
+
+    def note(self, name: str) -> dict[str, Any] | None:
+        """What was kept under a name."""
+        return self._notes.get(name)
+
     def discard(self, key: EditKey) -> None:
         """Remove an edit; one that is not there is none to remove."""
         if self._records.pop(key, None) is not None:
@@ -162,6 +175,8 @@ class EditStore:
                 f"{other.folder} holds edits made with other settings than {self.folder}: "
                 f"{_first_difference(other.settings, self.settings)}."
             )
+        for name in other._notes.keys() - self._notes.keys():
+            self.take_note(name, other._notes[name])
         new = [key for key in sorted(other._records) if key not in self]
         for key in new:
             for ending in ("png", "json"):

@@ -12,6 +12,7 @@ from edit3dgs_ns.edit_training.job import EditJob
 from edit3dgs_ns.edit_training.versions import Version
 from edit3dgs_ns.viewer.text import image_element, plain
 
+_AUTO = "auto: eyes and mouth, if the edit leaves them alone."
 _WAITING = "Write what to change, look at a preview, and edit."
 
 
@@ -80,7 +81,11 @@ class EditPanel:
             step=0.1,
             hint="Weight of the image; 0: the model's own",
         )
-        self._keep = gui.add_text("Keep", "none", hint=f"Parts that stay as they are. {parts or ''}")
+        self._keep = gui.add_text(
+            "Keep",
+            "auto",
+            hint=f"Parts that stay as they are. {_AUTO} {parts or ''}",
+        )
         self._only = gui.add_text("Only", "none", hint=f"Parts that alone are edited. {parts or ''}")
         self._rounds = gui.add_slider(
             "Rounds", 1, max(40, rounds), 1, rounds, hint="Batches of views that are edited"

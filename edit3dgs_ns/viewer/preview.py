@@ -14,6 +14,7 @@ from nerfstudio.cameras.cameras import Cameras
 
 from edit3dgs_ns.edit_training.job import EditJob
 from edit3dgs_ns.editing.editor import Editor, EditRequest, check_finite
+from edit3dgs_ns.editing.masks.keep_auto import AUTO
 from edit3dgs_ns.editing.masks.regions import KeepMasks, RigMasks, parse_parts
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
@@ -58,7 +59,8 @@ def preview_request(
         return region_share(model, camera, pose, faces)
 
     source = RigMasks(regions, len(model.head.faces), draw)
-    keep, only = parse_parts(job.keep), parse_parts(job.only)
+    # A preview shows what the edit makes of eyes and mouth: `auto` decides from such a view.
+    keep, only = () if job.keep == AUTO else parse_parts(job.keep), parse_parts(job.only)
     source.check([*keep, *only])
     c2w = np.eye(4, dtype=np.float32)[None]
     c2w[:, :3] = camera.camera_to_worlds.cpu().numpy()

@@ -102,3 +102,42 @@ def test_an_edit_that_did_not_take_says_what_to_raise(run_with):
         ValueError, match=r"(?s)unchanged.*--pipeline.editor.guidance-scale.*--pipeline.judge False"
     ):
         run_with(Spoiling(spoil), retries=0)
+
+
+@pytest.mark.parametrize("green", [True, False])
+def test_keep_auto_decides_in_the_first_round_and_a_resumed_run_the_same(run_with, green, monkeypatch):
+    """A stain leaves eyes and mouth what they are: they are kept. One grey does not."""
+    from edit3dgs_ns.editing.masks import keep_auto
+
+    # Of images of 40 pixels, in which an eye is two pixels wide.
+    monkeypatch.setattr(keep_auto, "_LEAST_PIXELS", 4)
+    monkeypatch.setattr(keep_auto, "_SOLID", 0.1)
+
+    def stain(request, position, image):
+        head = (request.originals[position].min(axis=-1) < 0.97)[..., None]
+        image[:] = request.originals[position] * np.where(head, (0.75, 1.0, 0.75), 1.0)
+        if not green:
+            image[:] = np.where(head, 0.4, image)
+            image[::3, ::2] *= 0.7  # not one colour
+
+    editor = Spoiling(stain)
+    trainer = run_with(editor, keep="auto")
+    first, second = editor.requests[0], editor.requests[-1]
+    store, decided = store_of(trainer.base_dir), history_of(trainer.base_dir)["batches"][0]["keep_auto"]
+    assert decided["kept"] is green and store.note("keep_auto") == decided
+    assert first.keep_mask is None and (second.keep_mask is not None) == green
+    if green:
+        mask = trainer.pipeline._edit.keep.masks(first.originals, first.view_ids)
+        for place, view in enumerate(first.view_ids):
+            (key,) = (key for key in store.edits() if key.round == 0 and key.view == view)
+            shown, solid = store.get(key) / 255, mask[place] > 0.6
+            assert solid.any()
+            np.testing.assert_allclose(shown[solid], first.originals[place][solid], atol=0.1)
+    # Resumed without its second round, it knows what it has decided.
+    (trainer.base_dir / "edit_history.json").unlink()
+    for key in store.edits():
+        if key.round == 1:
+            store.discard(key)
+    editor.requests.clear()
+    run_with(editor, keep="auto", load_dir=trainer.base_dir)
+    assert (editor.requests[0].keep_mask is not None) == green

@@ -80,7 +80,7 @@ def test_the_mask_of_a_part_lies_where_its_vertices_are(stack):
 
 
 def _config(keep="none", only="none"):
-    return SimpleNamespace(masks="rig", editor=SimpleNamespace(keep=keep, only=only))
+    return SimpleNamespace(masks="rig", editor=SimpleNamespace(keep=keep, only=only, keep_margin=0.0))
 
 
 def test_requests_say_per_view_what_is_shown_when_and_what_is_kept(stack):

@@ -23,8 +23,10 @@ _ONE_COLOR = 0.012
 """Standard deviation over the head below which a view shows nothing. (Bronze, the flattest true edit, has 0.1.)"""
 _UNCHANGED = 0.05
 """Change without fine detail below which an edit did not take, in the most changed hundredth of the head."""
-_VISIBLE_CHANGE = 3.0
-"""A view with nothing to change may stay as it is: it is unchanged where siblings changed by this many times as much."""
+_VISIBLE_CHANGE = 1.5
+"""A view with nothing to change may stay as it is: it is unchanged where siblings changed by this many times as much..."""
+_CLEARLY_LESS = 0.5
+"""...and it changed by less than this share of what they did."""
 _LEAST_EDITABLE = 0.01
 """Share of the head that a request must leave to the edit for an unchanged view to be a fault."""
 _MOVED = 0.004
@@ -160,7 +162,7 @@ def _unchanged(
     result = {}
     for view in still:
         expected = expected_change(changes, request.canonical, view, moving)
-        if expected > _VISIBLE_CHANGE * _UNCHANGED:
+        if expected > _VISIBLE_CHANGE * _UNCHANGED and amounts[view] < _CLEARLY_LESS * expected:
             result[view] = (
                 f"it changed by {amounts[view]:.3f} at most, the others by {expected:.3f} at the same places"
             )

@@ -129,10 +129,19 @@ class KeepMasks:
         keep: parts that are kept.
         only: parts outside of which everything is kept; () if the whole view is edited.
         name: what to call the source in records.
+        margin: how far around the parts is kept with them, as a share of the images' longer side.
     """
 
-    def __init__(self, source: MaskSource, keep: Sequence[str], only: Sequence[str] = (), name: str = "rig"):
+    def __init__(
+        self,
+        source: MaskSource,
+        keep: Sequence[str],
+        only: Sequence[str] = (),
+        name: str = "rig",
+        margin: float = 0.0,
+    ):
         self._source, self._keep, self._only, self._name = source, tuple(keep), tuple(only), name
+        self._margin = margin
         self._said = False
 
     def settings(self) -> dict[str, Any] | None:
@@ -140,7 +149,8 @@ class KeepMasks:
         if not (self._keep or self._only):
             return None
         parts = {"keep": sorted(self._keep), "only": sorted(self._only)}
-        return {**self._source.settings(), "masks": self._name, **parts}
+        margin = {"margin": self._margin} if self._margin else {}
+        return {**self._source.settings(), "masks": self._name, **parts, **margin}
 
     def masks(
         self, images: Float[np.ndarray, "views height width 3"], view_ids: Sequence[int]
@@ -156,11 +166,12 @@ class KeepMasks:
             result[:] = 1.0
             for place, mask in enumerate(self._find(images, view_ids, self._only)):
                 if mask is not None:
-                    result[place] -= _grown(mask)
+                    result[place] -= _grown(mask, _GROWN)
         if self._keep:
             for place, mask in enumerate(self._find(images, view_ids, self._keep)):
                 if mask is not None:
-                    np.maximum(result[place], mask, out=result[place])
+                    wide = _grown(mask, self._margin) if self._margin else mask
+                    np.maximum(result[place], wide, out=result[place])
         return result.clip(0.0, 1.0)
 
     def _find(
@@ -184,5 +195,5 @@ def parse_parts(text: str) -> tuple[str, ...]:
     return () if names == ("none",) else names
 
 
-def _grown(mask: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    return maximum_filter(mask, size=2 * round(_GROWN * max(mask.shape)) + 1)
+def _grown(mask: Float[np.ndarray, "height width"], by: float) -> Float[np.ndarray, "height width"]:
+    return maximum_filter(mask, size=2 * round(by * max(mask.shape)) + 1)

@@ -8,7 +8,6 @@ First every view as a whole: a gain and an offset for each colour channel that b
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +89,7 @@ def agree_images(
     if request.canonical is None or good.sum() < 2:
         return images
     chosen = np.flatnonzero(good)
-    part = _only(request, chosen)
+    part = request.part(chosen.tolist())
     agreed = _points_agree(part, _wholes_agree(part, images[chosen]))
     if part.keep_mask is not None:
         kept = part.keep_mask[..., None]
@@ -99,29 +98,6 @@ def agree_images(
     free = [place for place in range(len(chosen)) if place not in part.anchors]
     result[chosen[free]] = agreed[free].clip(0, 1)
     return result
-
-
-def _only(request: EditRequest, views: np.ndarray) -> EditRequest:
-    """The request for some of its views."""
-
-    def pick(array: Any) -> Any:
-        return None if array is None else array[views]
-
-    return replace(
-        request,
-        **{
-            name: pick(getattr(request, name))
-            for name in ("images", "originals", "c2w", "K", "canonical", "keep_mask")
-        },
-        timesteps=tuple(request.timesteps[view] for view in views),
-        view_ids=tuple(request.view_ids[view] for view in views),
-        anchors=_anchors_among(request.anchors, views.tolist()),
-    )
-
-
-def _anchors_among(anchors: tuple[int, ...], views: list[int]) -> tuple[int, ...]:
-    found = tuple(views.index(anchor) for anchor in anchors if anchor in views)
-    return found if len(found) < len(views) else ()
 
 
 # -- whole views ---------------------------------------------------------------------------------------------------

@@ -157,7 +157,8 @@ def test_every_flag_is_an_option_of_edit3dgs() -> None:
         for flag in (word for word in words if word.startswith("--pipeline.")):
             *group, name = flag.removeprefix("--").replace("-", "_").split(".")
             assert name in known[group[-1]], flag
-        assert ("eyes,mouth" in words) == arm.retention
+        assert ("eyes,mouth" in words) == (arm.retention is True)
+        assert ("auto" in words) == (arm.retention == "auto")
 
 
 # -- rows and summary --------------------------------------------------------------------------------------------

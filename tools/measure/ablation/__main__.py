@@ -1,6 +1,6 @@
 """`make ablation`: what makes edits agree across views and time, and keeps the expression; outputs/ablation.json and pictures.
 
-    python -m tools.measure.ablation                              # 36 rows: 3 correspondences x 2 x 3 instructions x 2 seeds
+    python -m tools.measure.ablation                              # 42 rows: 7 arms x 3 instructions x 2 seeds
     python -m tools.measure.ablation --edits older green_skin --seeds 0
     python -m tools.measure.ablation --only length                # does the cost grow with the capture?
     python -m tools.measure.ablation --only afterwards            # views of editors that show no predictions, in planted colours

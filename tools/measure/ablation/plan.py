@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 Correspondence = Literal["none", "epipolar", "rig"]
 
-KEEP_FLAGS = ("--pipeline.editor.keep", "eyes,mouth")
-"""Expression retention."""
+Retention = bool | Literal["auto"]
+KEPT: dict[Retention, str] = {True: "eyes,mouth", False: "none", "auto": "auto"}
+"""What `--pipeline.editor.keep` is for each kind of expression retention."""
 QUICK_FLAGS = ("--optimizers.features-dc.optimizer.lr", "0.03")
 """A row is short: at the usual rate, 0.01, colours could not change from dark to bright in its steps."""
 
@@ -23,21 +24,26 @@ class Arm:
     """How the views of a batch are edited."""
 
     correspondence: Correspondence
-    retention: bool
+    retention: Retention
 
     @property
     def name(self) -> str:
         """For folders and tables."""
-        return f"{self.correspondence}{'_keep' if self.retention else ''}"
+        ending: dict[Retention, str] = {True: "_keep", False: "", "auto": "_auto"}
+        return self.correspondence + ending[self.retention]
 
     @property
     def title(self) -> str:
         """For readers."""
         how = {"none": "each view alone", "epipolar": "key views, epipolar", "rig": "key views, rig"}
-        return how[self.correspondence] + (" + retention" if self.retention else "")
+        kept: dict[Retention, str] = {True: " + retention", False: "", "auto": " + retention where it fits"}
+        return how[self.correspondence] + kept[self.retention]
 
 
-ARMS = tuple(Arm(c, keep) for c, keep in itertools.product(("none", "epipolar", "rig"), (False, True)))  # type: ignore[arg-type]
+ARMS = (
+    *(Arm(c, keep) for c, keep in itertools.product(("none", "epipolar", "rig"), (False, True))),  # type: ignore[arg-type]
+    Arm("rig", "auto"),
+)
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,10 @@ class Job:
             "editor.steps": effort.steps,
             "editor.shared-noise": False,
             "editor.correspondence": self.arm.correspondence,
+            "editor.keep": KEPT[self.arm.retention],
         }
         words = [word for name, value in options.items() for word in (f"--pipeline.{name}", str(value))]
-        return ("--prompt", prompt, *words, *QUICK_FLAGS, *(KEEP_FLAGS if self.arm.retention else ()))
+        return ("--prompt", prompt, *words, *QUICK_FLAGS)
 
 
 def jobs(edits: tuple[str, ...], seeds: tuple[int, ...]) -> list[Job]:
@@ -119,7 +126,7 @@ def fingerprint(job: Job, effort: Effort, editor_version: str, base: str) -> dic
     return {
         **asdict(job),
         "effort": asdict(effort),
-        "keep": list(KEEP_FLAGS) if job.arm.retention else [],
+        "keep": KEPT[job.arm.retention],
         "editor": editor_version,
         "base": base,
     }

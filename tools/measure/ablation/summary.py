@@ -75,6 +75,11 @@ def figures(rows: Sequence[Row], details: Sequence[Row]) -> list[dict[str, Any]]
         _at_least(f"{retention} (edits that leave eyes and teeth alone)", 0.40, _drop(calm, expression, free, kept)),
         _at_least(f"{retention} (all edits)", 0.40, _drop(rows, expression, free, kept)),
     ]  # fmt: skip
+    rest = [row for row in rows if row not in calm]
+    decided, undecided = _both(rig, _with("retention", "auto")), _both(rig, free)
+    for group, name in ((calm, "edits that leave eyes and teeth alone"), (rest, "edits that change them")):
+        what = f"expression error, keep auto below without ({name})"
+        result.append(_at_least(what, 0.0, _drop(group, expression, undecided, decided)))
     change = _drop(rows, "change_outside_mask", free, kept)
     what = "change on the head outside the mask, with retention against without"
     result.append(

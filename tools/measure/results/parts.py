@@ -219,6 +219,12 @@ PARTS: tuple[Part, ...] = (
         ("judge.json",),
         lambda at: f"{editor_version('demo')}-{_folder_digest(at.root / 'edit3dgs_ns' / 'editing' / 'judging')}",
     ),
+    Part(
+        "ray",
+        "Edits in two Ray actors",
+        lambda at: _python("-m", "tools.measure.ray", "--out", _out(at, "ray.json")),
+        ("ray.json",),
+    ),
     Part("avatar", "Variants of the avatar's training", _experiments("avatar_experiments", steps=1000, images=24)),
     Part(
         "small",

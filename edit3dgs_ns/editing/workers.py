@@ -1,0 +1,277 @@
+"""An editor on several processes or machines: a pool of Ray actors, each with a model of its own.
+
+Whole requests are tasks, for the views of a batch are edited together. Where an editor's views do not depend on each other a
+    request is divided into the groups that one process would take through the model together; either way the images are byte for
+    byte those of one process. An actor that is killed is started again and repeats its task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
+from edit3dgs_ns.editing.worker_names import OPTION, Workers
+from edit3dgs_ns.errors import UserError
+
+RESTARTS = 5
+"""How often a killed actor is started again, and its task repeated."""
+_STARTS = 4
+_PER_VIEW = 100
+"""Progress is told in hundredths of a view: actors may have gone differently far."""
+_LOOK_EVERY = 0.5
+"""Seconds between two questions how far an actor is."""
+
+
+@dataclass
+class _Task:
+    """A request, or a part of one, that an actor works on."""
+
+    views: tuple[int, ...]
+    """Positions in the request."""
+    worker: int
+    result: Any
+    """Ray's reference to it."""
+    edited: EditResult | None = None
+    done: int = 0
+    total: int = 0
+    """Denoising steps."""
+
+
+class RayEditor:
+    """An `Editor`: gives requests to actors, the next one to that which has least to do. Several threads may share it.
+
+    Args:
+        workers: how many actors, and where.
+        load: loads the editor in an actor; pickled.
+        device: `cuda` or `cpu`, which decides what an actor asks the cluster for.
+        views_per_task: views that one process takes through the model together.
+    """
+
+    def __init__(
+        self, workers: Workers, load: Callable[[], Any], *, device: str = "cpu", views_per_task: int = 4
+    ):
+        import ray
+
+        self._ray, self._views_per_task = ray, views_per_task
+        _connect(ray, workers)
+        count = workers.count or _room(ray, device)
+        options: dict[str, Any] = {
+            "max_restarts": RESTARTS,
+            "max_task_retries": RESTARTS,
+            "max_concurrency": 2,
+        }
+        options |= _share(ray, workers, device, count)
+        actor: Any = ray.remote(**options)(_Worker)
+        # All at once: importing PyTorch and reading weights takes long.
+        self._actors = [actor.remote(load, torch.get_num_threads()) for _ in range(count)]
+        self._busy, self._lock = [0] * count, threading.Lock()
+        self._settings, self._views_depend = self._get(self._actors[0].describe.remote())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the editor in the actors: where it runs changes nothing."""
+        return dict(self._settings)
+
+    @property
+    def views_depend(self) -> bool:
+        """See `Editor`."""
+        return bool(self._views_depend)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the actors."""
+        return [self._get(actor.process_id.remote()) for actor in self._actors]
+
+    def unknown_instruction(self, prompt: str) -> str | None:
+        """See `Editor`."""
+        warning: str | None = self._get(self._actors[0].unknown_instruction.remote(prompt))
+        return warning
+
+    def edit(
+        self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
+    ) -> EditResult:
+        """See `Editor`; waits for the actors, and raises what the editor raises."""
+        started = time.perf_counter()
+        tasks = [self._start(request, views) for views in self._parts(request)]
+        waiting = {task.result: task for task in tasks}
+        try:
+            while waiting:
+                ready, _ = self._ray.wait(list(waiting), timeout=_LOOK_EVERY)
+                for result in ready:
+                    task = waiting[result]
+                    task.edited = self._get(result)
+                    self._free(waiting.pop(result))
+                    for place, view in enumerate(task.views):
+                        if finished is not None:
+                            finished(view, task.edited.images[place])
+                if progress is not None:
+                    self._tell(tasks, progress)
+        finally:
+            for task in waiting.values():
+                self._free(task)
+        return _joined(request, tasks, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Ends the actors."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+    def _parts(self, request: EditRequest) -> list[tuple[int, ...]]:
+        """The positions of the views of each task."""
+        views = tuple(range(request.num_views))
+        if self.views_depend or request.num_views <= self._views_per_task:
+            return [views]
+        return [views[i : i + self._views_per_task] for i in range(0, len(views), self._views_per_task)]
+
+    def _start(self, request: EditRequest, views: tuple[int, ...]) -> _Task:
+        with self._lock:
+            worker = min(range(len(self._busy)), key=self._busy.__getitem__)
+            self._busy[worker] += 1
+        part = request if len(views) == request.num_views else request.part(views)
+        return _Task(views, worker, self._actors[worker].edit.remote(part))
+
+    def _free(self, task: _Task) -> None:
+        with self._lock:
+            self._busy[task.worker] -= 1
+
+    def _tell(self, tasks: Sequence[_Task], progress: Progress) -> None:
+        """Asks the actors how far they are; one that is being started again does not answer."""
+        questions = {
+            task.worker: self._actors[task.worker].progress.remote() for task in tasks if task.edited is None
+        }
+        ready, _ = (
+            self._ray.wait(list(questions.values()), num_returns=len(questions), timeout=1.0)
+            if questions
+            else ([], [])
+        )
+        for task in tasks:
+            if questions.get(task.worker) in ready and task.edited is None:
+                with contextlib.suppress(UserError):
+                    task.done, task.total = self._get(questions[task.worker])
+        shares = [1.0 if task.edited else task.done / max(task.total, 1) for task in tasks]
+        views = sum(len(task.views) for task in tasks)
+        done = sum(share * len(task.views) for share, task in zip(shares, tasks, strict=True))
+        progress(round(_PER_VIEW * done), _PER_VIEW * views)
+
+    def _get(self, result: Any) -> Any:
+        """What an actor returns; its exceptions as they were raised."""
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(result)
+        except exceptions.RayTaskError as error:
+            raise error.cause from None
+        except exceptions.RayActorError as error:
+            raise UserError(
+                f"{OPTION}: a worker ended, also after {RESTARTS} new starts ({error}). Does one model fit the memory of each? "
+                "Give fewer workers."
+            ) from None
+
+
+class _Worker:
+    """Runs in an actor: an editor, and how far it is."""
+
+    def __init__(self, load: Callable[[], Any], threads: int):
+        # Sums over threads differ in their last bits.
+        torch.set_num_threads(threads)
+        self._progress, self._one_at_a_time = (0, 0), threading.Lock()
+        self._failure: Exception | None = None
+        try:
+            self._loaded = load()
+        except (
+            Exception
+        ) as error:  # raised by the first method that is called: of a constructor, Ray keeps the text alone
+            self._failure = error
+
+    @property
+    def _editor(self) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        return self._loaded
+
+    def describe(self) -> tuple[dict[str, Any], bool]:
+        """The editor's settings, and whether its views depend on each other."""
+        return dict(self._editor.settings), bool(self._editor.views_depend)
+
+    def process_id(self) -> int:
+        """Of this process."""
+        return os.getpid()
+
+    def unknown_instruction(self, prompt: str) -> str | None:
+        """See `Editor`."""
+        return cast("str | None", self._editor.unknown_instruction(prompt))
+
+    def edit(self, request: EditRequest) -> EditResult:
+        """See `Editor`."""
+        with self._one_at_a_time:
+            self._progress = (0, 0)
+            return cast(EditResult, self._editor.edit(request, progress=self._told))
+
+    def progress(self) -> tuple[int, int]:
+        """Denoising steps done and to do."""
+        return self._progress
+
+    def _told(self, done: int, total: int) -> None:
+        self._progress = (done, total)
+
+
+def _joined(request: EditRequest, tasks: Sequence[_Task], seconds: float) -> EditResult:
+    """The results of all tasks of a request."""
+    images, evaluations, settings = np.empty_like(request.images), 0, {}
+    for task in tasks:
+        assert task.edited is not None
+        images[list(task.views)] = task.edited.images
+        evaluations += task.edited.unet_evaluations
+        settings = task.edited.settings
+    return EditResult(images, settings, evaluations, seconds)
+
+
+def _connect(ray: Any, workers: Workers) -> None:
+    """Joins the cluster, or starts one on this machine; one that this process has joined already stays."""
+    if ray.is_initialized():
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if workers.address is None:
+        _start_here(ray, quiet)
+        return
+    try:
+        ray.init(address=workers.address, **quiet)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise UserError(
+            f"{OPTION} {workers.address}: no Ray cluster answers there ({error}). Is its head started?"
+        ) from None
+
+
+def _start_here(ray: Any, quiet: dict[str, Any]) -> None:
+    """Starts a cluster on this machine. Ray gives its own processes 30 seconds, which busy processors exceed: tries again."""
+    for attempt in range(_STARTS):
+        try:
+            ray.init(include_dashboard=False, **quiet)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error) or attempt == _STARTS - 1:
+                raise
+
+
+def _room(ray: Any, device: str) -> int:
+    """As many actors as the cluster has GPUs, or processors."""
+    there = ray.cluster_resources()
+    return max(1, int(there.get("GPU" if device == "cuda" else "CPU", 1)))
+
+
+def _share(ray: Any, workers: Workers, device: str, count: int) -> dict[str, float]:
+    """What an actor asks the cluster for. More actors than GPUs share them."""
+    if device != "cuda":
+        return {"num_cpus": 0 if workers.address is None else 1}
+    there = max(1, int(ray.cluster_resources().get("GPU", 1)))
+    return {"num_cpus": 0, "num_gpus": 1 if count <= there else int(10 * there / count) / 10 or 0.1}

@@ -1,0 +1,110 @@
+"""Runs a sweep: several jobs at once, on this machine or on a Ray cluster, and the table of all results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from edit3dgs_ns.console import duration, say, warn
+from edit3dgs_ns.editing.worker_names import Workers, parse_workers
+from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.sweep.jobs import (
+    JobFailed,
+    JobRunner,
+    RunWords,
+    avatar_job,
+    edit_job,
+    evaluation_job,
+    report_of,
+)
+from edit3dgs_ns.sweep.plan import Cell, Plan
+from edit3dgs_ns.sweep.table import as_json, as_markdown, table_of
+
+
+def run_sweep(plan: Plan, run_words: RunWords | None = None) -> int:
+    """Does what is not done yet, and writes table.md and table.json.
+
+    Args:
+        plan: of the sweep.
+        run_words: runs a command; None: as the plan's `workers` says.
+
+    Returns:
+        How many cells have failed.
+    """
+    plan.output.mkdir(parents=True, exist_ok=True)
+    workers = parse_workers(plan.workers) or Workers(1, None)
+    count, run = (
+        (workers.count or 1, run_words or run_here) if workers.address is None else _on_cluster(workers)
+    )
+    runner, cells = JobRunner(plan.output, run), plan.cells()
+    say(f"{len(cells)} edits of {len(plan.subjects)} subjects, {count} at a time: {plan.output}")
+    failed = _run_all(plan, cells, runner, count)
+    table = table_of([(cell, report_of(plan, cell)) for cell in cells])
+    write_durably(plan.output / "table.json", as_json(table).encode())
+    write_durably(plan.output / "table.md", as_markdown(table).encode())
+    return failed
+
+
+def _run_all(plan: Plan, cells: Sequence[Cell], runner: JobRunner, count: int) -> int:
+    """Runs all cells; an avatar is trained once, by the first cell that needs it."""
+    locks = {cell.subject.name: threading.Lock() for cell in cells}
+    started, failed = time.monotonic(), 0
+
+    def run(cell: Cell) -> None:
+        training = avatar_job(plan, cell.subject)
+        if training is not None:
+            with locks[cell.subject.name]:
+                runner.run(training)
+        runner.run(edit_job(plan, cell))
+        runner.run(evaluation_job(plan, cell))
+
+    with ThreadPoolExecutor(count) as pool:
+        waiting: dict[Future[None], Cell] = {pool.submit(run, cell): cell for cell in _spread(cells)}
+        for done, future in enumerate(as_completed(waiting), start=1):
+            name = waiting[future].name
+            try:
+                future.result()
+            except JobFailed as error:
+                failed += 1
+                warn(str(error))
+            say(f"{done} of {len(cells)}: {name} ({duration(time.monotonic() - started)})")
+    return failed
+
+
+def _spread(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells in an order in which neighbours have other subjects: those of one wait for its avatar."""
+    order: dict[str, int] = {}
+    places: list[tuple[int, int]] = []
+    for cell in cells:
+        places.append((order.get(cell.subject.name, 0), len(places)))
+        order[cell.subject.name] = order.get(cell.subject.name, 0) + 1
+    return [cells[place] for _, place in sorted(places)]
+
+
+def run_here(words: Sequence[str], log: Path) -> int:
+    """Runs a command on this machine, and returns its exit status."""
+    with Path(log).open("ab") as output:
+        return subprocess.run(
+            list(words), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env={"PYTHONWARNINGS": "ignore", **os.environ}, check=False,
+        ).returncode  # fmt: skip
+
+
+def _on_cluster(workers: Workers) -> tuple[int, Callable[[Sequence[str], Path], int]]:
+    """How many jobs run at once on a Ray cluster, and what runs one there. All machines see the same folders."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=workers.address, log_to_driver=False)
+    there = ray.cluster_resources()
+    gpus = int(there.get("GPU", 0))
+    share: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+    task = ray.remote(max_retries=3, **share)(run_here)
+    count = workers.count or max(1, gpus or int(there.get("CPU", 1)))
+    return count, lambda words, log: int(ray.get(task.remote(list(words), log)))
