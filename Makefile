@@ -36,7 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# Masks from words: built against the torch that is there by now; why no dependencies: pyproject.toml.
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation $(MASKS)
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --no-deps groundingdino-py
-	@! $(BIN)/python -m pip check | grep -v -e '^No broken' -e '^groundingdino-py .* requires \(opencv-python\|supervision\),'
+	@! $(BIN)/python -m pip check | grep -v -e '^No broken' -e '^groundingdino-py .* requires \(opencv-python\|supervision\),' \
+	  -e '^mediapipe .* \(requires \(jax\|jaxlib\|opencv-contrib-python\|sentencepiece\|sounddevice\),\|has requirement protobuf\)'
 	@# Tracking: MediaPipe's graphs do not start with the protobuf that Nerfstudio's metadata asks for; Nerfstudio runs with this one.
 	$(BIN)/python -m pip install --quiet --no-deps $(TRACKING)
 	@# ns-export imports open3d, which is linked against libusb, before any plugin of Nerfstudio.
