@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edit3dgs_ns.capture.cameras import Camera
-from edit3dgs_ns.capture.head_views import SIDE, CameraChange, Fit, HeadView, fit_of
+from edit3dgs_ns.capture.head_views import SIDE, CameraChange, Fit, HeadView, fit_of, is_camera
 from edit3dgs_ns.capture.transforms import FrameEntry
 
 Edge = Literal["top", "bottom"]
@@ -182,6 +182,8 @@ def _panned_fault(views: Sequence[HeadView], x: float, y: float) -> CameraFault:
 
 
 def _inverted(camera: Camera) -> Camera:
+    if not is_camera(camera.c2w):
+        return camera
     return Camera(np.linalg.inv(camera.c2w), camera.K, camera.width, camera.height)
 
 

@@ -242,7 +242,9 @@ def _posed(
 
 
 def read_view(frame: FrameEntry, head: PosedHead) -> HeadView | None:
-    """The view of a frame; None where a file cannot be read."""
+    """The view of a frame; None where a file cannot be read, or the matrix is none of a camera."""
+    if not is_camera(frame.c2w):
+        return None
     try:
         pixels, alpha = read_image(frame.image)
         mask = read_mask(frame.mask) if frame.mask is not None else alpha
@@ -264,6 +266,11 @@ def read_view(frame: FrameEntry, head: PosedHead) -> HeadView | None:
         own,
         size,
     )
+
+
+def is_camera(c2w: Float[np.ndarray, "4 4"]) -> bool:
+    """Whether a matrix can be inverted; `check_frames` names those that cannot."""
+    return bool(np.isfinite(c2w).all() and np.linalg.cond(c2w[:3, :3]) < 1e6)
 
 
 def camera_of(frame: FrameEntry) -> Camera:

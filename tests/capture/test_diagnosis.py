@@ -348,3 +348,11 @@ def test_images_of_a_head_that_stands_still_are_not_doubled(capture: Path) -> No
     assert [fault.kind for fault in diagnose(readable_frames(capture), ASSETS).faults] == ["doubled"]
     shutil.copyfile(first.flame, second.flame)
     assert "doubled" not in [fault.kind for fault in diagnose(readable_frames(capture), ASSETS).faults]
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.zeros((4, 4)), np.diag([1e-20, 1e-20, 1e-20, 1]), np.full((4, 4), 1e30)]
+)
+def test_matrices_of_no_camera_end_nothing(matrix: np.ndarray, capture: Path) -> None:
+    matrices(lambda old: matrix)(capture)
+    assert {fault.kind for fault in diagnose(readable_frames(capture), ASSETS).faults} <= {"unknown"}
