@@ -71,7 +71,7 @@ def check_editor(config: EditorConfig) -> None:
     from edit3dgs_ns.editing.editors import check_editor_name
     from edit3dgs_ns.editing.worker_names import parse_workers
 
-    check_editor_name(config.model, config.reference)
+    check_editor_name(config.model, config.reference, config.ip_adapter)
     parse_workers(config.workers)
     if not 0 <= config.keep_margin <= 0.2:
         raise UserError(
@@ -132,6 +132,7 @@ def load_editor_of(options: EditorConfig, device: Any) -> Any:
         attention_slicing=options.attention_slicing,
         offload=options.offload,
         references=options.reference,
+        ip_adapter=options.ip_adapter,
     )
     if workers is None:
         return load()

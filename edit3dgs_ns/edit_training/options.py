@@ -24,7 +24,10 @@ class EditorConfig(KeepOptions):
     `command:PROGRAM`, or `python:package.module:factory`."""
     reference: tuple[Path, ...] = ()
     """Further images that the prompt may speak of ("the hat of image 2"), for models that take several: FLUX.2 and
-    Qwen-Image-Edit-Plus."""
+    Qwen-Image-Edit-Plus. InstructPix2Pix takes one with --pipeline.editor.ip-adapter."""
+    ip_adapter: Optional[Path] = None  # noqa: UP045
+    """Weights of an IP-Adapter for Stable Diffusion 1 (safetensors, its folder image_encoder beside them), with which
+    InstructPix2Pix takes a reference."""
     workers: str = "1"
     """Processes that edit, each with a model of its own: a number, or a Ray cluster, `ray://HEAD:10001` or `8@ray://HEAD:10001`.
     The images are those of one process."""

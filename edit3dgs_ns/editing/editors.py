@@ -14,12 +14,15 @@ TIMEOUT = 3600.0
 """Seconds that a program may take for a request."""
 
 
-def check_editor_name(model: str | Path, references: Sequence[Path] = ()) -> None:
+def check_editor_name(
+    model: str | Path, references: Sequence[Path] = (), ip_adapter: Path | None = None
+) -> None:
     """Checks all that can be known of an editor without weights or network, and without importing or running anything.
 
     Args:
         model: its name; see `load_named_editor`.
         references: images that the prompt may speak of.
+        ip_adapter: weights of an IP-Adapter for InstructPix2Pix.
 
     Raises:
         FileNotFoundError, ValueError: it cannot be what is meant; the message says what was found and what to do.
@@ -28,8 +31,8 @@ def check_editor_name(model: str | Path, references: Sequence[Path] = ()) -> Non
     if own is None:
         from edit3dgs_ns.editing.diffusion.model_folder import check_model
 
-        check_model(model, references)
-    elif references:
+        check_model(model, references, ip_adapter)
+    elif references or ip_adapter is not None:
         raise no_references(own.name, "an editor of your own")
 
 

@@ -49,6 +49,7 @@ class EditPanel:
         models: diffusion models to choose from; the first is chosen.
         regions: names of parts of the head.
         rounds, views: what the sliders begin with.
+        prompt, reference: what the texts begin with.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class EditPanel:
         rounds: int,
         views: int,
         prompt: str = "",
+        reference: str = "none",
     ):
         self._actions, gui = actions, server.gui
         parts = f"Separated by commas; none for nothing. Of: {', '.join(regions)}" if regions else None
@@ -67,7 +69,7 @@ class EditPanel:
         self._model = gui.add_dropdown("Model", tuple(models), hint="Diffusion model to edit with")
         self._reference = gui.add_text(
             "Reference",
-            "none",
+            reference,
             hint="Files of images that the prompt may speak of, separated by commas. For FLUX.2 and Qwen-Image-Edit-Plus.",
         )
         self._guidance = gui.add_number(

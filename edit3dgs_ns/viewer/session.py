@@ -106,6 +106,7 @@ class ViewerSession:
                 rounds=standard.rounds,
                 views=standard.views_per_edit,
                 prompt=(standard.model.prompt or "").strip(),
+                reference=", ".join(map(str, standard.editor.reference)) or "none",
             )
         self._editing.begin(panel)
 

@@ -315,7 +315,7 @@ def no_references(model: str, title: str) -> UserError:
     taking = " or ".join(known.title for known in _FAMILIES if known.takes_references)
     return UserError(
         f"--pipeline.editor.reference: {model} is {title}, which takes no image beside the one to edit. Leave it out, "
-        f"or give a model of {taking}."
+        f"give a model of {taking}, or an IP-Adapter to InstructPix2Pix (--pipeline.editor.ip-adapter)."
     )
 
 

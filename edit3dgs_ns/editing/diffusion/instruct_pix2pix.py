@@ -15,6 +15,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_prompt
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
+from edit3dgs_ns.editing.diffusion.ip_adapter import ImagePrompt
 from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
 from edit3dgs_ns.editing.diffusion.work import Work, weight_bytes
@@ -52,6 +54,7 @@ class InstructPix2Pix:
         sharing: how views are made to agree.
         views_per_forward: views that go through a model together; less needs less memory and gives the same
             result. Lowered when the device runs out of memory.
+        image_prompt: embeddings of a reference image, where the UNet has an IP-Adapter.
         device: where it computes; that of the UNet if not given. To be given where weights are offloaded.
         free_memory: called after every edit, to bring offloaded parts back to main memory.
     """
@@ -68,6 +71,7 @@ class InstructPix2Pix:
         defaults: EditorDefaults | None = None,
         sharing: SharingOptions | None = None,
         views_per_forward: int = 4,
+        image_prompt: ImagePrompt | None = None,
         device: torch.device | str | None = None,
         free_memory: Callable[[], None] | None = None,
     ):
@@ -81,6 +85,7 @@ class InstructPix2Pix:
         self._unet_limit = ForwardLimit(views_per_forward)
         self._device = torch.device(device) if device is not None else unet.device
         self._codec = ImageCodec(vae, self._device, unet.dtype, views_per_forward)
+        self._image_prompt = image_prompt
         self._free_memory = free_memory or (lambda: None)
         for module in (unet, vae, text_encoder):
             module.requires_grad_(False)
@@ -98,6 +103,15 @@ class InstructPix2Pix:
             "resolution": self.defaults.resolution,
             "dtype": str(self.unet.dtype).removeprefix("torch."),
             **self.sharing.settings(),
+            **self._reference_settings(),
+        }
+
+    def _reference_settings(self) -> dict[str, Any]:
+        """What tells references apart; nothing where there is none, so that the edits of older runs are found."""
+        if self._image_prompt is None:
+            return {}
+        return {
+            "reference": sha256(self._image_prompt.given.float().cpu().numpy().tobytes()).hexdigest()[:16]
         }
 
     @property
@@ -341,8 +355,12 @@ class InstructPix2Pix:
         picked, result = list(views), 0.0
         for branches in [[b] for b in everything] if self._unet_limit.branches_apart else [list(everything)]:
             inputs, words = batch.unet_input(latents, picked, branches)
+            extra = {}
+            if self._image_prompt is not None:
+                texts = [batch.branches[b].text for b in branches]
+                extra["added_cond_kwargs"] = {"image_embeds": self._image_prompt.rows(texts, len(picked))}
             with during(branches):
-                prediction = self.unet(inputs, t, encoder_hidden_states=words, return_dict=False)[0]
+                prediction = self.unet(inputs, t, encoder_hidden_states=words, return_dict=False, **extra)[0]
             batch.evaluations += len(inputs)
             for branch, part in zip(branches, prediction.chunk(len(branches)), strict=True):
                 result = result + batch.branches[branch].weight * part

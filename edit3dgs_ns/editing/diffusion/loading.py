@@ -11,6 +11,7 @@ from edit3dgs_ns.capture.images import read_image
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.families import Family, no_references, no_shared_attention
 from edit3dgs_ns.editing.diffusion.instruct_pix2pix import InstructPix2Pix
+from edit3dgs_ns.editing.diffusion.ip_adapter import read_ip_adapter
 from edit3dgs_ns.editing.diffusion.model_folder import (
     INDEX_FILE,
     OPTION,
@@ -43,6 +44,7 @@ def load_editor(
     attention_slicing: bool = False,
     offload: Offload = "none",
     references: Sequence[Path] = (),
+    ip_adapter: Path | None = None,
 ) -> InstructPix2Pix | PipelineEditor:
     """An editing model from the hub, from a folder in diffusers' format, or the embedded one.
 
@@ -60,7 +62,8 @@ def load_editor(
         sharing: how the views of a batch are made to agree; each is edited alone if not given.
         attention_slicing: compute attention one head at a time.
         offload: keep whole `model`s or single `layers` in main memory while they are not needed.
-        references: images that the prompt may speak of, for families that take several.
+        references: images that the prompt may speak of, for families that take several; or one for an IP-Adapter.
+        ip_adapter: weights of an IP-Adapter for InstructPix2Pix.
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
@@ -70,10 +73,10 @@ def load_editor(
 
     device = torch.device(device)
     check_device(device, offload)
-    source = check_model(model, references)
+    source = check_model(model, references, ip_adapter)
     index = read_json(source / INDEX_FILE) if isinstance(source, Path) else _hub_index(source)
     family = check_index(index, source).fitted(index)
-    if references and not family.takes_references:
+    if references and not family.takes_references and ip_adapter is None:
         raise no_references(str(model), family.title)
     if sharing is not None and sharing.correspondence == "epipolar" and not family.is_instruct_pix2pix:
         raise no_shared_attention(str(model), family.title)
@@ -83,6 +86,9 @@ def load_editor(
     pipeline.scheduler = _pick_scheduler(pipeline.scheduler, scheduler, family)
     if attention_slicing:
         getattr(pipeline, family.denoiser).set_attention_slice("max")
+    image_prompt = (
+        read_ip_adapter(pipeline, ip_adapter, pictures[0], device) if ip_adapter is not None else None
+    )
     free_memory = _place(pipeline, device, offload)
     if not family.is_instruct_pix2pix:
         return PipelineEditor(
@@ -105,6 +111,7 @@ def load_editor(
         defaults=defaults,
         sharing=sharing,
         views_per_forward=views_per_forward,
+        image_prompt=image_prompt,
         device=device,
         free_memory=free_memory,
     )

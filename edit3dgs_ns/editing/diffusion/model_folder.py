@@ -27,7 +27,9 @@ _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def check_model(model: str | Path, references: Sequence[Path] = ()) -> Path | str:
+def check_model(
+    model: str | Path, references: Sequence[Path] = (), ip_adapter: Path | None = None
+) -> Path | str:
     """Returns the folder or hub id that `model` means, after checking all that can be known without weights or network.
 
     A folder has to be complete, of a class that is known, and without code of its own; of a hub id the class is checked if the
@@ -36,6 +38,7 @@ def check_model(model: str | Path, references: Sequence[Path] = ()) -> Path | st
     Args:
         model: hub id, folder, or `demo`.
         references: images that the prompt may speak of; they have to be there, and the model has to take them.
+        ip_adapter: weights of an IP-Adapter, with which InstructPix2Pix takes one.
 
     Raises:
         FileNotFoundError, ValueError: it is not; the message says what was found and what to do.
@@ -46,12 +49,33 @@ def check_model(model: str | Path, references: Sequence[Path] = ()) -> Path | st
     else:
         index = _cached_index(source)
         family = check_index(read_json(index), source) if index is not None else None
-    if references and family is not None and not family.takes_references:
+    if ip_adapter is not None:
+        _check_ip_adapter(ip_adapter, references, model, family)
+    elif references and family is not None and not family.takes_references:
         raise no_references(str(model), family.title)
     for path in references:
         if not path.is_file():
             raise MissingFileError(f"--pipeline.editor.reference {path}: there is no such file.")
     return source
+
+
+def _check_ip_adapter(
+    path: Path, references: Sequence[Path], model: str | Path, family: Family | None
+) -> None:
+    option = "--pipeline.editor.ip-adapter"
+    if family is not None and not family.is_instruct_pix2pix:
+        raise UserError(
+            f"{option} {path}: it is for InstructPix2Pix, and {model} is {family.title}. Leave it out."
+        )
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise MissingFileError(
+            f"{option} {path}: expected a file of safetensors, such as IP-Adapter/models/ip-adapter_sd15.safetensors."
+        )
+    encoder = path.parent / "image_encoder"
+    if not encoder.is_dir():
+        raise MissingFileError(f"{option} {path}: its image encoder, the folder {encoder}, is missing.")
+    if len(references) != 1:
+        raise UserError(f"{option} {path} takes one --pipeline.editor.reference; found {len(references)}.")
 
 
 def find_model(model: str | Path) -> Path | str:
