@@ -74,7 +74,7 @@ def _train(clip: Path, row: Row, options: argparse.Namespace) -> None:
     from edit3dgs_ns.runs.trained_run import TrainedRun
 
     code, folder = training_digest(options.steps), options.out / clip.stem
-    if row.get("training_code") == code:
+    if not options.steps or row.get("training_code") == code:
         return
     if row.get("training_begun") != code:
         shutil.rmtree(folder / "avatar", ignore_errors=True)
@@ -152,7 +152,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--avatar", type=Path, help="config.yml of the avatar to be driven; without it, none is"
     )
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training; 0 trains none")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "outputs" / "tracking_clips", help="where everything lands"
     )
