@@ -15,13 +15,13 @@ from edit3dgs_ns.editing.diffusion import loading
 from tests.device.pretend_cuda import pretend_cuda
 from tests.device.stand_in_gsplat import StandInGsplat
 
-_really_read_parts = loading._read_parts
+_really_read_pipeline = loading._read_pipeline
 
 
-def _read_parts(*args: Any) -> Any:
+def _read_pipeline(*args: Any) -> Any:
     """Models are read into main memory first; transformers' reader takes no fake tensors."""
     with unset_fake_temporarily():
-        return _really_read_parts(*args)
+        return _really_read_pipeline(*args)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def cuda_with_gsplat() -> Callable[..., AbstractContextManager[StandInGsplat]]:
             patch.object(gsplat, "rasterization", stand_in.rasterization),
             patch.object(gsplat, "spherical_harmonics", stand_in.spherical_harmonics),
             patch.object(loading, "check_device"),  # asks the driver
-            patch.object(loading, "_read_parts", _read_parts),
+            patch.object(loading, "_read_pipeline", _read_pipeline),
             pretend_cuda(),
         ):
             yield stand_in
