@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from tests.tiny_capture import TinyCapture, write_tiny_capture
 # How long an example takes says nothing on a machine that does other work too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def log_messages_are_captured() -> None:
+    """A command run in this process takes our log messages for the screen; the next test wants them in `caplog`."""
+    ours = logging.getLogger("edit3dgs_ns")
+    ours.propagate = True
+    ours.handlers.clear()
 
 
 @pytest.fixture(scope="session")
