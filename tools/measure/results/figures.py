@@ -335,5 +335,17 @@ NOT_MEASURED: tuple[str, ...] = (
     "amounts 0 to 1",
     "more than 3 % of the distance between the eyes",
     "the video's own, at most 30",
+    "zoom by up to 20 %",
+    "| 8.2 M + 0.4 M | 17 MB | 256 | 20, 1 and 1 | 20 |",
+    "| 0.9 B + 0.1 B | 2 GB | as rendered | 20, 7.5 and 1.5 | 60 |",
+    "| 2.6 B + 0.8 B | 7 GB | 768 | 30, 3 and 1.5 | 90 |",
+    "| 2.6 B + 0.8 B | 7 GB | 1024 | 20, 5 and 1.5 | 60 |",
+    "| Apache 2.0 | 4 B + 4 B | 16 GB | 1024 | 4, none | 4 |",
+    "| Apache 2.0 | 4 B + 4 B | 16 GB | 1024 | 50, 4 | 100 |",
+    "| 12 B + 5 B | 34 GB | 1024 | 28, 2.5 | 28 |",
+    "| 32 B + 24 B | 112 GB | 1024 | 50, 4 | 50 |",
+    "| Apache 2.0 | 6 B + 8 B | 28 GB | one megapixel | 50, 4.5 | 100 |",
+    "| Apache 2.0 | 20 B + 8 B | 56 GB | one megapixel | 50, 4 | 100 |",
+    "| Apache 2.0 | 20 B + 8 B | 56 GB | one megapixel | 40, 4 | 80 |",
 )
 """Pieces of text with figures that are no results of ours."""
