@@ -44,12 +44,14 @@ def test_config_modules_import_nothing_heavy() -> None:
     # ... and of this project only what a configuration is made of: plain Python and NumPy.
     parts = {name for name in new if name.startswith(("edit3dgs_ns.editing.", "edit3dgs_ns.capture."))}
     assert parts <= {
+        "edit3dgs_ns.capture.cameras",
         "edit3dgs_ns.capture.compositing",
         "edit3dgs_ns.capture.images",
         "edit3dgs_ns.capture.transforms",
         "edit3dgs_ns.editing.editor",
         "edit3dgs_ns.editing.masks",
         "edit3dgs_ns.editing.masks.grounded_sam_options",
+        "edit3dgs_ns.editing.noise_levels",
     }
 
 

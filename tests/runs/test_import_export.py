@@ -333,7 +333,7 @@ def test_a_failed_import_leaves_nothing(
     [
         (["{avatar}", "--name", "../up"], "expected the name of one folder"),
         (["{avatar}", "--cameras", "17"], "1 to 16"),
-        (["{avatar}", "--timesteps", "0"], "at least one camera, one timestep"),
+        (["{avatar}", "--timesteps", "0"], r"--timesteps 0: expected a whole number from 1"),
         (["{avatar}", "--data", "somewhere", "--cameras", "3"], "--cameras: with --data nothing is rendered"),
         (["{avatar}", "--data", "{avatar}/none"], "no such folder"),
         (["{avatar}/none"], "no such file or folder"),
