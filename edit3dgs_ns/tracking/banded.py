@@ -14,8 +14,52 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import cho_factor, cho_solve, cho_solve_banded, cholesky_banded
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChunkTerms:
+    """What the errors of a few frames add to the normal equations."""
+
+    rows: Int[np.ndarray, " t"]
+    """The frames."""
+    blocks: Float[np.ndarray, "t D D"]
+    border: Float[np.ndarray, "t D Q"]
+    shared: Float[np.ndarray, "Q Q"]
+    right_frames: Float[np.ndarray, "t D"]
+    right_shared: Float[np.ndarray, " Q"]
+    cost: float
+
+    @classmethod
+    def of(
+        cls,
+        rows: Int[Tensor, " t"],
+        residual: Float[Tensor, "t N"],
+        by_frame: Float[Tensor, "t N D"],
+        by_shared: Float[Tensor, "t N Q"],
+    ) -> ChunkTerms:
+        """From weighted errors and their derivatives."""
+        transposed, flat = by_frame.transpose(1, 2), by_shared.flatten(0, 1)
+        return cls(
+            rows.numpy(),
+            (transposed @ by_frame).numpy(),
+            (transposed @ by_shared).numpy(),
+            (flat.T @ flat).numpy(),
+            -(transposed @ residual[..., None])[..., 0].numpy(),
+            -(flat.T @ residual.flatten()).numpy(),
+            float((residual**2).sum()),
+        )
+
+    def add_to(self, system: SequenceSystem) -> float:
+        """Add them; returns the errors' sum of squares."""
+        system.blocks[self.rows] += self.blocks
+        system.border[self.rows] += self.border
+        system.shared += self.shared
+        system.right_frames[self.rows] += self.right_frames
+        system.right_shared += self.right_shared
+        return self.cost
 
 
 @dataclass

@@ -15,6 +15,7 @@ from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.tracking.detector import NUM_LANDMARKS, OUTER_EYE_CORNERS, FaceDetector
 from edit3dgs_ns.tracking.fit import LEAST_FACES
 from edit3dgs_ns.tracking.output import LANDMARKS_FILE
+from edit3dgs_ns.tracking.parallel import read_ahead
 from edit3dgs_ns.tracking.video import VideoInfo, read_frames
 
 Progress = Callable[[str, int, int], None]
@@ -43,7 +44,7 @@ def detect_video(video: VideoInfo, progress: Progress) -> Detections:
     """Landmarks of every frame."""
     landmarks, found, most = [], [], 0
     with FaceDetector() as detector:
-        for number, frame in enumerate(read_frames(video)):
+        for number, frame in enumerate(read_ahead(read_frames(video))):
             face = detector.detect(frame)
             most = max(most, detector.faces)
             landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)

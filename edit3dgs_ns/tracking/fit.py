@@ -21,8 +21,9 @@ from torch import Tensor
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
-from edit3dgs_ns.tracking.banded import SequenceSystem
+from edit3dgs_ns.tracking.banded import ChunkTerms, SequenceSystem
 from edit3dgs_ns.tracking.landmark_table import LandmarkTable
+from edit3dgs_ns.tracking.parallel import in_threads, one_thread_an_operation
 from edit3dgs_ns.tracking.photometric import FaceImages, FaceSamples, PhotometricTerm
 from edit3dgs_ns.tracking.priors import FitPriors
 from edit3dgs_ns.tracking.surface_points import (
@@ -46,8 +47,8 @@ PHOTOMETRIC_ROUNDS = (3, 3)
 """The same, with the images beside the landmarks."""
 PHOTOMETRIC_FRAMES = 40.0
 """`INDEPENDENT_FRAMES`, with the images: how a face's texture moves as the head turns does tell its shape."""
-CHUNK = 64
-"""Frames whose derivatives are held at once."""
+CHUNK = 16
+"""Frames whose derivatives a thread computes at once."""
 LEAST_FACES = 10
 """Frames with a face that a fit needs."""
 
@@ -112,13 +113,18 @@ class HeadFit:
                 f"A face was found in {int(observed.found.sum())} of {len(observed.found)} frames; "
                 f"at least {LEAST_FACES} are needed."
             )
+        with one_thread_an_operation():
+            return self._fit(observed, images)
+
+    def _fit(self, observed: Observations, images: FaceImages | None) -> TrackingState:
         state = self.start(observed)
         priors = self.priors.at_distance(state.focal, float(self._depth(state).median()))
         if not priors.focal_known:
             state = self.start(observed, float(np.exp(priors.log_focal)))
         fit = replace(self, priors=priors)
         spread = self._spread_in_pixels(state)
-        for number, steps in enumerate(ROUNDS):
+        # The images' rounds correct once more.
+        for number, steps in enumerate(ROUNDS if images is None else ROUNDS[:-1]):
             slid = self._slid(state) if number else 0.0
             corrected = replace(observed, pixels=observed.pixels - slid)
             state = fit._gauss_newton(corrected, spread, state, steps)
@@ -220,19 +226,14 @@ class HeadFit:
         """The step's linear system, and the sum of squares before it."""
         system = SequenceSystem.zeros(len(frames), frames.shape[1], len(shape) + 1)
         cost = 0.0
-        for rows in torch.arange(len(frames)).split(CHUNK):
+
+        def terms(rows: Tensor) -> ChunkTerms:
             part = replace(observed, pixels=observed.pixels[rows], found=observed.found[rows])
-            residual, by_frame, by_shared = _weighted_residuals(
-                self.points.posed(shape, frames[rows]), part, spread[rows], log_focal
-            )
-            cost += float((residual**2).sum())
-            at = rows.numpy()
-            system.blocks[at] = torch.einsum("tnd,tne->tde", by_frame, by_frame)
-            system.border[at] = torch.einsum("tnd,tnq->tdq", by_frame, by_shared)
-            system.right_frames[at] = -torch.einsum("tnd,tn->td", by_frame, residual)
-            flat = by_shared.flatten(0, 1)
-            system.shared += (flat.T @ flat).numpy()
-            system.right_shared -= (flat.T @ residual.flatten()).numpy()
+            posed = self.points.posed(shape, frames[rows])
+            return ChunkTerms.of(rows, *_weighted_residuals(posed, part, spread[rows], log_focal))
+
+        for chunk in in_threads(terms, torch.arange(len(frames)).split(CHUNK)):
+            cost += chunk.add_to(system)
         hessian, gradient, value = self.priors.of_frames(frames)
         system.blocks += hessian.numpy()
         system.right_frames -= gradient.numpy()

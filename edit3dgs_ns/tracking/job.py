@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -59,6 +60,7 @@ from edit3dgs_ns.tracking.output import (
     check_folder,
     settings_of,
 )
+from edit3dgs_ns.tracking.parallel import in_threads, read_ahead
 from edit3dgs_ns.tracking.photometric import FaceImages
 from edit3dgs_ns.tracking.preview import draw_preview
 from edit3dgs_ns.tracking.priors import priors_of
@@ -260,9 +262,13 @@ def _write_images(
     if all(image.is_file() and mask.is_file() for image, mask in paths):
         return
     faces = crop.points(detections.landmarks[numbers].mean(1))
-    masks = steadied(_masks(video, options, detections, crop, paths))
-    for t, mask in enumerate(masks):
+    masks = steadied(read_ahead(_masks(video, options, detections, crop, paths)))
+
+    def write(numbered: tuple[int, np.ndarray]) -> None:
+        t, mask = numbered
         write_atomically(paths[t][1], png_bytes(cleaned(mask, tuple(faces[t]))))
+
+    for t, _ in enumerate(in_threads(write, enumerate(masks))):
         progress("Writing images", t + 1, len(numbers))
     if not paths[-1][1].is_file():
         raise UserError(
@@ -279,14 +285,16 @@ def _masks(
 ) -> Iterator[np.ndarray]:
     """Masks of the frames with a face; writes their images on the way, so that the video is decoded once."""
     own = None if options.masks is None else mask_files(options.masks)
-    with PersonSegmenter() as segmenter:
+    with PersonSegmenter() as segmenter, ThreadPoolExecutor(1) as writer:
         t = 0
-        for number, frame in enumerate(read_frames(video)):
+        writing: Future[None] | None = None
+        for number, frame in enumerate(read_ahead(read_frames(video))):
             if number >= len(detections.found) or not detections.found[number]:
                 continue
             image = crop.image(frame)
-            if not paths[t][0].is_file():
-                write_atomically(paths[t][0], png_bytes(image))
+            if writing:
+                writing.result()
+            writing = None if paths[t][0].is_file() else writer.submit(_write_image, paths[t][0], image)
             if own is None:
                 yield segmenter.segment(image)
             else:
@@ -294,6 +302,12 @@ def _masks(
                 # The crop fills with white what lies outside of a frame: nobody is there.
                 yield 1 - crop.image(255 - mask) / np.float32(255)
             t += 1
+        if writing:
+            writing.result()
+
+
+def _write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    write_atomically(path, png_bytes(image))
 
 
 def _with_hair(out: Path, head: FlameAssets, motion: FlameMotion, camera: Camera) -> FlameMotion:

@@ -29,8 +29,9 @@ from torch.nn.functional import grid_sample, pad
 
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
-from edit3dgs_ns.tracking.banded import SequenceSystem
-from edit3dgs_ns.tracking.surface_points import SurfacePoints
+from edit3dgs_ns.tracking.banded import ChunkTerms, SequenceSystem
+from edit3dgs_ns.tracking.parallel import in_threads
+from edit3dgs_ns.tracking.surface_points import PosedPoints, SurfacePoints
 
 EYE_DISTANCE = 64.0
 """Pixels between the outer eye corners at which images are compared: a pixel is 1.4 mm."""
@@ -49,9 +50,10 @@ SPREAD = 0.3
 """Standard deviation of a sample's contrast in a frame."""
 ROBUST = 1.0
 """Cauchy's scale: contrasts that are further off count less and less."""
-MEAN_FRAMES = 48
+MEAN_FRAMES = 32
 """Frames of which the derivatives' mean is taken."""
-CHUNK = 32
+CHUNK = 16
+"""Frames that a thread looks at at once."""
 
 
 def local_contrast(image: UInt8[np.ndarray, "h w 3"], shrink: float = 1.0) -> Float[np.ndarray, "h2 w2"]:
@@ -176,6 +178,30 @@ def _largest_part(faces: np.ndarray, usable: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class _Look:
+    """The samples in a few frames."""
+
+    rows: Int[Tensor, " T"]
+    """The frames."""
+    posed: PosedPoints
+    value: Float[Tensor, "T L"]
+    """Contrast; 0 outside of the image."""
+    seen: Float[Tensor, "T L"]
+    """How well each is seen, in [0, 1]."""
+    by_position: Float[Tensor, "T L 1 3"]
+    """Derivatives of the error for the sample's position, in spreads."""
+    by_focal: Float[Tensor, "T L"]
+    """And for the focal length's logarithm."""
+
+    def derivatives(
+        self, factor: Float[Tensor, "T L"]
+    ) -> tuple[Float[Tensor, "T L D"], Float[Tensor, "T L Q"]]:
+        """Of the errors times a factor, for the frames' unknowns, and for shape and focal length."""
+        by_frame, by_shape = self.posed.derivatives(self.by_position * factor[..., None, None])
+        return by_frame[:, :, 0], torch.cat([by_shape[:, :, 0], (self.by_focal * factor)[..., None]], dim=-1)
+
+
+@dataclass(frozen=True)
 class PhotometricTerm:
     """The errors of the samples in all frames, for the normal equations of `fit`."""
 
@@ -195,57 +221,60 @@ class PhotometricTerm:
     ) -> float:
         """Add the samples' errors to the normal equations; returns their sum of squares now."""
         frames, shape = frames.float(), shape.float()
-        chunks = torch.arange(len(frames)).split(CHUNK)
-        looks = [self._look(rows, frames, shape, log_focal) for rows in chunks]
-        value, seen = (torch.cat(parts) for parts in zip(*looks, strict=True))
+        focal = float(np.exp(log_focal))
+        looks = list(
+            in_threads(
+                lambda rows: self._look(rows, frames, shape, focal), torch.arange(len(frames)).split(CHUNK)
+            )
+        )
+        value, seen = (
+            torch.cat(parts) for parts in zip(*((look.value, look.seen) for look in looks), strict=True)
+        )
         error = (value - robust_mean(value, seen)) / SPREAD
         weight = seen / (1 + (error * SPREAD / ROBUST) ** 2)
-        some = torch.arange(0, len(frames), max(1, len(frames) // MEAN_FRAMES))
-        _, by_shared = self._derivatives(some, frames, shape, log_focal)
-        share = weight[some] / weight[some].sum(0).clamp(min=1e-6)
-        in_common = torch.einsum("tl,tlq->lq", share, by_shared)
-        for rows in chunks:
-            by_frame, by_shared = self._derivatives(rows, frames, shape, log_focal)
-            root = weight[rows].sqrt()[..., None]
-            by_frame, by_shared = by_frame * root, (by_shared - in_common) * root
-            residual, at = error[rows] * root[..., 0], rows.numpy()
-            system.blocks[at] += (by_frame.transpose(1, 2) @ by_frame).numpy()
-            system.border[at] += (by_frame.transpose(1, 2) @ by_shared).numpy()
-            system.right_frames[at] -= torch.einsum("tnd,tn->td", by_frame, residual).numpy()
-            flat = by_shared.flatten(0, 1)
-            system.shared += (flat.T @ flat).numpy()
-            system.right_shared -= (flat.T @ residual.flatten()).numpy()
-        return float((weight * error**2).sum())
+        in_common = self._in_common(frames, shape, focal, weight)
 
-    def _look(self, rows: Tensor, frames: Tensor, shape: Tensor, log_focal: float) -> tuple[Tensor, Tensor]:
-        """Contrast of each sample in a few frames, and how well each is seen."""
+        def terms(look: _Look) -> ChunkTerms:
+            root = weight[look.rows].sqrt()
+            by_frame, by_shared = look.derivatives(root)
+            by_shared = by_shared - in_common * root[..., None]
+            return ChunkTerms.of(look.rows, error[look.rows] * root, by_frame, by_shared)
+
+        return sum(chunk.add_to(system) for chunk in in_threads(terms, looks))
+
+    def _in_common(self, frames: Tensor, shape: Tensor, focal: float, weight: Tensor) -> Tensor:
+        """Mean over the frames of the errors' derivatives for shape and focal length (L, Q)."""
+        some = torch.arange(0, len(frames), -(-len(frames) // MEAN_FRAMES))
+        share = weight[some] / weight[some].sum(0).clamp(min=1e-6)
+
+        def part(rows: Tensor) -> Tensor:
+            look = self._look(some[rows], frames, shape, focal)
+            by_shape = look.posed.by_shape(look.by_position * share[rows][..., None, None])[:, :, 0].sum(0)
+            return torch.cat([by_shape, (look.by_focal * share[rows]).sum(0)[:, None]], dim=-1)
+
+        return torch.stack(list(in_threads(part, torch.arange(len(some)).split(CHUNK)))).sum(0)
+
+    def _look(self, rows: Tensor, frames: Tensor, shape: Tensor, focal: float) -> _Look:
+        """The samples in a few frames."""
         posed = self.samples.points.posed(shape, frames[rows])
-        found = self.images.sampled(rows, self._pixels(posed.positions, log_focal))[..., 0]
+        pixels = self._pixels(posed.positions, focal)
+        value, slope_x, slope_y = self.images.sampled(rows, pixels).unbind(-1)
         # The jaw and the expression turn a normal a little; the head turns it most.
         normals = torch.einsum("tij,lj->tli", posed.world_R[:, 1], self.samples.normals)
         towards = -posed.positions / posed.positions.norm(dim=-1, keepdim=True)
         seen = (((normals * towards).sum(-1) - LEAST_COSINE) / (1 - LEAST_COSINE)).clamp(min=0)
-        seen = seen * self.found[rows, None] * ~found.isnan()
-        return found.nan_to_num(), seen
-
-    def _pixels(self, positions: Tensor, log_focal: float) -> Tensor:
-        in_plane = torch.stack([positions[..., 0], -positions[..., 1]], dim=-1)
-        return self.center.float() + float(np.exp(log_focal)) * in_plane / -positions[..., 2:]
-
-    def _derivatives(
-        self, rows: Tensor, frames: Tensor, shape: Tensor, log_focal: float
-    ) -> tuple[Float[Tensor, "T L D"], Float[Tensor, "T L Q"]]:
-        """Of the errors, for the frames' unknowns, and for shape and focal length."""
-        posed = self.samples.points.posed(shape, frames[rows])
-        pixels = self._pixels(posed.positions, log_focal)
-        slope = self.images.sampled(rows, pixels)[..., 1:].nan_to_num() / SPREAD
+        seen = seen * self.found[rows, None] * ~value.isnan()
+        slope_x, slope_y = slope_x.nan_to_num() / SPREAD, slope_y.nan_to_num() / SPREAD
         x, y, z = posed.positions.unbind(-1)
-        scale = float(np.exp(log_focal)) / -z
-        along = (slope[..., 0] * x - slope[..., 1] * y) / -z
-        by_position = torch.stack([slope[..., 0], -slope[..., 1], along], dim=-1) * scale[..., None]
-        by_frame, by_shape = posed.derivatives(by_position[:, :, None])
-        by_focal = (slope * (pixels - self.center.float())).sum(-1)
-        return by_frame[:, :, 0], torch.cat([by_shape[:, :, 0], by_focal[..., None]], dim=-1)
+        along = (slope_x * x - slope_y * y) / -z
+        by_position = torch.stack([slope_x, -slope_y, along], dim=-1) * (focal / -z)[..., None]
+        offset = pixels - self.center.float()
+        by_focal = slope_x * offset[..., 0] + slope_y * offset[..., 1]
+        return _Look(rows, posed, value.nan_to_num(), seen, by_position[:, :, None], by_focal)
+
+    def _pixels(self, positions: Tensor, focal: float) -> Tensor:
+        in_plane = torch.stack([positions[..., 0], -positions[..., 1]], dim=-1)
+        return self.center.float() + focal * in_plane / -positions[..., 2:]
 
 
 def robust_mean(value: Float[Tensor, "T L"], weight: Float[Tensor, "T L"]) -> Float[Tensor, " L"]:

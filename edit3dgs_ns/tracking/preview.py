@@ -16,6 +16,7 @@ from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.tracking.parallel import in_threads, one_thread_an_operation
 
 MESH_COLOR = np.array([120, 190, 255.0])
 LANDMARK_COLOR = (255, 60, 60)
@@ -36,13 +37,16 @@ def draw_preview(
 ) -> None:
     """Write the video: left the frames, right the same with mesh and landmarks."""
     shaped = FlameModel.from_assets(head).shaped(motion.shape, motion.static_offset)
-    with VideoWriter(path, fps) as video:
-        for t, image in enumerate(images):
-            pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
-            with torch.no_grad():
-                vertices = shaped.posed(motion.pose(slice(t, t + 1)))[0].numpy()
-            drawn = overlay(pixels, vertices, head.faces, camera, landmarks[t])
-            video.add(np.concatenate([pixels, drawn], axis=1))
+
+    def drawn(t: int) -> UInt8[np.ndarray, "h w2 3"]:
+        pixels = cv2.cvtColor(cv2.imread(str(images[t])), cv2.COLOR_BGR2RGB)
+        with torch.no_grad():
+            vertices = shaped.posed(motion.pose(slice(t, t + 1)))[0].numpy()
+        return np.concatenate([pixels, overlay(pixels, vertices, head.faces, camera, landmarks[t])], axis=1)
+
+    with one_thread_an_operation(), VideoWriter(path, fps) as video:
+        for t, picture in enumerate(in_threads(drawn, range(len(images)))):
+            video.add(picture)
             progress("Drawing tracking.mp4", t + 1, len(images))
 
 

@@ -130,8 +130,11 @@ class PosedPoints:
         """
         by_angle = [self._by_angle(joint, rows) for joint in range(NUM_JOINTS)]
         by_expr = self._by_directions(rows, self.points.exprdirs, self.points.joint_exprdirs)
-        by_shape = self._by_directions(rows, self.points.shapedirs, self.points.joint_shapedirs)
-        return torch.cat([by_angle[0], rows, *by_angle[1:], by_expr], dim=-1), by_shape
+        return torch.cat([by_angle[0], rows, *by_angle[1:], by_expr], dim=-1), self.by_shape(rows)
+
+    def by_shape(self, rows: Float[Tensor, "T L R 3"]) -> Float[Tensor, "T L R S"]:
+        """The second of the `derivatives`."""
+        return self._by_directions(rows, self.points.shapedirs, self.points.joint_shapedirs)
 
     def _at_rest(self, rows: Tensor) -> Float[Tensor, "T L R A 3"]:
         """The rows, turned back by each joint's rotation."""

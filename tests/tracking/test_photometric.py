@@ -66,14 +66,15 @@ def test_samples_lie_on_the_skin_of_the_face(samples: FaceSamples) -> None:
 def test_derivatives_are_the_differences_of_what_is_seen(samples: FaceSamples) -> None:
     seen_by = term(samples, torch.zeros(FRAMES))
     shape, frames = parameters()
-    every, log_focal = torch.arange(FRAMES), float(np.log(FOCAL))
-    by_frame, by_shared = seen_by._derivatives(every, frames, shape, log_focal)
+    every = torch.arange(FRAMES)
+    look = seen_by._look(every, frames, shape, FOCAL)
+    by_frame, by_shared = look.derivatives(torch.ones_like(look.value))
 
     def difference(column: int, step: float) -> torch.Tensor:
         moved = [frames.clone(), frames.clone()]
         moved[0][:, column] -= step
         moved[1][:, column] += step
-        low, high = (seen_by._look(every, rows, shape, log_focal)[0] for rows in moved)
+        low, high = (seen_by._look(every, rows, shape, FOCAL).value for rows in moved)
         return (high - low) / (2 * step)
 
     columns = {NECK.start: 0.01, NECK.start + 1: 0.01, TRANSLATION.start: 1e-3, TRANSLATION.stop - 1: 1e-2}
@@ -86,7 +87,7 @@ def test_derivatives_are_the_differences_of_what_is_seen(samples: FaceSamples) -
         ratios.append(float((found * expected).sum() / (expected * expected).sum()))
         assert np.corrcoef(found.flatten(), expected.flatten())[0, 1] > 0.99
     assert max(ratios) < 1.03 * min(ratios), "all in the same units"
-    moved = [seen_by._look(every, frames, shape, log_focal + by)[0] for by in (-0.005, 0.005)]
+    moved = [seen_by._look(every, frames, shape, FOCAL * np.exp(by)).value for by in (-0.005, 0.005)]
     assert np.corrcoef(by_shared[..., -1].flatten(), (moved[1] - moved[0]).flatten())[0, 1] > 0.99
 
 
