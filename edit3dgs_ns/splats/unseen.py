@@ -9,7 +9,7 @@ Gaussian's colour is the sum of its blending weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from edit3dgs_ns.splats.world_splats import WorldSplats
 
 LEAST_SHARE = 0.1
 """A Gaussian of which a camera shows less than this share is hidden from it."""
-_WELL_SEEN = 0.3
+WELL_SEEN = 0.3
 """From this share on, what a camera shows of a Gaussian says its colour; below, it is mixed with what is in front."""
 _OPACITY = 0.95
 _FLAT, _WIDE = 0.1, 0.5
@@ -31,15 +31,15 @@ _FACE_NORMAL = 1
 """Axis of a triangle's frame."""
 
 
-def visible_share(
+def blending_weights(
     splats: WorldSplats,
     viewmat: Float[Tensor, "4 4"],
     K: Float[Tensor, "3 3"],
     width: int,
     height: int,
     mode: RasterizeMode = "classic",
-) -> Float[Tensor, " gaussians"]:
-    """Share of each Gaussian that a camera shows, in [0, 1]: 1 alone in the image, 0 behind others or outside."""
+) -> tuple[Float[Tensor, " gaussians"], dict[str, Tensor]]:
+    """How many pixels each Gaussian fills of a camera's image, and what the rasterizer says of it."""
     gaussians = splats.gaussians
     tensors = (gaussians.means, gaussians.quats, gaussians.scales, splats.opacities)
     means, quats, scales, opacities = (tensor.detach() for tensor in tensors)
@@ -58,14 +58,20 @@ def visible_share(
             rasterize_mode=mode,
         )
         (weights,) = torch.autograd.grad(image.sum(), colors)
-    return _share(weights[:, 0], info, opacities)
+    return weights[:, 0], info
 
 
 @torch.no_grad()
-def _share(
+def visible_share(
     weights: Float[Tensor, " gaussians"], info: Mapping[str, Tensor], opacities: Float[Tensor, " gaussians"]
 ) -> Float[Tensor, " gaussians"]:
-    """Blending weights relative to those that the Gaussian would have alone: opacity times the area of its ellipse."""
+    """Share of each Gaussian that a camera shows, in [0, 1]: 1 alone in the image, 0 behind others or outside.
+
+    Args:
+        weights: from `blending_weights`, as `info` is.
+        info: of the rasterizer.
+        opacities: of the Gaussians; with the area of its ellipse, what it would weigh alone.
+    """
     a, b, c = info["conics"][0].unbind(-1)
     inverse_area = (a * c - b * b).clamp_min(1e-12).sqrt() / (2 * torch.pi)
     share = weights * inverse_area / opacities.clamp_min(1e-6)
@@ -135,27 +141,45 @@ def fill_unseen(
 
 
 @torch.no_grad()
-def take_back(
+def keep_views(
     params: Mapping[str, Tensor],
     before: Mapping[str, Tensor],
     changed: Bool[Tensor, " gaussians"],
-    share: Float[Tensor, " gaussians"],
+    weight: Float[Tensor, " gaussians"],
+    difference: Callable[[], float],
+    most: float,
 ) -> Bool[Tensor, " gaussians"]:
-    """Undoes `fill_unseen` for Gaussians that are seen as they are now.
+    """Undoes `fill_unseen` where it shines through, until what the cameras show is as it was.
 
     Args:
         params: after it; changed in place.
         before: the same before it.
         changed: what it returned.
-        share: how much of each Gaussian the training cameras show at most, after it.
+        weight: how much each Gaussian adds to images, before and after: the largest are taken back first.
+        difference: of the images with the Gaussians as they are now, to those with the Gaussians before.
+        most: of the difference.
 
     Returns:
         Which Gaussians are still changed.
     """
-    seen = changed & (share >= LEAST_SHARE)
-    for name, value in params.items():
-        value[seen] = before[name][seen]
-    return changed & ~seen
+    filled = {name: value.clone() for name, value in params.items()}
+    rows = changed.nonzero()[:, 0]
+    rows = rows[torch.argsort(weight[rows], stable=True)]
+
+    def use(count: int) -> bool:
+        for name, value in params.items():
+            value[rows[:count]] = filled[name][rows[:count]]
+            value[rows[count:]] = before[name][rows[count:]]
+        return difference() <= most
+
+    fits, fails = 0, len(rows) + 1
+    while fails - fits > 1 + fits // 50:
+        count = len(rows) if fails > len(rows) else (fits + fails) // 2
+        fits, fails = (count, fails) if use(count) else (fits, count)
+    use(fits)
+    left = torch.zeros_like(changed)
+    left[rows[:fits]] = True
+    return left
 
 
 def _face_colors(
@@ -166,7 +190,7 @@ def _face_colors(
 ) -> tuple[Bool[Tensor, " faces"], Float[Tensor, "faces 3"]]:
     """Faces of which a camera shows enough to know their colour, and the mean colour of their Gaussians."""
     opacity = torch.sigmoid(params["opacities"][:, 0])
-    weight = torch.where(share >= _WELL_SEEN, share * opacity, 0.0)
+    weight = torch.where(share >= WELL_SEEN, share * opacity, 0.0)
     total = weight.new_zeros(num_faces).index_add_(0, binding, weight)
     summed = weight.new_zeros(num_faces, 3).index_add_(0, binding, weight[:, None] * params["features_dc"])
     return total > 0, summed / total.clamp_min(1e-9)[:, None]

@@ -4,12 +4,13 @@
   anything at all in the others, and break when the camera turns.
 - No white Gaussians over the white background: they would be seen in front of the head as soon as the camera turns.
 - What no image shows (back of the head, nape, a side that is never turned to the camera) is laid onto the head model and coloured
-  like the mirrored side: see `splats.unseen`. It happens with every checkpoint, so that an edit reaches these Gaussians, too.
+  like the mirrored side: see `splats.unseen`. It happens as a checkpoint is saved (training goes on without it), so that an edit
+  reaches these Gaussians, too, and only so far as training images look as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,20 @@ MOST_VIEWS = 32
 """Training images that are looked at for what is seen, spread evenly over the capture."""
 RINGS = 2
 """Rings of faces around those that a camera shows that count as shown."""
-CHECKS = 1
-"""Times that is looked again at what was laid onto the head model: some of it may be seen there."""
+MOST_COMPARED = 8
+"""At most so many training images, of those, have to look as before."""
+MOST_DIFFERENCE = 0.8 / 255
+"""What may change in one of them, on average over its pixels."""
+MOST_OF_IMAGE = 5e-5
+"""What fills more of a training image than this is in sight: 3 pixels at 256 x 256."""
+ROUNDS = 3
+"""Times that this is done, each time with less on the head model that is in sight, until training images look as before."""
+SETTLING_STEPS = 128
+"""In which the Gaussians that are seen learn to look as before, in front of those that were laid onto the head model."""
+STRIDE = 7
+"""Between the views of two of these steps."""
+SETTLING_RATES = {"opacities": 0.1, "features_dc": 0.02}
+"""Learning rates of these steps, which fall to 0."""
 TURNED_AWAY = -0.3
 """Cosine between a face's normal and the direction to the camera, below which what the camera shows of it shines through others."""
 HAIR = "scalp"
@@ -57,25 +70,49 @@ def fill_unseen_of(
         datamanager: of the training images.
         held_faces: faces whose Gaussians stay as they are.
     """
-    from edit3dgs_ns.splats.unseen import LEAST_SHARE, fill_unseen, largest_share, take_back
+    from edit3dgs_ns.splats.unseen import LEAST_SHARE, WELL_SEEN, fill_unseen, keep_views
     from edit3dgs_ns.training.model_setup import head_assets
 
     if not model.fills_unseen:
         return 0
     held = None if held_faces is None else torch.from_numpy(held_faces).to(model.device)[model.binding]
-    share = largest_share(_shares(model, datamanager))
+    before_weight, share = _seen(model, datamanager)
+    well_seen = share >= WELL_SEEN
     # What the mesh shows is left to training, however faint its Gaussians are there.
     in_view = torch.from_numpy(_faces_in_view(model, datamanager)).to(model.device)[model.binding]
     share = torch.where(in_view, share.clamp_min(LEAST_SHARE), share)
     params = {name: value.data for name, value in model.gauss_params.items()}
     before = {name: value.clone() for name, value in params.items()}
     surface = _rest_surface(model, head_assets(datamanager.train_dataset.metadata))
+    views = list(_viewed(datamanager))
+    images = [_render(model, *view).detach() for view in views]
     changed = fill_unseen(params, model.binding, share, surface, held)
-    for _ in range(CHECKS):
-        # What would be seen now was hidden by its being faint: it is as training wanted it.
-        changed = take_back(params, before, changed, largest_share(_shares(model, datamanager)))
+
+    @torch.no_grad()
+    def difference() -> float:
+        step = -(-len(views) // MOST_COMPARED)
+        now = (_render(model, *view) for view in views[::step])
+        return max(float((a - b).abs().mean()) for a, b in zip(now, images[::step], strict=True))
+
+    # Where the front is faint, training has given what is behind it a colour for what shines through.
+    filled = {name: value.clone() for name, value in params.items()}
+    front = well_seen & ~changed if held is None else well_seen & ~(changed | held)
+    left = changed
+    for _ in range(ROUNDS):
+        _settle(model, views, images, front)
+        if difference() <= MOST_DIFFERENCE:
+            break
+        in_sight = left & (_seen(model, datamanager)[0] > MOST_OF_IMAGE)
+        for name, value in params.items():
+            value[in_sight] = before[name][in_sight]
+        left = left & ~in_sight
+    else:
+        for name, value in params.items():
+            value.copy_(filled[name])
+        weight = torch.maximum(before_weight, _seen(model, datamanager)[0])
+        left = keep_views(params, before, changed, weight, difference, MOST_DIFFERENCE)
     model.forget_shown()
-    return int(changed.sum())
+    return int(left.sum())
 
 
 def _rest_surface(model: RiggedSplatfactoModel, assets: FlameAssets) -> RestSurface:
@@ -87,10 +124,10 @@ def _rest_surface(model: RiggedSplatfactoModel, assets: FlameAssets) -> RestSurf
     return RestSurface(vertices, assets.faces, hair)
 
 
-def _viewed(datamanager: AvatarDatamanager) -> Iterator[tuple[Cameras, float]]:
+def _viewed(datamanager: AvatarDatamanager, most: int = MOST_VIEWS) -> Iterator[tuple[Cameras, float]]:
     """Cameras of training images, spread evenly over the capture, and their normalised times."""
     total = len(datamanager.train_dataset)
-    for index in sorted({int(i) for i in np.linspace(0, total - 1, min(MOST_VIEWS, total)).round()}):
+    for index in sorted({int(i) for i in np.linspace(0, total - 1, min(most, total)).round()}):
         camera = datamanager.train_camera([index])
         yield camera, 0.0 if camera.times is None else float(camera.times.flatten()[0])
 
@@ -123,26 +160,65 @@ def _faces_in_view(
     return shown
 
 
-def _shares(
-    model: RiggedSplatfactoModel, datamanager: AvatarDatamanager
-) -> Iterator[Float[Tensor, " gaussians"]]:
-    """How much of each Gaussian every view shows."""
-    from edit3dgs_ns.splats.unseen import visible_share
+def _render(model: RiggedSplatfactoModel, camera: Cameras, time: float) -> Float[Tensor, "height width 3"]:
+    """A training view on white."""
+    return model.draw_shown(camera.to(model.device), *model.shown_at(time))[0]
 
+
+def _settle(
+    model: RiggedSplatfactoModel,
+    views: Sequence[tuple[Cameras, float]],
+    images: Sequence[Float[Tensor, "height width 3"]],
+    free: Bool[Tensor, " gaussians"],
+) -> None:
+    """Fits opacities and colours of the free Gaussians, until the views are the images again."""
+    trained = {name: model.gauss_params[name] for name in SETTLING_RATES}
+    required = {name: parameter.requires_grad for name, parameter in trained.items()}
+    copies = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    optimizer = torch.optim.Adam(
+        [{"params": [copy], "lr": SETTLING_RATES[name]} for name, copy in copies.items()]
+    )
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, SETTLING_STEPS)
+    for step in range(SETTLING_STEPS):
+        view = step * STRIDE % len(views)
+        for parameter in trained.values():
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            loss = (_render(model, *views[view]) - images[view]).abs().mean()
+            gradients = torch.autograd.grad(loss, list(trained.values()))
+        for name, gradient in zip(trained, gradients, strict=True):
+            copies[name].grad = gradient.masked_fill(~free.reshape(-1, *[1] * (gradient.ndim - 1)), 0.0)
+        optimizer.step()
+        decay.step()
+        for name, parameter in trained.items():
+            parameter.data.copy_(copies[name])
+    for name, parameter in trained.items():
+        parameter.requires_grad_(required[name])
+
+
+@torch.no_grad()
+def _seen(
+    model: RiggedSplatfactoModel, datamanager: AvatarDatamanager
+) -> tuple[Float[Tensor, " gaussians"], Float[Tensor, " gaussians"]]:
+    """Of each Gaussian, over all views at most: the part of the image that it fills, and the share of it shown from its front."""
+    from edit3dgs_ns.splats.unseen import blending_weights, visible_share
+
+    largest = shown = torch.zeros(model.num_points, device=model.device)
     for camera, time in _viewed(datamanager):
-        with torch.no_grad():
-            gaussians, colors = model.shown_at(time)
-            opacities = torch.sigmoid(model.gauss_params["opacities"][:, 0])
-            viewmat = viewmats_from_c2w(camera.camera_to_worlds.to(model.device))[0]
-            towards = camera.camera_to_worlds[0, :3, 3].to(model.device) - gaussians.means
-            normals = model.head.frames_at(time).rotation[..., 1][model.binding]
-            turned = torch.nn.functional.cosine_similarity(towards, normals, dim=1)
-        share = visible_share(
+        gaussians, colors = model.shown_at(time)
+        opacities = torch.sigmoid(model.gauss_params["opacities"][:, 0])
+        towards = camera.camera_to_worlds[0, :3, 3].to(model.device) - gaussians.means
+        normals = model.head.frames_at(time).rotation[..., 1][model.binding]
+        turned = torch.nn.functional.cosine_similarity(towards, normals, dim=1)
+        weights, info = blending_weights(
             WorldSplats(gaussians, opacities, colors),
-            viewmat,
+            viewmats_from_c2w(camera.camera_to_worlds.to(model.device))[0],
             camera.get_intrinsics_matrices().to(model.device)[0],
             int(camera.width[0]),
             int(camera.height[0]),
             model.config.rasterize_mode,
         )
-        yield torch.where(turned > TURNED_AWAY, share, 0.0)
+        share = visible_share(weights, info, opacities)
+        largest = torch.maximum(largest, weights / (int(camera.width[0]) * int(camera.height[0])))
+        shown = torch.maximum(shown, torch.where(turned > TURNED_AWAY, share, 0.0))
+    return largest, shown

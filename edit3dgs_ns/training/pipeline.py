@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +61,21 @@ class AvatarPipeline(VanillaPipeline):
             CONSOLE.print(NOTE, highlight=False)
 
     def complete_avatar(self) -> None:
-        """To be called before an avatar is saved: completes it where no training camera shows it (see `one_camera`)."""
+        """Completes the avatar where no training camera shows it (see `one_camera`)."""
         fill_unseen_of(self.model, self.datamanager)
+
+    @contextmanager
+    def completed(self, keep: bool) -> Iterator[None]:
+        """To be saved in: the avatar is complete. Afterwards it is so only with `keep`; else training goes on with what it had."""
+        params = self.model.gauss_params
+        before = {} if keep else {name: value.detach().clone() for name, value in params.items()}
+        self.complete_avatar()
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                params[name].data.copy_(value)
+            self.model.forget_shown()
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint."""

@@ -29,6 +29,7 @@ class ResumableTrainer(Trainer):
         return Optimizers(config, self.pipeline.get_param_groups())
 
     _last_step: int | None = None
+    _is_over = False
 
     def train_iteration(self, step: int) -> Any:
         """One step; the first one on a machine's CPU says that it compiles."""
@@ -42,6 +43,7 @@ class ResumableTrainer(Trainer):
         """Nerfstudio's loop has counted a step already when it breaks off before doing it: the last one is that which was done."""
         if self._last_step is not None:
             self.step = self._last_step
+        self._is_over = True
         super()._after_train()
 
     @check_main_thread
@@ -53,11 +55,11 @@ class ResumableTrainer(Trainer):
                 names have no sign; the step in it is -1, so that a run resumed from it begins with step 0.
         """
         pipeline: Any = self.pipeline
-        pipeline.complete_avatar()
         final = self.checkpoint_dir
         self.checkpoint_dir = self.base_dir / "checkpoint.part"
         try:
-            super().save_checkpoint(step)
+            with pipeline.completed(keep=self._is_over):
+                super().save_checkpoint(step)
         finally:
             unfinished, self.checkpoint_dir = self.checkpoint_dir, final
         written, name = unfinished / f"step-{step:09d}.ckpt", f"step-{max(step, 0):09d}.ckpt"

@@ -13,7 +13,7 @@ from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.regions import region_faces
 from edit3dgs_ns.splats.binding import WorldGaussians
 from edit3dgs_ns.splats.rest_surface import RestSurface
-from edit3dgs_ns.splats.unseen import fill_unseen, take_back, unseen_faces, visible_share
+from edit3dgs_ns.splats.unseen import blending_weights, fill_unseen, keep_views, unseen_faces, visible_share
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
 ASSETS = load_assets()
@@ -27,12 +27,16 @@ def splats(means: list[tuple[float, float, float]], opacities: list[float]) -> W
     return WorldSplats(gaussians, torch.tensor(opacities), torch.zeros(count, 1, 3))
 
 
+def share_of(scene: WorldSplats) -> torch.Tensor:
+    return visible_share(*blending_weights(scene, torch.eye(4), K, 64, 64), scene.opacities)
+
+
 def test_share_of_what_stands_alone_hidden_and_outside() -> None:
     """Looking along +z: alone, in front of another, behind it, and beside the image."""
     scene = splats(
         [(-0.5, 0.0, 2.0), (0.3, 0.0, 1.5), (0.4, 0.0, 2.0), (5.0, 0.0, 2.0)], [0.5, 0.99, 0.9, 0.9]
     )
-    share = visible_share(scene, torch.eye(4), K, 64, 64)
+    share = share_of(scene)
     assert share[0] == pytest.approx(1.0, abs=0.03)
     assert share[1] == pytest.approx(1.0, abs=0.03)
     assert 0 < share[2] < 0.6
@@ -50,7 +54,7 @@ def test_a_share_is_what_the_image_loses_with_the_gaussian() -> None:
         _, alpha, _ = rasterize(*scene.tensors, torch.eye(4)[None], K[None], 64, 64, sh_degree=0)
         return float(alpha.sum())
 
-    share = visible_share(both, torch.eye(4), K, 64, 64)[1]
+    share = share_of(both)[1]
     assert share == pytest.approx((covered(both) - covered(front)) / covered(alone), abs=0.02)
 
 
@@ -152,17 +156,25 @@ def test_colours_go_over_the_surface_and_not_through_the_head(head: HalfSeen) ->
     assert error.max() < 0.05
 
 
-def test_what_is_seen_after_all_is_taken_back(head: HalfSeen) -> None:
+@pytest.mark.parametrize("most", [0, 7, 10_000])
+def test_what_changes_views_most_is_taken_back(head: HalfSeen, most: int) -> None:
+    """Every change makes a difference of 1: those of the largest weights go until there are few enough."""
     before = {name: value.clone() for name, value in head.params.items()}
     changed = fill_unseen(head.params, head.binding, head.share, head.surface)
     filled = {name: value.clone() for name, value in head.params.items()}
-    top = torch.from_numpy(head.surface.middles[:, 1] > 0)
-    left = take_back(head.params, before, changed, top.float())
-    assert torch.equal(left, changed & ~top)
+    weight = torch.rand(len(changed), generator=torch.Generator().manual_seed(3))
+
+    def difference() -> float:
+        return float((head.params["means"] != before["means"]).any(dim=1).sum())
+
+    left = keep_views(head.params, before, changed, weight, difference, most)
+    assert left.sum() == min(most, int(changed.sum()))
+    assert not (left & ~changed).any()
+    if most == 7:
+        assert weight[left].max() < weight[changed & ~left].min()
     for name, value in head.params.items():
-        assert torch.equal(
-            value, torch.where(left.reshape(-1, *[1] * (value.ndim - 1)), filled[name], before[name])
-        )
+        rows = left.reshape(-1, *[1] * (value.ndim - 1))
+        assert torch.equal(value, torch.where(rows, filled[name], before[name]))
 
 
 def test_nothing_seen_or_nothing_unseen_changes_nothing(head: HalfSeen) -> None:
