@@ -334,6 +334,19 @@ def _write_preview(
     draw_preview(out / PREVIEW_FILE, head, motion, camera, images, landmarks, video.fps, progress)
 
 
+def write_head_parameters(folder: Path, motion: FlameMotion) -> None:
+    """Writes flame_param/ with one file a timestep, and canonical_flame_param.npz, of a motion with static offsets."""
+    assert motion.static_offset is not None
+    shape, offset = motion.shape.numpy(), motion.static_offset.numpy()
+    rows = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
+    for t in range(len(motion)):
+        frame = {row: getattr(motion, row)[t].numpy() for row in rows}
+        write_atomically(folder / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, offset))
+    canonical = {row: np.zeros_like(getattr(motion, row)[0].numpy()) for row in rows}
+    canonical["jaw_pose"][0] = CANONICAL_JAW
+    write_atomically(folder / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, offset))
+
+
 def _write_parameters(
     out: Path,
     head: FlameAssets,
@@ -342,15 +355,7 @@ def _write_parameters(
     numbers: np.ndarray,
     fps: float,
 ) -> None:
-    assert motion.static_offset is not None
-    shape, offset = motion.shape.numpy(), motion.static_offset.numpy()
-    rows = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
-    for t in range(len(motion)):
-        frame = {name: getattr(motion, name)[t].numpy() for name in rows}
-        write_atomically(out / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, offset))
-    canonical = {name: np.zeros_like(getattr(motion, name)[0].numpy()) for name in rows}
-    canonical["jaw_pose"][0] = CANONICAL_JAW
-    write_atomically(out / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, offset))
+    write_head_parameters(out, motion)
     held_out_from = first_held_out(len(motion))
     entries: dict[str, list] = {split: [] for split in SPLITS}
     for t in range(len(motion)):

@@ -21,7 +21,6 @@ from edit3dgs_ns.capture.images import read_image, read_mask
 from edit3dgs_ns.capture.layout import (
     SPLITS,
     first_held_out,
-    flame_param_bytes,
     frame_entry,
     png_bytes,
     split_of,
@@ -47,7 +46,7 @@ from edit3dgs_ns.tracking.detector import (
     require_mediapipe,
 )
 from edit3dgs_ns.tracking.fit import TrackingState
-from edit3dgs_ns.tracking.job import CANONICAL_JAW, motion_of
+from edit3dgs_ns.tracking.job import motion_of, write_head_parameters
 from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
 from edit3dgs_ns.tracking.multi_fit import CameraView, MultiFit
 from edit3dgs_ns.tracking.output import PREVIEW_FILE, REPORT_FILE, check_folder
@@ -260,15 +259,7 @@ def _write_parameters(
     motion: FlameMotion,
     kept: Sequence[int],
 ) -> None:
-    assert motion.static_offset is not None
-    shape, offset = motion.shape.numpy(), motion.static_offset.numpy()
-    rows = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
-    for t in range(len(motion)):
-        frame = {row: getattr(motion, row)[t].numpy() for row in rows}
-        write_atomically(folder / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, offset))
-    canonical = {row: np.zeros_like(getattr(motion, row)[0].numpy()) for row in rows}
-    canonical["jaw_pose"][0] = CANONICAL_JAW
-    write_atomically(folder / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, offset))
+    write_head_parameters(folder, motion)
     cameras = capture.cameras
     given = set(capture.splits.values()) != {"train"}
     front, held_out_from = _front(cameras), first_held_out(len(motion))
