@@ -47,8 +47,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/edit3dgs demo
 
+# A process for each of up to four cores, with one thread each: what shares files shares fixtures, so that a file stays whole.
 test: setup
-	$(BIN)/python -m pytest $(ONLY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ONLY)
 
 lint: setup
 	$(BIN)/ruff check .
