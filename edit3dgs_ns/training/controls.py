@@ -31,14 +31,19 @@ class AvatarControls(ViewerControl):
     """The viewer's controls of one avatar; empty until a viewer is there."""
 
     _builder: ClassVar[Callable[[AvatarControls, Viewer], ViewerOutputs] | None] = None
+    _prepare: ClassVar[Callable[[], None] | None] = None
 
     def __init__(self) -> None:
         self._shown: ViewerOutputs | None = None
+        if AvatarControls._prepare is not None:
+            AvatarControls._prepare()
 
     @classmethod
-    def connect(cls, builder: Callable[[AvatarControls, Viewer], ViewerOutputs]) -> None:
-        """Registers what builds the controls when Nerfstudio starts a viewer."""
-        cls._builder = builder
+    def connect(
+        cls, builder: Callable[[AvatarControls, Viewer], ViewerOutputs], prepare: Callable[[], None]
+    ) -> None:
+        """Registers what builds the controls when Nerfstudio starts a viewer, and what is called before it can start one."""
+        cls._builder, cls._prepare = builder, prepare
 
     def _setup(self, viewer: Viewer) -> None:
         """Called by Nerfstudio while it builds its viewer."""

@@ -14,5 +14,6 @@ background.py   the scene around the avatar, in the tab Look
 edit_panel.py   the tab Edit
 editing.py      actions of its buttons
 worker.py       the thread that previews and edits, with preview.py and edit_training/session.py
+guard.py        refuses foreign pages and malformed messages, with origins.py, messages.py and values.py
 text.py         text and images for all tabs
 """

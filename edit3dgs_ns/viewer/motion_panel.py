@@ -11,7 +11,6 @@ from typing import Any
 
 import viser
 
-from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.viewer.motions import Motions
 from edit3dgs_ns.viewer.text import plain
@@ -81,7 +80,7 @@ class MotionPanel:
             # A video that is there already stays as it is: it may be tracked.
             if not (path.is_file() and path.read_bytes() == content):
                 write_atomically(path, content)
-        except (OSError, UserError) as error:
+        except (OSError, ValueError) as error:
             self._say(str(error))
             return
         self.start(str(path))

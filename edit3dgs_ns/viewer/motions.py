@@ -34,7 +34,13 @@ class Motions:
         return [OWN, *self._loaded]
 
     def get(self, name: str) -> tuple[FlameMotion | None, int]:
-        """Returns a motion (None for the avatar's own) and its number of frames."""
+        """Returns a motion (None for the avatar's own) and its number of frames.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        if name != OWN and name not in self._loaded:
+            raise UserError(f"no motion {name!r} has been added")
         if name == OWN:
             return None, self._model.head.num_timesteps
         return self._loaded[name], len(self._loaded[name])
