@@ -215,6 +215,54 @@ def test_kept_latents_are_exactly_the_originals(load, request_of, record_latents
         assert not torch.isclose(final[:, rows:], original[:, rows:]).all(dim=0).any()
 
 
+INPAINTING = {
+    "kontext": "FluxKontextInpaintPipeline",
+    "klein": "Flux2KleinInpaintPipeline",
+    "klein-base": "Flux2KleinInpaintPipeline",
+    "qwen": "QwenImageEditInpaintPipeline",
+}
+"""The families' own pipelines for editing a part alone."""
+
+
+@pytest.mark.parametrize("family", INPAINTING, indirect=True)
+def test_an_edit_of_a_part_is_what_the_familys_own_inpainting_makes_of_it(
+    family, load, request_of, monkeypatch
+):
+    """From the first step on; theirs draw the original's latents at random, where ours are the most probable ones."""
+    import diffusers
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    name, folder = family
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    if name in OF_ONE_AREA:
+        edit, inpaint = (
+            import_module(f"diffusers.pipelines.{OF_ONE_AREA[name]}{end}") for end in ("", "_inpaint")
+        )
+        monkeypatch.setattr(inpaint, "calculate_dimensions", edit.calculate_dimensions)
+    keep = np.ones((2, 64, 64), np.float32)
+    keep[:, :, 32:] = 0
+    request = request_of(keep_mask=keep, keep_options=KeepOptions(keep_from=0.0), steps=4)
+    editor = load()
+    ours, late = (editor.edit(r).images[0] for r in (request, replace(request, keep_options=KeepOptions())))
+    pipeline = getattr(diffusers, INPAINTING[name]).from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    image, mask = (
+        Image.fromarray((array[0] * 255).round().astype(np.uint8)) for array in (request.originals, 1 - keep)
+    )
+    own = pipeline(
+        prompt=request.prompt,
+        image=image,
+        mask_image=mask,
+        strength=1.0,
+        num_inference_steps=4,
+        generator=torch.Generator().manual_seed(request.view_seed(0)),
+        output_type="np",
+        **OWN_ARGUMENTS[name],
+    ).images[0]
+    difference = np.abs(ours - own).max()
+    assert difference < 1e-5 and difference < 0.1 * np.abs(late - own).max()
+
+
 def test_an_edit_starts_from_the_render_with_its_noise(load, request_of, monkeypatch):
     """The first latents are the render's own at the noise level of the first step, and fewer steps are taken."""
     editor, fresh, first = load(), request_of(steps=5), []
@@ -281,6 +329,33 @@ def test_anchors_stay_as_they_are_known_and_lead_the_others(load, request_of, re
     scale = float(known.std())
     torch.testing.assert_close(anchor, known, atol=2e-2 * scale, rtol=0)
     torch.testing.assert_close(other[:, 6:-6, 6:-6], known[:, 6:-6, 6:-6], atol=3e-2 * scale, rtol=0)
+
+
+def test_encoders_are_asked_once_for_a_prompt_and_an_original(family, load, request_of, monkeypatch):
+    """By all views, rounds and the retention together; a text encoder that reads the original once for each."""
+    editor, asked = load(), []
+    pipeline = editor.pipeline
+    for part in ("text_encoder", "text_encoder_2"):
+        if getattr(pipeline, part, None) is not None:
+            getattr(pipeline, part).register_forward_pre_hook(lambda *_, part=part: asked.append(part))
+    encode = type(pipeline.vae).encode
+    monkeypatch.setattr(
+        type(pipeline.vae), "encode", lambda self, pixels: asked.append("vae") or encode(self, pixels)
+    )
+    keep = np.zeros((2, 64, 64), np.float32)
+    keep[:, :32] = 1
+    first = editor.edit(request_of(keep_mask=keep))
+    prompts = (
+        2 if family[0] in ("klein-base", *OF_ONE_AREA) else 1
+    )  # and the negative one, where it is encoded
+    views = 2 if family[0] in OF_ONE_AREA else 1
+    assert asked.count("text_encoder") == prompts * views
+    assert asked.count("vae") == 2
+    again = editor.edit(request_of(keep_mask=keep))
+    np.testing.assert_array_equal(again.images, first.images)
+    assert asked.count("text_encoder") == prompts * views and asked.count("vae") == 2
+    editor.edit(request_of(prompt="make him look young"))
+    assert asked.count("text_encoder") > prompts * views and asked.count("vae") == 2
 
 
 def test_half_precision_and_odd_sizes(family, load):

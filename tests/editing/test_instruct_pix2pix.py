@@ -81,10 +81,12 @@ def test_a_view_keeps_its_result_whoever_is_beside_it(tiny_editor_folder, make_r
 
 
 def test_same_request_same_result_and_other_seed_another(tiny_editor_folder, make_request):
-    editor = load_editor(tiny_editor_folder)
+    editor, prompts = load_editor(tiny_editor_folder), []
+    editor.text_encoder.register_forward_pre_hook(lambda *_: prompts.append(1))
     first, again, other = (editor.edit(make_request(views=1, seed=seed)).images for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).mean() > 1e-3
+    assert len(prompts) == 1  # which is encoded once for all
 
 
 def test_noise_below_one_starts_from_the_current_image_and_is_conditioned_on_the_original(

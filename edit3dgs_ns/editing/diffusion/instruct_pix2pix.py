@@ -28,6 +28,7 @@ from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions, ViewSharing
 from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_prompt
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
+from edit3dgs_ns.editing.diffusion.encodings import Encodings
 from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.ip_adapter import ImagePrompt
@@ -85,6 +86,7 @@ class InstructPix2Pix:
         self._unet_limit = ForwardLimit(views_per_forward)
         self._device = torch.device(device) if device is not None else unet.device
         self._codec = ImageCodec(vae, self._device, unet.dtype, views_per_forward)
+        self._encode_prompt = Encodings().remembering(self._embedded)
         self._image_prompt = image_prompt
         self._free_memory = free_memory or (lambda: None)
         for module in (unet, vae, text_encoder):
@@ -211,9 +213,7 @@ class InstructPix2Pix:
         ).to(self._device)
         return LoopBatch(
             settings=settings,
-            text=encode_prompt(
-                request.prompt, self.tokenizer, self.text_encoder, self._device, self.unet.dtype
-            ),
+            text=self._encode_prompt(request.prompt),
             condition=condition,
             latents=self._start(request, frame, noise, first, work),
             timesteps=timesteps,
@@ -222,6 +222,9 @@ class InstructPix2Pix:
             keeper=self._keeper(request, frame, condition, noise),
             work=work,
         )
+
+    def _embedded(self, prompt: str) -> tuple[Tensor, Tensor]:
+        return encode_prompt(prompt, self.tokenizer, self.text_encoder, self._device, self.unet.dtype)
 
     def _timesteps(self, steps: int, noise: float) -> tuple[int, Tensor]:
         """The timesteps to denoise, and the place of the first of them in the full schedule.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
 
@@ -31,6 +31,7 @@ from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.families import Call, Family, no_shared_attention
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
 from edit3dgs_ns.editing.diffusion.latent_layout import LatentLayout
+from edit3dgs_ns.editing.diffusion.view_pipelines import ViewPipelines
 from edit3dgs_ns.editing.diffusion.view_runs import Finished as RunFinished
 from edit3dgs_ns.editing.diffusion.view_runs import Prediction, Ready, ViewRun
 from edit3dgs_ns.editing.diffusion.work import Work, weight_bytes
@@ -72,6 +73,7 @@ class PipelineEditor:
         self.defaults, self.sharing = defaults or family.defaults, sharing or SharingOptions()
         self._device = torch.device(device) if device is not None else pipeline.device
         self._denoiser = getattr(pipeline, family.denoiser)
+        self.view_pipelines = ViewPipelines(pipeline, self._device)
         if self.sharing.correspondence == "epipolar":
             raise no_shared_attention(name, family.title)
         space_of(pipeline.scheduler)  # refuses some
@@ -198,7 +200,7 @@ class _Batch:
         )  # first, for it may refuse the request
         pipeline = editor.pipeline
         self._layout = LatentLayout(
-            pipeline.vae,
+            editor.view_pipelines.vae,
             self._frame.canvas,
             pipeline.vae_scale_factor,
             editor._device,
@@ -282,15 +284,18 @@ class _Batch:
         if self._request.noise < 1:
             space_of(scheduler).begin_at(self._request.noise)
 
+    @cached_property
+    def _condition(self) -> Float[Tensor, "views 3 height width"]:
+        """The originals in their canvas, as 8 bits can show them: pipelines take images."""
+        canvas = self._frame.enter(to_tensor(self._request.originals, torch.device("cpu")))
+        return (canvas * 255).round() / 255
+
     def _call(self, view: int, latents: Tensor, scheduler: Any) -> Float[Tensor, "1 3 height width"]:
         """The pipeline of one view, in its own thread."""
         editor, (height, width) = self._editor, self._frame.canvas
-        canvas = self._frame.enter(to_tensor(self._request.originals[view : view + 1], torch.device("cpu")))
-        call = Call(
-            self._request.prompt, _as_image(canvas[0]), height, width, self.settings, editor.references
-        )
-        pipeline = _copied(editor.pipeline, editor._device)
-        pipeline.scheduler = scheduler
+        original = _as_image(self._condition[view])
+        call = Call(self._request.prompt, original, height, width, self.settings, editor.references)
+        pipeline = editor.view_pipelines.make(scheduler)
         return pipeline(
             **editor.family.arguments(call), latents=latents, output_type="pt", return_dict=False
         )[0]
@@ -355,7 +360,8 @@ class _Batch:
         if request.keep_mask is None:
             return None
         mask = latent_mask(request.keep_mask, self._frame, self._layout.size, self._editor._device)
-        original = self._encoded(request.originals).to(self._dtype)
+        # What is kept is what the pipelines are conditioned on, which is encoded already.
+        original = self._layout.encode(self._condition.to(self._editor._device)).to(self._dtype)
         return LatentKeeper(original, mask, noise, space_of(scheduler), request.keep_options)
 
     # -- after the last step -------------------------------------------------------------------------------------
@@ -377,16 +383,6 @@ class _Batch:
 def _steps_of(steps: int, noise: float) -> int:
     """About how many steps of a schedule are taken from this noise on."""
     return max(1, math.ceil(steps * min(noise, 1.0)))
-
-
-def _copied(pipeline: Any, device: torch.device) -> Any:
-    """A pipeline with the same parts, which says that it is on a device.
-
-    LongCat's asks `self.device` where it should put its inputs, and that is wherever some part waits while weights are offloaded.
-    """
-    copied, kind = copy.copy(pipeline), type(pipeline)
-    copied.__class__ = type(kind.__name__, (kind,), {"device": property(lambda self: device)})
-    return copied
 
 
 def _as_image(canvas: Float[Tensor, "3 height width"]) -> Image.Image:
