@@ -1,6 +1,6 @@
 """Fits a head model to a video: one shape and focal length, and a pose and expression for every frame.
 
-First to the landmarks, then to the images beside them (`photometric`).
+First to the landmarks, then to the images beside them (`photometric`), at last to the outline of the hair, too (`outline`).
 
 All unknowns are solved together by Gauss-Newton with robust weights: the frames are a chain whose neighbours are coupled by
 smoothness, the shape and the focal length are shared (`banded.SequenceSystem`).
@@ -10,6 +10,7 @@ Conventions: the camera stands at the origin and looks along -z, x right, y up (
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.tracking.banded import ChunkTerms, SequenceSystem
 from edit3dgs_ns.tracking.landmark_table import LandmarkTable
+from edit3dgs_ns.tracking.outline import OutlineTerm
 from edit3dgs_ns.tracking.parallel import in_threads, one_thread_an_operation
 from edit3dgs_ns.tracking.photometric import FaceImages, FaceSamples, PhotometricTerm
 from edit3dgs_ns.tracking.priors import FitPriors
@@ -43,10 +45,12 @@ INDEPENDENT_FRAMES = 3.0
 """A detector errs alike in all frames of a person: for shape and focal length they count as this many."""
 ROUNDS = (4, 2, 2)
 """Gauss-Newton steps between two corrections of what the landmarks slide with the view."""
-PHOTOMETRIC_ROUNDS = (3, 3)
+PHOTOMETRIC_ROUNDS = (3, 2)
 """The same, with the images beside the landmarks."""
 PHOTOMETRIC_FRAMES = 40.0
 """`INDEPENDENT_FRAMES`, with the images: how a face's texture moves as the head turns does tell its shape."""
+OUTLINE_STEPS = 2
+"""And with the outline of the head beside both."""
 CHUNK = 16
 """Frames whose derivatives a thread computes at once."""
 LEAST_FACES = 10
@@ -96,14 +100,20 @@ class HeadFit:
         neutral = np.einsum("lk,lkc->lc", table.barycentric, head.v_template[head.faces[table.faces]])
         return cls(head, points, table, neutral, priors)
 
-    def fit(self, observed: Observations, images: FaceImages | None = None) -> TrackingState:
-        """Fit all frames together: to the landmarks, and then to the images as well.
+    def fit(
+        self,
+        observed: Observations,
+        images: FaceImages | None = None,
+        outline: Callable[[TrackingState], OutlineTerm] | None = None,
+    ) -> TrackingState:
+        """Fit all frames together: to the landmarks, then to the images as well, and at last to the head's outline, too.
 
         Frames without a face are filled by the priors; they are not to be used.
 
         Args:
             observed: the landmarks.
             images: of the same frames; None fits the landmarks alone.
+            outline: draws the outline of a head that is fitted so far; used with images only.
 
         Raises:
             UserError: fewer than `LEAST_FACES` frames show a face.
@@ -114,9 +124,14 @@ class HeadFit:
                 f"at least {LEAST_FACES} are needed."
             )
         with one_thread_an_operation():
-            return self._fit(observed, images)
+            return self._fit(observed, images, outline)
 
-    def _fit(self, observed: Observations, images: FaceImages | None) -> TrackingState:
+    def _fit(
+        self,
+        observed: Observations,
+        images: FaceImages | None,
+        outline: Callable[[TrackingState], OutlineTerm] | None,
+    ) -> TrackingState:
         state = self.start(observed)
         priors = self.priors.at_distance(state.focal, float(self._depth(state).median()))
         if not priors.focal_known:
@@ -134,7 +149,10 @@ class HeadFit:
         term = PhotometricTerm(images, samples, observed.center, observed.found)
         for steps in PHOTOMETRIC_ROUNDS:
             corrected = replace(observed, pixels=observed.pixels - self._slid(state))
-            state = fit._gauss_newton(corrected, spread, state, steps, term)
+            state = fit._gauss_newton(corrected, spread, state, steps, [term])
+        if outline is not None:
+            corrected = replace(observed, pixels=observed.pixels - self._slid(state))
+            state = fit._gauss_newton(corrected, spread, state, OUTLINE_STEPS, [term, outline(state)])
         return state
 
     def start(self, observed: Observations, focal: float | None = None) -> TrackingState:
@@ -198,15 +216,14 @@ class HeadFit:
         spread: Tensor,
         state: TrackingState,
         steps: int,
-        photometric: PhotometricTerm | None = None,
+        terms: Sequence[PhotometricTerm | OutlineTerm] = (),
     ) -> TrackingState:
         frames, shape, log_focal = state.frames.clone(), state.shape.clone(), float(np.log(state.focal))
         costs = list(state.costs)
         for _ in range(steps):
-            independent = INDEPENDENT_FRAMES if photometric is None else PHOTOMETRIC_FRAMES
+            independent = PHOTOMETRIC_FRAMES if terms else INDEPENDENT_FRAMES
             system, cost = self._normal_equations(observed, spread, frames, shape, log_focal, independent)
-            if photometric is not None:
-                cost += photometric.add_to(system, frames, shape, log_focal)
+            cost += sum(term.add_to(system, frames, shape, log_focal) for term in terms)
             costs.append(cost)
             step, shared = system.solve(damping=1e-4)
             frames += torch.from_numpy(step)

@@ -9,7 +9,7 @@ VHAP calls `static_offset`: part of the identity, the same in all frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -43,12 +43,64 @@ _STEP = 0.5
 
 
 @dataclass(frozen=True)
-class _OutlineShift:
-    """Equations `per_metre * d = pixels` for the offsets d of vertices on the outline."""
+class OutlineShift:
+    """How far the outline of a drawn head is from a person's, at n of its vertices."""
 
     vertices: Int[np.ndarray, " n"]
+    starts: Float[np.ndarray, "n 2"]
+    """Where they are in the image, pixels."""
+    directions: Float[np.ndarray, "n 2"]
+    """Unit vectors in the image, away from the head's middle."""
     per_metre: Float[np.ndarray, " n"]
+    """Pixels of a metre along them."""
     pixels: Float[np.ndarray, " n"]
+    """Of the image along them, from the drawn outline to the person's."""
+
+
+@dataclass(frozen=True)
+class OutlineTracer:
+    """A head whose outlines are compared with masks."""
+
+    head: FlameAssets
+    motion: FlameMotion
+    shaped: ShapedHead
+    covered: Bool[np.ndarray, " vertices"]
+    """Vertices that hair covers."""
+    away: Float[np.ndarray, "vertices 3"]
+    """Unit vectors from the middle of the skull, at rest."""
+
+    @classmethod
+    def of(cls, head: FlameAssets, motion: FlameMotion) -> OutlineTracer:
+        """Of a head whose model names its scalp, with the motion's static offsets if it has any."""
+        model = FlameModel.from_assets(head)
+        rest = model.shaped(motion.shape, None).v_shaped.double().numpy()
+        covered = np.zeros(len(rest), bool)
+        covered[region_vertices(head, *(name for name in REGIONS if name in head.vertex_regions))] = True
+        shaped = model.shaped(motion.shape, motion.static_offset)
+        return cls(head, motion, shaped, covered, _away_from_the_middle(rest, covered))
+
+    def shift(self, timestep: int, camera: Camera, mask: Float[np.ndarray, "height width"]) -> OutlineShift:
+        """Compares the covered part of the outline with a mask of the camera's size."""
+        pose = self.motion.pose(slice(timestep, timestep + 1))
+        with torch.no_grad():
+            here = self.shaped.posed(pose)[0].double().numpy()
+            millimetre = torch.from_numpy(0.001 * self.away).float()
+            shaped = ShapedHead(self.shaped.model, self.shaped.v_shaped + millimetre)
+            further = shaped.posed(pose)[0].double().numpy()
+        pixels, _ = project(here, camera)
+        rays = 1000 * (project(further, camera)[0] - pixels)
+        drawn = _silhouette(here, self.head.faces, camera)
+        found = np.flatnonzero(self.covered & _on_outline(drawn, pixels))
+        speed = np.linalg.norm(rays[found], axis=1)
+        found, speed = found[speed > 1], speed[speed > 1]
+        rays = rays[found] / speed[:, None]
+        most = LARGEST * float(speed.max(initial=1.0))
+        # Of the two outlines, not from the vertex, which is a little inside of its own.
+        gap = _distance_to_edge(mask, pixels[found], rays, most) - _distance_to_edge(
+            drawn, pixels[found], rays, most
+        )
+        known = np.isfinite(gap)
+        return OutlineShift(found[known], pixels[found][known], rays[known], speed[known], gap[known])
 
 
 def hair_offsets(
@@ -67,26 +119,25 @@ def hair_offsets(
         masks: share of each pixel that shows the person, in [0, 1], of some frames.
         timesteps: of the masks.
     """
-    if "scalp" not in head.vertex_regions:
+    if not names_hair(head):
         return np.zeros((head.num_vertices, 3), np.float32)
-    model = FlameModel.from_assets(head)
-    rest = model.shaped(motion.shape, None).v_shaped.double().numpy()
-    covered = np.zeros(len(rest), bool)
-    covered[region_vertices(head, *(name for name in REGIONS if name in head.vertex_regions))] = True
-    away = _away_from_the_middle(rest, covered)
+    tracer = OutlineTracer.of(head, replace(motion, static_offset=None))
+    rest, covered = tracer.shaped.v_shaped.double().numpy(), tracer.covered
     beyond, _ = cKDTree(rest[covered]).query(rest)
     movable = beyond < _BORDER
     smooth = _smoothness(head, rest, movable, _ANCHORED * (beyond / _BORDER) ** 2)
     thickness = np.zeros(len(rest))
     for _ in range(ROUNDS):
-        offset = torch.from_numpy(thickness[:, None] * away).float()
-        shaped = model.shaped(motion.shape, offset)
-        shifts = [
-            _outline_shift(head, shaped, motion, t, camera, mask, away, thickness, covered)
-            for t, mask in zip(timesteps, masks, strict=True)
-        ]
-        thickness = _solved(shifts, smooth, movable)
-    return (thickness[:, None] * away).astype(np.float32)
+        offset = torch.from_numpy(thickness[:, None] * tracer.away).float()
+        drawn = replace(tracer, shaped=tracer.shaped.model.shaped(motion.shape, offset))
+        shifts = [drawn.shift(t, camera, mask) for t, mask in zip(timesteps, masks, strict=True)]
+        thickness = _solved(shifts, thickness, smooth, movable)
+    return (thickness[:, None] * tracer.away).astype(np.float32)
+
+
+def names_hair(head: FlameAssets) -> bool:
+    """Whether a head model says where hair is."""
+    return "scalp" in head.vertex_regions
 
 
 def chosen_timesteps(motion: FlameMotion) -> list[int]:
@@ -142,40 +193,6 @@ def _rows(columns: int, terms: list[tuple[np.ndarray, np.ndarray]]) -> sparse.cs
     return sparse.csr_matrix((value, (row, column)), shape=(count, columns))
 
 
-def _outline_shift(
-    head: FlameAssets,
-    shaped: ShapedHead,
-    motion: FlameMotion,
-    timestep: int,
-    camera: Camera,
-    mask: Float[np.ndarray, "height width"],
-    away: Float[np.ndarray, "vertices 3"],
-    thickness: Float[np.ndarray, " vertices"],
-    covered: Bool[np.ndarray, " vertices"],
-) -> _OutlineShift:
-    """How far each vertex of the head's outline is from the person's, along its ray in the image."""
-    pose = motion.pose(slice(timestep, timestep + 1))
-    with torch.no_grad():
-        here = shaped.posed(pose)[0].double().numpy()
-        millimetre = torch.from_numpy(0.001 * away).float()
-        further = ShapedHead(shaped.model, shaped.v_shaped + millimetre).posed(pose)[0].double().numpy()
-    pixels, _ = project(here, camera)
-    rays = 1000 * (project(further, camera)[0] - pixels)
-    drawn = _silhouette(here, head.faces, camera)
-    found = np.flatnonzero(covered & _on_outline(drawn, pixels))
-    speed = np.linalg.norm(rays[found], axis=1)
-    found, speed = found[speed > 1], speed[speed > 1]
-    rays = rays[found] / speed[:, None]
-    most = LARGEST * float(speed.max(initial=1.0))
-    # Of the two outlines, not from the vertex, which is a little inside of its own.
-    gap = _distance_to_edge(mask, pixels[found], rays, most) - _distance_to_edge(
-        drawn, pixels[found], rays, most
-    )
-    known = np.isfinite(gap)
-    found, speed, gap = found[known], speed[known], gap[known]
-    return _OutlineShift(found, speed, gap + speed * thickness[found])
-
-
 def _silhouette(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"], camera: Camera
 ) -> Bool[np.ndarray, "height width"]:
@@ -223,15 +240,19 @@ def _distance_to_edge(
 
 
 def _solved(
-    shifts: Sequence[_OutlineShift],
+    shifts: Sequence[OutlineShift],
+    thickness: Float[np.ndarray, " vertices"],
     smooth: sparse.csr_matrix,
     movable: Bool[np.ndarray, " vertices"],
 ) -> Float[np.ndarray, " vertices"]:
-    """Least squares of outlines (in metres) and smoothness."""
+    """Offsets along the rays, metres: least squares of outlines and smoothness. `thickness` is that of the drawn head."""
     columns = smooth.shape[1]
     share = 1 / np.sqrt(max(len(shifts), 1))
     rows = [_rows(columns, [(shift.vertices, np.full(len(shift.vertices), share))]) for shift in shifts]
-    wanted = [share * (shift.pixels / shift.per_metre).clip(SMALLEST, LARGEST) for shift in shifts]
+    wanted = [
+        share * (thickness[shift.vertices] + shift.pixels / shift.per_metre).clip(SMALLEST, LARGEST)
+        for shift in shifts
+    ]
     own = np.flatnonzero(movable)
     matrix = sparse.vstack([*rows, smooth]).tocsr()[:, own]
     target = np.concatenate([*wanted, np.zeros(smooth.shape[0])])

@@ -49,8 +49,9 @@ from edit3dgs_ns.tracking.detector import PersonSegmenter, require_mediapipe
 from edit3dgs_ns.tracking.fit import HeadFit, Observations, TrackingState
 from edit3dgs_ns.tracking.foreground import cleaned, mask_files, steadied
 from edit3dgs_ns.tracking.framing import Crop, crop_around
-from edit3dgs_ns.tracking.hair_offsets import chosen_timesteps, hair_offsets
+from edit3dgs_ns.tracking.hair_offsets import chosen_timesteps, hair_offsets, names_hair
 from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
+from edit3dgs_ns.tracking.outline import OutlineTerm
 from edit3dgs_ns.tracking.output import (
     LANDMARKS_FILE,
     PREVIEW_FILE,
@@ -94,6 +95,7 @@ def fit_video(
     video: VideoInfo,
     focal: float | None,
     images: Iterable[UInt8[np.ndarray, "size size 3"]] | None = None,
+    masks: Path | None = None,
 ) -> tuple[HeadFit, Observations, TrackingState]:
     """Fit the head to the frames with a face, on the cropped images.
 
@@ -104,6 +106,7 @@ def fit_video(
         video: its size and frame rate.
         focal: in pixels of the video's frames, if known.
         images: the cropped frames with a face; None fits the landmarks alone.
+        masks: folder of these frames' masks, in their size: with images, the outline is fitted as well.
     """
     table = landmark_table_of(head).thinned()
     longer = max(video.width, video.height) * crop.scale
@@ -120,7 +123,16 @@ def fit_video(
     if images is not None:
         every = crop.points(detections.landmarks[detections.found])
         faces = FaceImages.of(images, every, detections.eye_distance * crop.scale)
-    return fit, observed, fit.fit(observed, faces)
+
+    def outline(state: TrackingState) -> OutlineTerm:
+        assert masks is not None
+        motion, position = motion_of(state)
+        camera = _camera(position, state.focal, center, crop.size)
+        every = _read_masks(masks, range(len(shown)), camera)
+        return OutlineTerm.of(head, _with_hair(masks, head, motion, camera), camera, every)
+
+    outlined = masks is not None and names_hair(head)
+    return fit, observed, fit.fit(observed, faces, outline if outlined else None)
 
 
 def motion_of(state: TrackingState) -> tuple[FlameMotion, Float[np.ndarray, " 3"]]:
@@ -180,12 +192,13 @@ def track_video(
     progress("Fitting the head", 0, 1)
     shown = int(detections.found.sum())
     images = (read_image(out / "images" / f"{t:05d}_00.png")[0] for t in range(shown))
-    fit, observed, state = fit_video(head, detections, crop, video, options.focal, images)
+    masks = out / "fg_masks"
+    fit, observed, state = fit_video(head, detections, crop, video, options.focal, images, masks)
     progress("Fitting the head", 1, 1)
     motion, position = motion_of(state)
     camera = _camera(position, state.focal, observed.center.numpy(), options.size)
     report = {"settings": settings, **_report(fit, observed, state, detections, crop, video)}
-    motion = _with_hair(out, head, motion, camera)
+    motion = _with_hair(masks, head, motion, camera)
     _write_preview(out, head, motion, camera, detections, crop, video, progress)
     _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found), video.fps)
     write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
@@ -310,12 +323,16 @@ def _write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     write_atomically(path, png_bytes(image))
 
 
-def _with_hair(out: Path, head: FlameAssets, motion: FlameMotion, camera: Camera) -> FlameMotion:
+def _read_masks(folder: Path, timesteps: Iterable[int], camera: Camera) -> Iterator[np.ndarray]:
+    """Share of each pixel that shows the person, in [0, 1]."""
+    size = (camera.width, camera.height)
+    return (read_mask(folder / f"{t:05d}_00.png", size) / np.float32(255) for t in timesteps)
+
+
+def _with_hair(masks: Path, head: FlameAssets, motion: FlameMotion, camera: Camera) -> FlameMotion:
     """The motion of the head with its hair, whose outline the masks show."""
     timesteps = chosen_timesteps(motion)
-    size = (camera.width, camera.height)
-    masks = [read_mask(out / "fg_masks" / f"{t:05d}_00.png", size) / np.float32(255) for t in timesteps]
-    offset = hair_offsets(head, motion, camera, masks, timesteps)
+    offset = hair_offsets(head, motion, camera, list(_read_masks(masks, timesteps, camera)), timesteps)
     return replace(motion, static_offset=torch.from_numpy(offset))
 
 

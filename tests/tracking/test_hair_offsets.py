@@ -40,11 +40,11 @@ def with_hair() -> np.ndarray:
     return offset
 
 
-def silhouette(motion: FlameMotion, timestep: int, offset: np.ndarray) -> np.ndarray:
+def silhouette(motion: FlameMotion, timestep: int, offset: np.ndarray, camera: Camera = CAMERA) -> np.ndarray:
     shaped = MODEL.shaped(motion.shape, torch.from_numpy(offset).float())
     vertices = shaped.posed(motion.pose([timestep]))[0].numpy()
-    rays = ray_directions(CAMERA, (0, 0, SIZE, SIZE), 1)
-    origins = np.broadcast_to(CAMERA.c2w[:3, 3].astype(np.float32), rays.shape).copy()
+    rays = ray_directions(camera, (0, 0, SIZE, SIZE), 1)
+    origins = np.broadcast_to(camera.c2w[:3, 3].astype(np.float32), rays.shape).copy()
     hits = build_intersector(vertices, HEAD.faces).run(origins, rays, output=1)["primID"] >= 0
     return hits.reshape(SIZE, SIZE).astype(np.float32)
 
