@@ -97,6 +97,10 @@ class HeadFit:
         """Prepare the points of the table on a head model."""
         faces, barycentric = torch.from_numpy(table.faces), torch.from_numpy(table.barycentric)
         points = SurfacePoints.of(FlameModel.from_assets(head), faces, barycentric)
+        if table.modes.shape[2]:
+            points = points.displaced(
+                *map(torch.from_numpy, table.face_displacements(head.shapedirs.shape[2]))
+            )
         neutral = np.einsum("lk,lkc->lc", table.barycentric, head.v_template[head.faces[table.faces]])
         return cls(head, points, table, neutral, priors)
 
@@ -204,9 +208,7 @@ class HeadFit:
         )
         towards = torch.einsum("tji,tj->ti", head_R, -positions.mean(1))
         towards = towards / towards.norm(dim=1, keepdim=True)
-        offsets = torch.from_numpy(self.table.offsets) + torch.einsum(
-            "lij,tj->tli", torch.from_numpy(self.table.view_offsets), towards[:, :2]
-        )
+        offsets = torch.from_numpy(self.table.displacements(towards.numpy()))
         in_camera = torch.einsum("tij,tlj->tli", head_R, offsets) * (state.focal / -positions[..., 2:])
         return in_camera[..., :2] * torch.tensor([1.0, -1.0]).double()
 

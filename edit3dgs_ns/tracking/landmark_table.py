@@ -1,14 +1,16 @@
 """Which point of a head model each MediaPipe landmark is: a table, made once by `tools.data.landmark_table`.
 
 A landmark lies in a triangle at barycentric coordinates. Detectors are not exact about it: seen from the side, a landmark slides
-over the surface (the cheeks' contour most). The table holds that, too, as a displacement that is linear in the direction to the
-camera.
+over the surface (the cheeks' contour most), and the detector leans towards its mean face: of a person's features and of an
+expression it shows another share than the head model does. The table holds that, too, as a displacement that is quadratic in the
+direction to the camera and linear in shape, expression and the jaw's opening. What depends on the face belongs to one head model's
+coefficients: tables of other head models have no such modes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +24,10 @@ from edit3dgs_ns.tracking.detector import FIRST_IRIS, NUM_LANDMARKS
 OPEN_HEAD_TABLE = Path(__file__).parent / "data" / "open_head_landmarks.npz"
 DEFAULT_SPREAD = 0.002
 """Metres, for a table that does not say how well each landmark is found: about the median of ours."""
+VIEW_TERMS = 5
+"""Of a direction to the camera (`view_terms`)."""
+ROWS = ("landmarks", "faces", "barycentric", "offsets", "view_offsets", "modes", "spread")
+"""Fields with one entry a landmark."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,12 @@ class LandmarkTable:
     barycentric: Float[np.ndarray, "L 3"]
     offsets: Float[np.ndarray, "L 3"]
     """Displacement from that point, in the head's frame, seen from the front: metres."""
-    view_offsets: Float[np.ndarray, "L 3 2"]
-    """Change of the displacement with the x and y of the unit direction to the camera, in the head's frame."""
+    view_offsets: Float[np.ndarray, "L 3 V"]
+    """Change of the displacement with the `view_terms` of the direction to the camera."""
+    modes: Float[np.ndarray, "L 3 R"]
+    """Displacements, metres, of which a face shows a sum: none (R = 0) for a table that knows of no face."""
+    by_face: Float[np.ndarray, "R K"]
+    """How much of each mode: for every shape coefficient, every expression coefficient, and the sine of the jaw's opening."""
     spread: Float[np.ndarray, " L"]
     """Standard deviation of what remains, metres."""
     source: Path
@@ -45,11 +55,20 @@ class LandmarkTable:
         """Every second landmark of the face, and all of the irises: neighbours err alike, and half of them cost half."""
         kept = (self.landmarks % 2 == 0) | (self.landmarks >= FIRST_IRIS)
         kept |= len(self.landmarks) <= 200  # a small table (FLAME's has 105) is chosen already
-        arrays = {
-            name: getattr(self, name)[kept]
-            for name in ("landmarks", "faces", "barycentric", "offsets", "view_offsets", "spread")
-        }
-        return LandmarkTable(**arrays, source=self.source)
+        return replace(self, **{name: getattr(self, name)[kept] for name in ROWS})
+
+    def displacements(self, towards: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T L 3"]:
+        """What the landmarks slide by in some views, in the head's frame: metres; without what depends on the face.
+
+        Args:
+            towards: unit directions to the camera, in the head's frame.
+        """
+        return self.offsets + np.einsum("liv,tv->tli", self.view_offsets, view_terms(towards))
+
+    def face_displacements(self, num_shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Derivatives of the displacement for shape (L, 3, S), expression (L, 3, E) and the sine of the jaw's opening (L, 3)."""
+        by_face = np.einsum("lir,rk->lik", self.modes, self.by_face)
+        return by_face[..., :num_shape], by_face[..., num_shape:-1], by_face[..., -1]
 
     def save(self, path: Path | BinaryIO, head: FlameAssets) -> None:
         """Write the table as an npz, with the topology that it belongs to."""
@@ -62,7 +81,15 @@ class LandmarkTable:
                 name: getattr(self, name).astype(np.float32)
                 for name in ("barycentric", "offsets", "view_offsets", "spread")
             },
+            # A thousandth of their millimetres is more than anybody knows.
+            **{name: getattr(self, name).astype(np.float16) for name in ("modes", "by_face")},
         )
+
+
+def view_terms(towards: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T V"]:
+    """x, y, x^2, y^2 and xy of unit directions in the head's frame: what its displacements are linear in."""
+    x, y = towards[:, 0], towards[:, 1]
+    return np.stack([x, y, x * x, y * y, x * y], axis=1)
 
 
 def topology_of(head: FlameAssets) -> str:
@@ -91,13 +118,23 @@ def load_landmark_table(head: FlameAssets, path: Path | None = None) -> Landmark
             content = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table of landmarks ({error}).") from error
-    table = _of_flame(content, path) if "lmk_face_idx" in content else _of_ours(content, path, head)
+    table = _of_flame(content, path, head) if "lmk_face_idx" in content else _of_ours(content, path, head)
     _check(table, head)
     return table
 
 
 def _of_ours(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> LandmarkTable:
-    wanted = ("topology", "landmarks", "faces", "barycentric", "offsets", "view_offsets", "spread")
+    wanted = (
+        "topology",
+        "landmarks",
+        "faces",
+        "barycentric",
+        "offsets",
+        "view_offsets",
+        "spread",
+        "modes",
+        "by_face",
+    )
     missing = [name for name in wanted if name not in content]
     if missing:
         raise UserError(f"{path}: not a table of landmarks: it has no {', '.join(missing)}.")
@@ -109,7 +146,7 @@ def _of_ours(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> L
     )
 
 
-def _of_flame(content: dict[str, np.ndarray], path: Path) -> LandmarkTable:
+def _of_flame(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> LandmarkTable:
     missing = [name for name in ("lmk_b_coords", "landmark_indices") if name not in content]
     if missing:
         raise UserError(f"{path}: not FLAME's landmark embedding: it has no {', '.join(missing)}.")
@@ -119,10 +156,17 @@ def _of_flame(content: dict[str, np.ndarray], path: Path) -> LandmarkTable:
         content["lmk_face_idx"].astype(np.int64).reshape(-1),
         content["lmk_b_coords"].astype(np.float64),
         np.zeros((count, 3)),
-        np.zeros((count, 3, 2)),
+        np.zeros((count, 3, VIEW_TERMS)),
+        np.zeros((count, 3, 0)),
+        np.zeros((0, face_terms(head))),
         np.full(count, DEFAULT_SPREAD),
         path,
     )
+
+
+def face_terms(head: FlameAssets) -> int:
+    """Columns of `by_face` for a head model."""
+    return head.shapedirs.shape[2] + head.exprdirs.shape[2] + 1
 
 
 def _check(table: LandmarkTable, head: FlameAssets) -> None:
@@ -135,9 +179,10 @@ def _check(table: LandmarkTable, head: FlameAssets) -> None:
         "three barycentric coordinates a landmark": table.barycentric.shape == (count, 3),
         "a triangle for each landmark": len(table.faces) == count,
         "finite numbers": all(
-            np.isfinite(values).all()
-            for values in (table.barycentric, table.offsets, table.view_offsets, table.spread)
+            np.isfinite(values).all() for values in (getattr(table, name) for name in (*ROWS[2:], "by_face"))
         ),
+        f"displacements by {face_terms(head)} coefficients of the face": table.by_face.shape
+        == (table.modes.shape[2], face_terms(head)),
         "positive spreads": bool((table.spread > 0).all()),
     }
     broken = [rule for rule, holds in rules.items() if not holds]

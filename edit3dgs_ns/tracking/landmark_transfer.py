@@ -19,7 +19,13 @@ from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.loading import FLAME_SITE, load_assets
 from edit3dgs_ns.tracking.detector import FIRST_IRIS
-from edit3dgs_ns.tracking.landmark_table import OPEN_HEAD_TABLE, LandmarkTable, load_landmark_table
+from edit3dgs_ns.tracking.landmark_table import (
+    OPEN_HEAD_TABLE,
+    ROWS,
+    LandmarkTable,
+    face_terms,
+    load_landmark_table,
+)
 from edit3dgs_ns.tracking.template_registration import FACING, eyeball_faces, register, vertex_normals
 
 FLAME_EMBEDDING = "mediapipe_landmark_embedding.npz"
@@ -120,6 +126,8 @@ def transfer(head: FlameAssets) -> tuple[LandmarkTable, float]:
         barycentric=barycentric,
         offsets=scale * table.offsets @ turn.T,
         view_offsets=scale * np.einsum("ij,ljk->lik", turn, table.view_offsets),
+        modes=np.zeros((len(points), 3, 0)),
+        by_face=np.zeros((0, face_terms(head))),
         spread=np.hypot(scale * table.spread, CARRIED_SPREAD),
         source=head.source,
     )
@@ -128,11 +136,8 @@ def transfer(head: FlameAssets) -> tuple[LandmarkTable, float]:
 
 def joined(own: LandmarkTable, other: LandmarkTable, rows: Bool[np.ndarray, " L"]) -> LandmarkTable:
     """A table with some rows of another one added."""
-    arrays = {
-        name: np.concatenate([getattr(own, name), getattr(other, name)[rows]])
-        for name in ("landmarks", "faces", "barycentric", "offsets", "view_offsets", "spread")
-    }
-    return LandmarkTable(**arrays, source=own.source)
+    arrays = {name: np.concatenate([getattr(own, name), getattr(other, name)[rows]]) for name in ROWS}
+    return dataclasses.replace(own, **arrays)
 
 
 def nearest_on_mesh(

@@ -142,10 +142,7 @@ class MultiFit:
         head_R = head_rotation(state)
         towards = torch.from_numpy(view.camera.c2w[:3, 3]) - positions.mean(1)
         towards = torch.einsum("tji,tj->ti", head_R, towards / towards.norm(dim=1, keepdim=True))
-        table = self.head.table
-        offsets = torch.from_numpy(table.offsets) + torch.einsum(
-            "lij,tj->tli", torch.from_numpy(table.view_offsets), towards[:, :2]
-        )
+        offsets = torch.from_numpy(self.head.table.displacements(towards.numpy()))
         _, rows = view.project(positions)
         return torch.einsum("tlrc,tcd,tld->tlr", rows, head_R, offsets)
 

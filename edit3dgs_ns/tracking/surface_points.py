@@ -7,7 +7,7 @@ of template, shape and expression (Li et al., FLAME, 2017, equations 1 to 4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.flame.rotations import axis_angle_to_matrix
 
 NUM_JOINTS = 5
+HEAD_JOINT, JAW_JOINT = 1, 2
 ROTATION, TRANSLATION, NECK, JAW, EYES = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12), slice(12, 18)
 NUM_POSE = 18
 """Columns of a row of frame parameters: rotation, translation, neck, jaw, left and right eye, then the expression."""
@@ -69,6 +70,30 @@ class SurfacePoints:
             joint_exprdirs=torch.einsum("jv,vce->jce", regressor, model.exprdirs.double()).to(dtype),
             parents=model.parents,
         )
+
+    def displaced(
+        self,
+        by_shape: Float[Tensor, "L 3 S"],
+        by_expr: Float[Tensor, "L 3 E"],
+        by_jaw: Float[Tensor, "L 3"],
+    ) -> SurfacePoints:
+        """The points, moved off the surface in the head's frame by something that is linear in the face.
+
+        Args:
+            by_shape, by_expr: displacement for each coefficient, metres.
+            by_jaw: displacement for the sine of the jaw's opening.
+        """
+        at = self.active.index(HEAD_JOINT)
+        shapedirs, exprdirs = self.shapedirs.clone(), self.exprdirs.clone()
+        shapedirs[:, at] += by_shape
+        exprdirs[:, at] += by_expr
+        if self.posedirs is None:
+            posedirs = self.template.new_zeros(*self.template.shape, 9 * (NUM_JOINTS - 1))
+        else:
+            posedirs = self.posedirs.clone()
+        # The sine is the rotation matrix's entry in the third row and second column.
+        posedirs[:, at, :, 9 * (JAW_JOINT - 1) + 7] += by_jaw
+        return replace(self, shapedirs=shapedirs, exprdirs=exprdirs, posedirs=posedirs)
 
     def positions(self, shape: Float[Tensor, " S"], frames: Float[Tensor, "T D"]) -> Float[Tensor, "T L 3"]:
         """World positions of every point in T frames (metres)."""

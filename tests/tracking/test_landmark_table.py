@@ -10,7 +10,7 @@ import pytest
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.loading import load_assets
-from edit3dgs_ns.tracking.landmark_table import OPEN_HEAD_TABLE, LandmarkTable, load_landmark_table
+from edit3dgs_ns.tracking.landmark_table import OPEN_HEAD_TABLE, ROWS, LandmarkTable, load_landmark_table
 
 HEAD = load_assets()
 
@@ -91,5 +91,5 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
     table = load_landmark_table(HEAD)
     table.save(tmp_path / "again.npz", HEAD)
     again = load_landmark_table(HEAD, tmp_path / "again.npz")
-    for name in ("landmarks", "faces", "barycentric", "offsets", "view_offsets", "spread"):
+    for name in (*ROWS, "by_face"):
         np.testing.assert_array_equal(getattr(again, name), getattr(table, name))

@@ -7,6 +7,7 @@ import torch
 
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel, FlamePose
+from edit3dgs_ns.flame.rotations import axis_angle_to_matrix
 from edit3dgs_ns.tracking.surface_points import (
     EYES,
     JAW,
@@ -81,3 +82,26 @@ def test_derivatives_are_the_automatic_ones(
     torch.testing.assert_close(posed.positions, points.positions(shape, frames))
     torch.testing.assert_close(found_by_frame, rows @ by_frame, atol=1e-9, rtol=1e-7)
     torch.testing.assert_close(found_by_shape, rows @ by_shape, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("pose_directions", [False, True])
+def test_displaced_points_move_by_what_the_face_shows_in_the_heads_frame(
+    pose_directions: bool, model: FlameModel, points: SurfacePoints
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    if pose_directions:
+        rows = torch.randn(*points.template.shape, 36, generator=generator).double()
+        points = dataclasses.replace(points, posedirs=0.01 * rows)
+    by_shape, by_expr = (
+        0.01 * torch.randn(LANDMARKS, 3, count, generator=generator).double()
+        for count in (model.num_shape, model.num_expr)
+    )
+    by_jaw = 0.01 * torch.randn(LANDMARKS, 3, generator=generator).double()
+    shape, frames = random_parameters(model, 0.3)
+    frames[:, JAW] = torch.tensor([0.3, 0.0, 0.0]).double()
+    moved = points.displaced(by_shape, by_expr, by_jaw).positions(shape, frames)
+    in_head = by_shape @ shape + torch.einsum("lce,te->tlc", by_expr, frames[:, NUM_POSE:])
+    in_head = in_head + by_jaw * torch.sin(frames[:, JAW.start])[:, None, None]
+    head_R = axis_angle_to_matrix(frames[:, ROTATION]) @ axis_angle_to_matrix(frames[:, NECK])
+    expected = points.positions(shape, frames) + torch.einsum("tij,tlj->tli", head_R, in_head)
+    torch.testing.assert_close(moved, expected, atol=1e-9, rtol=0)

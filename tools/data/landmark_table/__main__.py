@@ -1,4 +1,4 @@
-"""Writes `edit3dgs_ns/tracking/data/open_head_landmarks.npz`: ten minutes on two cores.
+"""Writes `edit3dgs_ns/tracking/data/open_head_landmarks.npz`: ten minutes on two cores, half of them for the solution.
 
 python -m tools.data.landmark_table
 """
@@ -22,8 +22,8 @@ from tools.data.landmark_table.solve import solve
 def main() -> None:
     """Render, detect, solve, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, default=80)
-    parser.add_argument("--views", type=int, default=8, help="renders of each person")
+    parser.add_argument("--people", type=int, default=193)
+    parser.add_argument("--views", type=int, default=4, help="renders of each person")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=OPEN_HEAD_TABLE)
     options = parser.parse_args()

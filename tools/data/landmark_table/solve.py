@@ -1,4 +1,4 @@
-"""From detections to the table: the surface point that reprojects best, then what a landmark slides with the view."""
+"""From detections to the table: the surface point that reprojects best, then what a landmark slides with view and face."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from jaxtyping import Float, Int
 from edit3dgs_ns.capture.cameras import project
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.tracking.detector import FIRST_IRIS, NUM_LANDMARKS
-from edit3dgs_ns.tracking.landmark_table import LandmarkTable
+from edit3dgs_ns.tracking.landmark_table import VIEW_TERMS, LandmarkTable, view_terms
 from tools.data.landmark_table.renders import Detection
 
 ROBUST = 0.003
 """Metres beyond which a detection counts less and less."""
 RINGS = 3
 """Triangles this many edges around the best vertex are tried."""
-STIFF = 0.1
-"""Weight of the prior that landmarks do not slide, in detections."""
+STIFF, STIFF_SHAPE, STIFF_EXPRESSION = 0.1, 40.0, 3.0
+"""Weight of the prior that landmarks do not slide, in detections: with the view, a coefficient of shape, one of expression or the
+jaw. By cross-validation over people."""
+UNMODELLED = 0.0013
+"""Metres that a real face's landmarks are off, on top: renders of the head model are what the model can explain."""
+MODES = 24
+"""Of the displacements that depend on the face."""
+STEPS = 4
+"""Of the reweighted least squares."""
 
 
 def solve(head: FlameAssets, detections: Sequence[Detection], source) -> LandmarkTable:
@@ -30,8 +37,20 @@ def solve(head: FlameAssets, detections: Sequence[Detection], source) -> Landmar
     projected, metres = _project_all(detections)
     best = _best_vertices(head, pixels, projected, metres)
     faces, barycentric = _refine(head, best, pixels, projected, metres)
-    offsets, view_offsets, spread = _sliding(head, faces, barycentric, detections)
-    return LandmarkTable(np.arange(NUM_LANDMARKS), faces, barycentric, offsets, view_offsets, spread, source)
+    displacements, spread = _sliding(head, faces, barycentric, detections)
+    offsets, view_offsets, by_face = np.split(displacements, [1, 1 + VIEW_TERMS], axis=2)
+    modes, shown = _modes(by_face)
+    return LandmarkTable(
+        landmarks=np.arange(NUM_LANDMARKS),
+        faces=faces,
+        barycentric=barycentric,
+        offsets=offsets[..., 0],
+        view_offsets=view_offsets,
+        modes=modes,
+        by_face=shown,
+        spread=spread,
+        source=source,
+    )
 
 
 def _project_all(detections: Sequence[Detection]) -> tuple[np.ndarray, np.ndarray]:
@@ -112,26 +131,48 @@ def _in_triangle(
 
 def _sliding(
     head: FlameAssets, faces: np.ndarray, barycentric: np.ndarray, detections: Sequence[Detection]
-) -> tuple[Float[np.ndarray, "478 3"], Float[np.ndarray, "478 3 2"], Float[np.ndarray, " 478"]]:
-    """Displacements in the head's frame, linear in the view's direction, and the spread around them."""
+) -> tuple[Float[np.ndarray, "478 3 K"], Float[np.ndarray, " 478"]]:
+    """Displacements in the head's frame, linear in the `_terms` of the render; and the spread around them."""
     errors, views = zip(*(_in_head_frame(head, faces, barycentric, d) for d in detections), strict=True)
     error, view = np.stack(errors), np.stack(views)
+    terms, stiff = _terms(head, view, np.stack([d.face for d in detections]))
     # Only what is across the line of sight was seen.
     across = np.eye(3) - view[:, :, None] * view[:, None]
-    terms = np.stack([np.ones(len(view)), view[:, 0], view[:, 1]], axis=1)
-    design = np.einsum("nij,nk->nijk", across, terms).reshape(len(view), 3, 9)
-    result, spread = np.zeros((NUM_LANDMARKS, 3, 3)), np.zeros(NUM_LANDMARKS)
+    design = np.einsum("nij,nk->nijk", across, terms).reshape(3 * len(view), -1)
+    result, spread = np.zeros((NUM_LANDMARKS, 3, len(stiff))), np.zeros(NUM_LANDMARKS)
     for landmark in range(NUM_LANDMARKS):
         weight = np.ones(len(view))
-        for _ in range(6):
-            normal = np.einsum("n,nij,nik->jk", weight, design, design) + STIFF * np.eye(9)
-            solution = np.linalg.solve(normal, np.einsum("n,nij,ni->j", weight, design, error[:, landmark]))
-            squared = ((error[:, landmark] - design @ solution) ** 2).sum(1)
+        for _ in range(STEPS):
+            weighted = design.T * np.repeat(weight, 3)
+            normal = weighted @ design + np.diag(np.tile(stiff, 3))
+            solution = np.linalg.solve(normal, weighted @ error[:, landmark].ravel())
+            squared = ((error[:, landmark] - (design @ solution).reshape(-1, 3)) ** 2).sum(1)
             weight = 1 / (1 + squared / ROBUST**2)
-        result[landmark] = solution.reshape(3, 3)
+        result[landmark] = solution.reshape(3, -1)
         # The median of a two-dimensional normal distribution's squared length is 2 ln 2 variances.
-        spread[landmark] = np.sqrt(np.median(squared) / (2 * np.log(2)))
-    return result[..., 0], result[..., 1:], spread
+        spread[landmark] = np.hypot(np.sqrt(np.median(squared) / (2 * np.log(2))), UNMODELLED)
+    return result, spread
+
+
+def _terms(
+    head: FlameAssets, view: Float[np.ndarray, "N 3"], face: Float[np.ndarray, "N F"]
+) -> tuple[Float[np.ndarray, "N K"], Float[np.ndarray, " K"]]:
+    """What the displacement is linear in: one, the view, the face; and the stiffness of each coefficient's prior."""
+    by_view = np.concatenate([np.ones((len(view), 1)), view_terms(view)], axis=1)
+    num_shape = head.shapedirs.shape[2]
+    stiff = np.repeat(
+        [STIFF, STIFF_SHAPE, STIFF_EXPRESSION],
+        [by_view.shape[1], num_shape, face.shape[1] - num_shape],
+    )
+    return np.concatenate([by_view, face], axis=1), stiff
+
+
+def _modes(
+    by_face: Float[np.ndarray, "L 3 F"],
+) -> tuple[Float[np.ndarray, "L 3 R"], Float[np.ndarray, "R F"]]:
+    """The strongest modes of the displacements that depend on the face, and how much of each a coefficient shows."""
+    left, strength, right = np.linalg.svd(by_face.reshape(-1, by_face.shape[2]), full_matrices=False)
+    return (left * strength)[:, :MODES].reshape(*by_face.shape[:2], MODES), right[:MODES]
 
 
 def _in_head_frame(
