@@ -75,8 +75,9 @@ def test_the_face_is_where_it_was_in_the_world_and_one_camera_is_worse(
     replay: Replay, tracked: Path, stripped: Path, tmp_path: Path
 ) -> None:
     true = faces(_motion(replay.identity, replay.motion[sequence(replay)]))
-    missed = np.linalg.norm(faces(read_driver(tracked, HEAD).recorded.motion) - true, axis=2)
-    assert missed.mean() < 0.0025 and missed.mean(1).max() < 0.0035
+    error = np.abs(faces(read_driver(tracked, HEAD).recorded.motion) - true)
+    missed = np.linalg.norm(error, axis=2)
+    assert missed.mean() < 0.0022 and missed.mean(1).max() < 0.0035
     # Two cameras side by side see little depth.
     pair = tmp_path / "studio" / "pair"
     pair.mkdir(parents=True)
@@ -86,8 +87,8 @@ def test_the_face_is_where_it_was_in_the_world_and_one_camera_is_worse(
         (pair / f"transforms_{split}.json").write_text(json.dumps({**content, "frames": kept}))
     (pair / "images").symlink_to(stripped / "images")
     track_capture(pair, tmp_path / "out", HEAD)
-    fewer = np.linalg.norm(faces(read_driver(tmp_path / "out", HEAD).recorded.motion) - true, axis=2)
-    assert fewer.mean() > 1.2 * missed.mean()
+    fewer = np.abs(faces(read_driver(tmp_path / "out", HEAD).recorded.motion) - true)
+    assert fewer[..., 2].mean() > 1.05 * error[..., 2].mean()
 
 
 def test_the_capture_has_all_cameras_and_the_usual_splits(tracked: Path, replay: Replay) -> None:

@@ -27,7 +27,7 @@ def test_displacements_by_view_and_face_are_found(monkeypatch: pytest.MonkeyPatc
     for _ in range(RENDERS):
         face = np.zeros(face_terms(HEAD))
         face[[5, -1]] = rng.normal(size=2) * (rng.random(2) < 1 / 3)
-        place = places.mean(0) + (*rng.uniform(-0.4, 0.4, 2), 0.7)
+        place = places.mean(0) + np.append(rng.uniform(-0.4, 0.4, 2), 0.7)
         camera = Camera(look_at(place, places.mean(0)), intrinsics(SIZE, SIZE, 0.7, 0.3), SIZE, SIZE)
         towards = (place - places.mean(0)) / np.linalg.norm(place - places.mean(0))
         slid = 0.002 * (by_view @ view_terms(towards[None])[0] + by_face @ face)

@@ -81,7 +81,7 @@ def _best_vertices(
     best = np.zeros(NUM_LANDMARKS, np.int64)
     for landmark in range(NUM_LANDMARKS):
         allowed = eyes if landmark >= FIRST_IRIS else skin
-        away = projected[:, allowed] - pixels[:, landmark][:, None].astype(np.float32)
+        away: np.ndarray = projected[:, allowed] - pixels[:, landmark][:, None].astype(np.float32)
         distance = np.hypot(away[..., 0], away[..., 1]) * metres[:, None]
         best[landmark] = allowed[np.median(distance, axis=0).argmin()]
     return best
