@@ -118,7 +118,7 @@ def load_landmark_table(head: FlameAssets, path: Path | None = None) -> Landmark
             content = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a table of landmarks ({error}).") from error
-    table = _of_flame(content, path, head) if "lmk_face_idx" in content else _of_ours(content, path, head)
+    table = _of_flame(content, path) if "lmk_face_idx" in content else _of_ours(content, path, head)
     _check(table, head)
     return table
 
@@ -146,7 +146,7 @@ def _of_ours(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> L
     )
 
 
-def _of_flame(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> LandmarkTable:
+def _of_flame(content: dict[str, np.ndarray], path: Path) -> LandmarkTable:
     missing = [name for name in ("lmk_b_coords", "landmark_indices") if name not in content]
     if missing:
         raise UserError(f"{path}: not FLAME's landmark embedding: it has no {', '.join(missing)}.")
@@ -158,7 +158,7 @@ def _of_flame(content: dict[str, np.ndarray], path: Path, head: FlameAssets) -> 
         np.zeros((count, 3)),
         np.zeros((count, 3, VIEW_TERMS)),
         np.zeros((count, 3, 0)),
-        np.zeros((0, face_terms(head))),
+        np.zeros((0, 0)),
         np.full(count, DEFAULT_SPREAD),
         path,
     )
@@ -181,8 +181,8 @@ def _check(table: LandmarkTable, head: FlameAssets) -> None:
         "finite numbers": all(
             np.isfinite(values).all() for values in (getattr(table, name) for name in (*ROWS[2:], "by_face"))
         ),
-        f"displacements by {face_terms(head)} coefficients of the face": table.by_face.shape
-        == (table.modes.shape[2], face_terms(head)),
+        f"displacements by {face_terms(head)} coefficients of the face": not table.modes.shape[2]
+        or table.by_face.shape == (table.modes.shape[2], face_terms(head)),
         "positive spreads": bool((table.spread > 0).all()),
     }
     broken = [rule for rule, holds in rules.items() if not holds]

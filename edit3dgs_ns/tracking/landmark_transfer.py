@@ -23,7 +23,6 @@ from edit3dgs_ns.tracking.landmark_table import (
     OPEN_HEAD_TABLE,
     ROWS,
     LandmarkTable,
-    face_terms,
     load_landmark_table,
 )
 from edit3dgs_ns.tracking.template_registration import FACING, eyeball_faces, register, vertex_normals
@@ -127,7 +126,7 @@ def transfer(head: FlameAssets) -> tuple[LandmarkTable, float]:
         offsets=scale * table.offsets @ turn.T,
         view_offsets=scale * np.einsum("ij,ljk->lik", turn, table.view_offsets),
         modes=np.zeros((len(points), 3, 0)),
-        by_face=np.zeros((0, face_terms(head))),
+        by_face=np.zeros((0, 0)),
         spread=np.hypot(scale * table.spread, CARRIED_SPREAD),
         source=head.source,
     )
