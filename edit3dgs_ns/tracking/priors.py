@@ -133,7 +133,7 @@ def priors_of(head: FlameAssets, longer_side: float, fps: float, focal: float | 
     frame = torch.full((NUM_POSE + num_expr,), FREE).double()
     change = torch.full_like(frame, FREE)
     bounded = torch.zeros_like(frame)
-    # A person turns the head on the neck; the body moves slowly. Its joint is far below the face: turned, it moves the face in depth.
+    # A person turns the head on the neck; the body moves slowly. Its joint is far below the face: a turn shifts the face in depth.
     frame[NECK], change[NECK] = 0.35, 0.06
     change[ROTATION], change[TRANSLATION] = 0.001, 0.002
     # Hardly seen (what comes a centimetre closer grows by a hundredth), and smooth: a step that is taken shows at once.
