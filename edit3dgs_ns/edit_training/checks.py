@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from edit3dgs_ns.edit_training.options import EditOptions, EditorConfig
 from edit3dgs_ns.errors import UserError
+
+_MOST = 100_000
+"""Rounds, and views of one; nobody means more."""
+_LARGEST_SEED = 2**32 - 1
+"""Every random generator takes it, and rounds and views count on from it."""
 
 
 def check_options(config: EditOptions, world_size: int = 1) -> None:
@@ -25,6 +31,12 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
         raise UserError(
             "--pipeline.final-steps, --pipeline.base-steps, --pipeline.anchors and --pipeline.retries cannot be negative."
         )
+    if max(config.rounds, config.views_per_edit, config.timesteps_per_edit) > _MOST:
+        raise UserError(
+            f"--pipeline.rounds, --pipeline.views-per-edit and --pipeline.timesteps-per-edit: expected at most {_MOST}."
+        )
+    if not 0 <= config.seed <= _LARGEST_SEED:
+        raise UserError(f"--pipeline.seed {config.seed}: expected a number from 0 to {_LARGEST_SEED}.")
     if config.timesteps < 0:
         raise UserError(f"--pipeline.timesteps {config.timesteps}: expected at least 0.")
     if not 0 <= config.stop_when_converged < 1:
@@ -53,7 +65,7 @@ def check_fit(config: EditOptions) -> None:
     from edit3dgs_ns.editing.masks.regions import parse_parts
 
     check_edit_loss(config.edit_loss, config.edit_loss_weight)
-    if config.hold_border < 0:
+    if not config.hold_border >= 0:
         raise UserError(f"--pipeline.hold-border {config.hold_border}: expected metres, 0 or more.")
     if config.hold_outside and not parse_parts(config.editor.only):
         raise UserError(
@@ -68,11 +80,25 @@ def check_fit(config: EditOptions) -> None:
 
 def check_editor(config: EditorConfig) -> None:
     """Raise a ValueError or FileNotFoundError for a wrong `--pipeline.editor` option."""
+    from edit3dgs_ns.editing.diffusion.model_folder import check_use
     from edit3dgs_ns.editing.editors import check_editor_name
+    from edit3dgs_ns.editing.own.names import own_editor
     from edit3dgs_ns.editing.worker_names import parse_workers
 
     check_editor_name(config.model, config.reference, config.ip_adapter)
     parse_workers(config.workers)
+    for name, least, most in (
+        ("guidance_scale", 0, 1000),
+        ("image_guidance_scale", 0, 1000),
+        ("steps", 1, 1000),
+        ("resolution", 32, 8192),
+    ):
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            option = f"--pipeline.editor.{name.replace('_', '-')}"
+            raise UserError(f"{option} {value:g}: expected a number from {least} to {most}.")
+    if own_editor(config.model) is None:
+        check_use(config.model, config)
     if not 0 <= config.keep_margin <= 0.2:
         raise UserError(
             f"--pipeline.editor.keep-margin {config.keep_margin}: expected a share of the images' longer side, 0 to 0.2."
@@ -100,20 +126,28 @@ def check_editor(config: EditorConfig) -> None:
             )
 
 
-def load_editor_of(options: EditorConfig, device: Any) -> Any:
+def load_editor_of(options: EditorConfig, device: Any, tell: Callable[[str], None] | None = None) -> Any:
     """The diffusion model that the options of a run name.
 
     Args:
         options: of the run.
         device: of the avatar.
+        tell: told what it waits for, where that takes long; the log if not given.
     """
     from functools import partial
 
     from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+    from edit3dgs_ns.editing.diffusion.loading import download_index
+    from edit3dgs_ns.editing.diffusion.model_folder import check_use
     from edit3dgs_ns.editing.editors import load_named_editor
+    from edit3dgs_ns.editing.own.names import own_editor
     from edit3dgs_ns.editing.worker_names import parse_workers
 
     workers = parse_workers(options.workers)
+    if workers is None and own_editor(options.model) is None:
+        # Of a hub id this may be the first that is known of it; weights, often tens of gigabytes, come after.
+        download_index(options.model)
+        check_use(options.model, options)
     load = partial(
         load_named_editor,
         options.model,
@@ -141,4 +175,5 @@ def load_editor_of(options: EditorConfig, device: Any) -> Any:
 
     # An actor sees the GPU that it was given as the first one.
     load.keywords["device"] = kind
-    return RayEditor(workers, load, device=kind, views_per_task=options.views_per_forward)
+    told = {} if tell is None else {"tell": tell}
+    return RayEditor(workers, load, device=kind, views_per_task=options.views_per_forward, **told)

@@ -7,7 +7,7 @@ from typing import Any
 
 from edit3dgs_ns.console import duration
 from edit3dgs_ns.edit_training.options import EditorConfig
-from edit3dgs_ns.editing.editor import KnowsCost
+from edit3dgs_ns.editing.editor import cost_of
 from edit3dgs_ns.editing.schedule import EditSchedule
 
 
@@ -19,20 +19,25 @@ def planned_cost(editor: Any, options: EditorConfig, schedule: EditSchedule) -> 
         options: how it is used.
         schedule: the rounds.
     """
-    if not isinstance(editor, KnowsCost):
+    priced = cost_of(editor)
+    if priced is None or priced.weight_bytes is None:
         return ""
     batches = [schedule.batch(number) for number in range(schedule.round, schedule.rounds)]
     views = sum(len(batch.views) for batch in batches)
     evaluations = sum(
         len(batch.views)
-        * editor.evaluations_per_view(
-            batch.noise, options.steps, options.guidance_scale, options.image_guidance_scale
+        * (
+            priced.evaluations_per_view(
+                batch.noise, options.steps, options.guidance_scale, options.image_guidance_scale
+            )
+            or 0
         )
         for batch in batches
     )
+    where = "" if options.workers.strip() == "1" else " in every worker"
     return (
         f"{len(batches)} rounds edit {views} views: about {evaluations} evaluations of the network. Its weights take "
-        f"{editor.weight_bytes / 1e9:.2g} GB."
+        f"{priced.weight_bytes / 1e9:.2g} GB{where}."
     )
 
 

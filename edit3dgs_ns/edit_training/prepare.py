@@ -79,7 +79,7 @@ def prepare_edit(
     loss = make_edit_loss(config.edit_loss, config.edit_loss_weight, config.model.ssim_lambda)
     CONSOLE.log(describe_loss(loss, config.edit_loss), highlight=False)
     editor = load_editor()
-    cost = planned_cost(getattr(editor, "inner", editor), config.editor, schedule)
+    cost = planned_cost(editor, config.editor, schedule)
     if cost:
         CONSOLE.log(cost, highlight=False)
     settings = run_settings(

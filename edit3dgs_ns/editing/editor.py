@@ -235,10 +235,10 @@ class Editor(Protocol):
 
 @runtime_checkable
 class KnowsCost(Protocol):
-    """An `Editor` that says beforehand what a view will cost."""
+    """An `Editor` that says beforehand what a view will cost; None where it asks another one, which cannot say."""
 
     @property
-    def weight_bytes(self) -> int:
+    def weight_bytes(self) -> int | None:
         """Memory that its weights take."""
         ...
 
@@ -248,9 +248,18 @@ class KnowsCost(Protocol):
         steps: int | None,
         guidance_scale: float | None,
         image_guidance_scale: float | None,
-    ) -> int:
+    ) -> int | None:
         """About how many evaluations of the network a view takes, for a request with these values."""
         ...
+
+
+def cost_of(editor: Any) -> KnowsCost | None:
+    """Who says what an editor costs: itself, or the one that it wraps (`inner`); None for nobody."""
+    while not isinstance(editor, KnowsCost):
+        editor = getattr(editor, "inner", None)
+        if editor is None:
+            return None
+    return editor
 
 
 def check_finite(image: Float[np.ndarray, "height width 3"], view_id: int) -> None:

@@ -19,17 +19,21 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
+from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress, cost_of
+from edit3dgs_ns.editing.ray_cluster import PATIENCE, await_first, connect, room, share
 from edit3dgs_ns.editing.worker_names import OPTION, Workers
 from edit3dgs_ns.errors import UserError
 
 RESTARTS = 5
 """How often a killed actor is started again, and its task repeated."""
-_STARTS = 4
 _PER_VIEW = 100
 """Progress is told in hundredths of a view: actors may have gone differently far."""
 _LOOK_EVERY = 0.5
 """Seconds between two questions how far an actor is."""
+_SILENT = 120.0
+"""Seconds without an answer after which the user is told."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,27 +59,46 @@ class RayEditor:
         load: loads the editor in an actor; pickled.
         device: `cuda` or `cpu`, which decides what an actor asks the cluster for.
         views_per_task: views that one process takes through the model together.
+        tell: told what it waits for, where that takes long.
+        patience: seconds within which the first actor has to get what it asks the cluster for.
+
+    Raises:
+        UserError: no actor did; or what the editor raises as it is loaded.
     """
 
     def __init__(
-        self, workers: Workers, load: Callable[[], Any], *, device: str = "cpu", views_per_task: int = 4
+        self,
+        workers: Workers,
+        load: Callable[[], Any],
+        *,
+        device: str = "cpu",
+        views_per_task: int = 4,
+        tell: Callable[[str], None] = logger.warning,
+        patience: float = PATIENCE,
     ):
         import ray
 
-        self._ray, self._views_per_task = ray, views_per_task
-        _connect(ray, workers)
-        count = workers.count or _room(ray, device)
+        self._ray, self._views_per_task, self._tell_user = ray, views_per_task, tell
+        connect(ray, workers)
+        count = workers.count or room(ray, device)
         options: dict[str, Any] = {
             "max_restarts": RESTARTS,
             "max_task_retries": RESTARTS,
             "max_concurrency": 2,
         }
-        options |= _share(ray, workers, device, count)
-        actor: Any = ray.remote(**options)(_Worker)
-        # All at once: importing PyTorch and reading weights takes long.
+        wanted = share(ray, workers, device, count)
+        actor: Any = ray.remote(**options, **wanted)(_Worker)
         self._actors = [actor.remote(load, torch.get_num_threads()) for _ in range(count)]
         self._busy, self._lock = [0] * count, threading.Lock()
-        self._settings, self._views_depend = self._get(self._actors[0].describe.remote())
+        self._starting = {actor.process_id.remote(): worker for worker, actor in enumerate(self._actors)}
+        # All load at once: importing PyTorch and reading weights takes long.
+        described = [actor.describe.remote() for actor in self._actors]
+        try:
+            first = await_first(ray, list(self._starting), wanted, tell, patience)
+            self._settings, self._views_depend, self._weight_bytes = self._get(described[first])
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -88,13 +111,45 @@ class RayEditor:
         return bool(self._views_depend)
 
     @property
+    def weight_bytes(self) -> int | None:
+        """See `KnowsCost`; of one actor."""
+        return self._weight_bytes
+
+    def evaluations_per_view(
+        self,
+        noise: float,
+        steps: int | None,
+        guidance_scale: float | None,
+        image_guidance_scale: float | None,
+    ) -> int | None:
+        """See `KnowsCost`."""
+        values = (noise, steps, guidance_scale, image_guidance_scale)
+        answer: int | None = self._get(self._first.evaluations_per_view.remote(*values))
+        return answer
+
+    @property
+    def _first(self) -> Any:
+        """An actor that has started."""
+        return self._actors[self._started()[0]]
+
+    def _started(self) -> list[int]:
+        """Actors that have got what they asked the cluster for; the others join when they do."""
+        with self._lock:
+            if self._starting:
+                ready, _ = self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
+                for answer in ready:
+                    del self._starting[answer]
+            waiting = set(self._starting.values())
+        return [worker for worker in range(len(self._actors)) if worker not in waiting]
+
+    @property
     def process_ids(self) -> list[int]:
         """Of the actors."""
         return [self._get(actor.process_id.remote()) for actor in self._actors]
 
     def unknown_instruction(self, prompt: str) -> str | None:
         """See `Editor`."""
-        warning: str | None = self._get(self._actors[0].unknown_instruction.remote(prompt))
+        warning: str | None = self._get(self._first.unknown_instruction.remote(prompt))
         return warning
 
     def edit(
@@ -104,6 +159,7 @@ class RayEditor:
         started = time.perf_counter()
         tasks = [self._start(request, views) for views in self._parts(request)]
         waiting = {task.result: task for task in tasks}
+        heard = time.monotonic()
         try:
             while waiting:
                 ready, _ = self._ray.wait(list(waiting), timeout=_LOOK_EVERY)
@@ -114,8 +170,17 @@ class RayEditor:
                     for place, view in enumerate(task.views):
                         if finished is not None:
                             finished(view, task.edited.images[place])
+                if self._ask(tasks) or ready:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SILENT:
+                    heard = time.monotonic()
+                    self._tell_user(
+                        f"No worker has answered for {_SILENT:g} seconds: they are started again, or another program has taken "
+                        "what they need (`ray status`). Nothing is lost; to go on without them, stop this run and resume it with "
+                        f"{OPTION} 1."
+                    )
                 if progress is not None:
-                    self._tell(tasks, progress)
+                    _report(tasks, progress)
         finally:
             for task in waiting.values():
                 self._free(task)
@@ -134,8 +199,9 @@ class RayEditor:
         return [views[i : i + self._views_per_task] for i in range(0, len(views), self._views_per_task)]
 
     def _start(self, request: EditRequest, views: tuple[int, ...]) -> _Task:
+        started = self._started()
         with self._lock:
-            worker = min(range(len(self._busy)), key=self._busy.__getitem__)
+            worker = min(started, key=self._busy.__getitem__)
             self._busy[worker] += 1
         part = request if len(views) == request.num_views else request.part(views)
         return _Task(views, worker, self._actors[worker].edit.remote(part))
@@ -144,24 +210,19 @@ class RayEditor:
         with self._lock:
             self._busy[task.worker] -= 1
 
-    def _tell(self, tasks: Sequence[_Task], progress: Progress) -> None:
-        """Asks the actors how far they are; one that is being started again does not answer."""
+    def _ask(self, tasks: Sequence[_Task]) -> bool:
+        """Asks the actors how far they are, and says whether any answered; one that is being started again does not."""
         questions = {
             task.worker: self._actors[task.worker].progress.remote() for task in tasks if task.edited is None
         }
-        ready, _ = (
-            self._ray.wait(list(questions.values()), num_returns=len(questions), timeout=1.0)
-            if questions
-            else ([], [])
-        )
+        if not questions:
+            return False
+        ready, _ = self._ray.wait(list(questions.values()), num_returns=len(questions), timeout=1.0)
         for task in tasks:
             if questions.get(task.worker) in ready and task.edited is None:
                 with contextlib.suppress(UserError):
                     task.done, task.total = self._get(questions[task.worker])
-        shares = [1.0 if task.edited else task.done / max(task.total, 1) for task in tasks]
-        views = sum(len(task.views) for task in tasks)
-        done = sum(share * len(task.views) for share, task in zip(shares, tasks, strict=True))
-        progress(round(_PER_VIEW * done), _PER_VIEW * views)
+        return bool(ready)
 
     def _get(self, result: Any) -> Any:
         """What an actor returns; its exceptions as they were raised."""
@@ -183,24 +244,27 @@ class _Worker:
     def __init__(self, load: Callable[[], Any], threads: int):
         # Sums over threads differ in their last bits.
         torch.set_num_threads(threads)
+        self._load, self._loaded, self._loading = load, None, threading.Lock()
         self._progress, self._one_at_a_time = (0, 0), threading.Lock()
-        self._failure: Exception | None = None
-        try:
-            self._loaded = load()
-        except (
-            Exception
-        ) as error:  # raised by the first method that is called: of a constructor, Ray keeps the text alone
-            self._failure = error
 
     @property
     def _editor(self) -> Any:
-        if self._failure is not None:
-            raise self._failure
+        """Loaded by the first method that needs it, which raises what that raises: of a constructor, Ray keeps the text alone."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._load()
         return self._loaded
 
-    def describe(self) -> tuple[dict[str, Any], bool]:
-        """The editor's settings, and whether its views depend on each other."""
-        return dict(self._editor.settings), bool(self._editor.views_depend)
+    def describe(self) -> tuple[dict[str, Any], bool, int | None]:
+        """The editor's settings, whether its views depend on each other, and the memory of its weights."""
+        cost = cost_of(self._editor)
+        weights = None if cost is None else cost.weight_bytes
+        return dict(self._editor.settings), bool(self._editor.views_depend), weights
+
+    def evaluations_per_view(self, *values: Any) -> int | None:
+        """See `KnowsCost`."""
+        cost = cost_of(self._editor)
+        return None if cost is None else cost.evaluations_per_view(*values)
 
     def process_id(self) -> int:
         """Of this process."""
@@ -224,6 +288,14 @@ class _Worker:
         self._progress = (done, total)
 
 
+def _report(tasks: Sequence[_Task], progress: Progress) -> None:
+    """Tells how far all tasks are together."""
+    shares = [1.0 if task.edited else task.done / max(task.total, 1) for task in tasks]
+    views = sum(len(task.views) for task in tasks)
+    done = sum(share * len(task.views) for share, task in zip(shares, tasks, strict=True))
+    progress(round(_PER_VIEW * done), _PER_VIEW * views)
+
+
 def _joined(request: EditRequest, tasks: Sequence[_Task], seconds: float) -> EditResult:
     """The results of all tasks of a request."""
     images, evaluations, settings = np.empty_like(request.images), 0, {}
@@ -233,45 +305,3 @@ def _joined(request: EditRequest, tasks: Sequence[_Task], seconds: float) -> Edi
         evaluations += task.edited.unet_evaluations
         settings = task.edited.settings
     return EditResult(images, settings, evaluations, seconds)
-
-
-def _connect(ray: Any, workers: Workers) -> None:
-    """Joins the cluster, or starts one on this machine; one that this process has joined already stays."""
-    if ray.is_initialized():
-        return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if workers.address is None:
-        _start_here(ray, quiet)
-        return
-    try:
-        ray.init(address=workers.address, **quiet)
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        raise UserError(
-            f"{OPTION} {workers.address}: no Ray cluster answers there ({error}). Is its head started?"
-        ) from None
-
-
-def _start_here(ray: Any, quiet: dict[str, Any]) -> None:
-    """Starts a cluster on this machine. Ray gives its own processes 30 seconds, which busy processors exceed: tries again."""
-    for attempt in range(_STARTS):
-        try:
-            ray.init(include_dashboard=False, **quiet)
-            return
-        except Exception as error:
-            ray.shutdown()
-            if "timed out during startup" not in str(error) or attempt == _STARTS - 1:
-                raise
-
-
-def _room(ray: Any, device: str) -> int:
-    """As many actors as the cluster has GPUs, or processors."""
-    there = ray.cluster_resources()
-    return max(1, int(there.get("GPU" if device == "cuda" else "CPU", 1)))
-
-
-def _share(ray: Any, workers: Workers, device: str, count: int) -> dict[str, float]:
-    """What an actor asks the cluster for. More actors than GPUs share them."""
-    if device != "cuda":
-        return {"num_cpus": 0 if workers.address is None else 1}
-    there = max(1, int(ray.cluster_resources().get("GPU", 1)))
-    return {"num_cpus": 0, "num_gpus": 1 if count <= there else int(10 * there / count) / 10 or 0.1}

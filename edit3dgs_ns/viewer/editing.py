@@ -238,7 +238,8 @@ class Editing:
         if key not in self._editors:
             options = replace(config.editor, model=job.model, reference=job.references)
             check_editor(options)
-            self._editors[key] = ThreadSafeEditor(load_editor_of(options, self._pipeline.device))
+            loaded = load_editor_of(options, self._pipeline.device, self._panel.show_message)
+            self._editors[key] = ThreadSafeEditor(loaded)
         return self._editors[key]
 
     def _camera(self, client: int) -> Cameras:

@@ -1,5 +1,8 @@
 """What is said of an edit's cost, before and after."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 from edit3dgs_ns.edit_training.cost import actual_cost, planned_cost
 from edit3dgs_ns.edit_training.options import EditorConfig
 from edit3dgs_ns.editing.schedule import EditSchedule
@@ -22,6 +25,9 @@ def test_the_planned_cost_counts_the_rounds_to_come_with_their_noise():
     assert planned_cost(_Priced(), options, schedule) == (
         f"3 rounds edit 6 views: about {expected} evaluations of the network. Its weights take 2.5 GB."
     )
+    wrapped = SimpleNamespace(inner=SimpleNamespace(inner=_Priced()))
+    in_workers = planned_cost(wrapped, replace(options, workers="4"), schedule)
+    assert in_workers.endswith("Its weights take 2.5 GB in every worker.")
     schedule.advance()
     assert "2 rounds edit 4 views: about 150 evaluations" in planned_cost(_Priced(), options, schedule)
     assert planned_cost(object(), options, schedule) == ""

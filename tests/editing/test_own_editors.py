@@ -79,7 +79,8 @@ def test_a_program_gets_views_masks_and_request_and_its_images_come_back(tmp_pat
         ("os.kill(os.getpid(), 11)", "ended with signal 11"),
         (COPY + "(folder / 'edited' / '001.png').unlink()", r"left no edited/001.png.*3 views"),
         (COPY + "Image.new('RGB', (6, 4)).save(folder / 'edited/002.png')", r"edited/002.png with 6 x 4.*12 x 8"),
-        (COPY + "(folder / 'edited/000.png').write_bytes(b'no')", r"edited/000.png, which is no image"),
+        (COPY + "(folder / 'edited/000.png').write_bytes(b'no')", r"edited/000.png, which cannot be read as an image"),
+        (COPY + "Image.new('1', (30000, 30000)).save(folder / 'edited/000.png')", r"edited/000.png"),
     ],
 )  # fmt: skip
 def test_what_a_program_does_wrong_is_named(tmp_path, body, message):
@@ -142,6 +143,9 @@ def test_a_wrong_name_is_refused_at_once(model, message):
     [
         ("python:no_such_module_anywhere:make", "cannot be imported.*PYTHONPATH"),
         ("python:own_editors:nothing", "has no nothing"),
+        ("python:own_editors:three", "has no function or class three"),
+        ("python:own_editors:broken", r"broken\(\) raised OSError: no key"),
+        ("python:syntax_editors:make", "cannot be imported.*SyntaxError"),
         (
             "python:own_editors:number",
             "a int, is no Editor: it lacks settings, views_depend, unknown_instruction, edit",
@@ -149,11 +153,39 @@ def test_a_wrong_name_is_refused_at_once(model, message):
     ],
 )
 def test_a_wrong_factory_is_named(tmp_path, monkeypatch, name, message):
-    (tmp_path / "own_editors.py").write_text("def number():\n    return 3\n")
+    (tmp_path / "own_editors.py").write_text(
+        "three = 3\ndef number():\n    return 3\ndef broken():\n    raise OSError('no key')\n"
+    )
+    (tmp_path / "syntax_editors.py").write_text("def make(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     check_editor_name(name)  # nothing is imported yet
     with pytest.raises(UserError, match=message):
         load_named_editor(name)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("None", r"edit\(\) returned NoneType; expected an edit3dgs_ns.editing.editor.EditResult"),
+        ("EditResult(request.images[:2])", r"of shape \(2, 8, 12, 3\); expected \(3, 8, 12, 3\)"),
+        ("EditResult(request.images[:, :4])", r"of shape \(3, 4, 12, 3\); expected \(3, 8, 12, 3\)"),
+    ],
+)
+def test_what_an_object_returns_is_checked(tmp_path, monkeypatch, returned, message):
+    (tmp_path / "returning.py").write_text(
+        "from edit3dgs_ns.editing.editor import EditResult\nclass E:\n    settings = {}\n    views_depend = False\n"
+        "    def unknown_instruction(self, p): ...\n"
+        f"    def edit(self, request, progress=None, finished=None):\n        return {returned}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "returning", raising=False)
+    with pytest.raises(UserError, match=message):
+        load_named_editor("python:returning:E").edit(request())
+
+
+def test_a_transparent_image_is_taken_on_white(tmp_path):
+    body = COPY + "Image.new('RGBA', (12, 8), (10, 20, 30, 0)).save(folder / 'edited/000.png')"
+    assert (load_named_editor(program(tmp_path, body)).edit(request()).images[0] == 1).all()
 
 
 def test_views_of_an_editor_that_edits_them_apart_agree_afterwards(tmp_path, monkeypatch):

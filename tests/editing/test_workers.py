@@ -95,6 +95,9 @@ def test_a_request_in_several_actors_gives_the_images_of_one_process(load, pool)
     assert result.unet_evaluations == expected.unet_evaluations
     assert pool.settings == alone.settings and pool.views_depend is False and told[-1][0] == told[-1][1] > 0
     assert pool.unknown_instruction("x") == alone.unknown_instruction("x")
+    assert pool.weight_bytes == alone.weight_bytes > 0
+    values = (0.6, None, 7.5, None)
+    assert pool.evaluations_per_view(*values) == alone.evaluations_per_view(*values) > 0
 
 
 @with_ray
@@ -121,3 +124,27 @@ def test_weights_that_are_missing_where_an_actor_runs_are_named(pool):
 
     with pytest.raises(MissingFileError, match="/no/such/model"):
         RayEditor(Workers(1, None), partial(load_named_editor, "/no/such/model"))
+
+
+@with_ray
+@pytest.mark.slow
+def test_gpus_that_others_hold_are_named_and_waited_for_no_longer_than_said(load, pool, monkeypatch):
+    """The wait ends with what to do; before, the user is told what it waits for."""
+    import ray
+
+    from edit3dgs_ns.editing import ray_cluster, workers
+
+    holder = ray.remote(num_cpus=ray.available_resources()["CPU"])(
+        type("Holder", (), {"there": lambda self: 1})
+    )
+    other = holder.remote()
+    ray.get(other.there.remote())
+    monkeypatch.setattr(ray_cluster, "_SPEAK_AFTER", 0.2)
+    monkeypatch.setattr(workers, "share", lambda *_: {"num_cpus": 1})
+    told = []
+    with pytest.raises(
+        UserError, match=r"(?s)no worker has started.*0 are free.*--pipeline.editor.workers 1"
+    ):
+        workers.RayEditor(Workers(1, None), load, tell=told.append, patience=1.0)
+    assert len(told) == 1 and "processors 0 are free" in told[0]
+    ray.kill(other)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,25 @@ class EditorDefaults:
 
         names = ("guidance_scale", "image_guidance_scale", "steps")
         return {name: pick(name) for name in names} | {"noise": request.noise, "seed": request.seed}
+
+    def check_scales(self, values: Any, name: str, title: str) -> None:
+        """Refuse a weight that the model does not have.
+
+        Args:
+            values: has `guidance_scale` and `image_guidance_scale`, None where the model's own is meant.
+            name: the model's.
+            title: of its family.
+
+        Raises:
+            ValueError: the message names the option and the family.
+        """
+        for scale in ("guidance_scale", "image_guidance_scale"):
+            value = getattr(values, scale)
+            if value is not None and getattr(self, scale) is None:
+                raise UserError(
+                    f"--pipeline.editor.{scale.replace('_', '-')} {value:g}: {name} is {title}, which has no such weight. Leave it "
+                    "out."
+                )
 
     def unknown_instruction(self, prompt: str, name: str) -> str | None:
         """A warning that lists the known instructions when `prompt` is none of them; None when all is well.

@@ -159,12 +159,16 @@ class Family:
 
         if self.area is None:
             return Frame.fit(height, width, multiple, resolution)
-        if resolution is not None:
+        self.check_resolution(resolution)
+        return Frame.inside(height, width, canvas_of_area(height, width, self.area))
+
+    def check_resolution(self, resolution: int | None) -> None:
+        """Raise a ValueError for a resolution where images are always scaled to one area."""
+        if self.area is not None and resolution is not None:
             raise UserError(
                 f"--pipeline.editor.resolution {resolution}: {self.title} edits at one size alone, {self.area} pixels in all. "
                 "Leave it out."
             )
-        return Frame.inside(height, width, canvas_of_area(height, width, self.area))
 
     def fitted(self, index: Mapping[str, Any]) -> Family:
         """The family with the defaults and options of a model with this `model_index.json`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edit3dgs_ns.capture.compositing import composite_over_white
 from edit3dgs_ns.capture.images import read_image
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion.families import Family, no_references, no_shared_attention
@@ -19,6 +20,7 @@ from edit3dgs_ns.editing.diffusion.model_folder import (
     check_index,
     check_model,
     defaults_of,
+    find_model,
     read_json,
 )
 from edit3dgs_ns.editing.diffusion.pipeline_editor import PipelineEditor
@@ -119,14 +121,10 @@ def load_editor(
 
 def _read_reference(path: Path) -> Any:
     """A reference as an image of 8 bits, on white where it is transparent."""
-    import numpy as np
     from PIL import Image
 
     image, alpha = read_image(path)
-    if alpha is not None:
-        share = alpha[..., None] / 255
-        image = np.round(image * share + 255 * (1 - share)).astype(np.uint8)
-    return Image.fromarray(image)
+    return Image.fromarray(image if alpha is None else composite_over_white(image, alpha))
 
 
 def check_device(device: torch.device, offload: Offload) -> None:
@@ -142,6 +140,17 @@ def check_device(device: torch.device, offload: Offload) -> None:
             f"--pipeline.editor.offload {offload} frees the memory of a CUDA device, and the device is cpu. Leave it at "
             "none."
         )
+
+
+def download_index(model: str | Path) -> None:
+    """Downloads the `model_index.json` of a hub id, so that all is known of it that can be known without weights.
+
+    Raises:
+        FileNotFoundError: there is no such model, or no network.
+    """
+    source = find_model(model)
+    if not isinstance(source, Path):
+        _hub_index(source)
 
 
 def _hub_index(hub_id: str) -> dict[str, Any]:

@@ -6,13 +6,15 @@ Needs neither PyTorch nor diffusers: a wrong option is answered at once.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edit3dgs_ns.capture.images import ImageProblem, read_header
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
-from edit3dgs_ns.editing.diffusion.families import FAMILIES, Family, no_references
+from edit3dgs_ns.editing.diffusion.families import FAMILIES, Family, no_references, no_shared_attention
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 DEMO = "demo"
@@ -24,6 +26,8 @@ OTHERWISE = f"Or use the small embedded editor, which knows a few instructions: 
 
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 """Libraries that parts may come from."""
+_LARGEST_REFERENCE = 64_000_000
+"""Pixels. Models scale references to about one million; Pillow takes larger ones for an attack."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -54,9 +58,45 @@ def check_model(
     elif references and family is not None and not family.takes_references:
         raise no_references(str(model), family.title)
     for path in references:
-        if not path.is_file():
-            raise MissingFileError(f"--pipeline.editor.reference {path}: there is no such file.")
+        _check_reference(path)
     return source
+
+
+def _check_reference(path: Path) -> None:
+    option = f"--pipeline.editor.reference {path}"
+    if not path.is_file():
+        raise MissingFileError(f"{option}: there is no such file.")
+    try:
+        width, height = read_header(path).size
+    except ImageProblem as problem:
+        raise UserError(f"{option}: it {problem.what}.") from None
+    if width * height > _LARGEST_REFERENCE or not 1 / 8 <= width / height <= 8:
+        raise UserError(
+            f"{option}: it has {width} x {height} pixels; expected at most {_LARGEST_REFERENCE // 10**6} million, and no side "
+            "longer than 8 times the other."
+        )
+
+
+def check_use(model: str | Path, options: Any) -> None:
+    """Refuse values that the family of a model has no use for; of a hub id that was never downloaded nothing is known yet.
+
+    Args:
+        model: hub id, folder, or `demo`.
+        options: has `guidance_scale`, `image_guidance_scale`, `resolution` and `correspondence`.
+
+    Raises:
+        ValueError: the message names the option and the family.
+    """
+    source = find_model(model)
+    index = source / INDEX_FILE if isinstance(source, Path) else _cached_index(source)
+    if index is None:
+        return
+    content = read_json(index)
+    family = check_index(content, source).fitted(content)
+    defaults_of(source, None, family.defaults).check_scales(options, str(model), family.title)
+    family.check_resolution(options.resolution)
+    if options.correspondence == "epipolar" and not family.is_instruct_pix2pix:
+        raise no_shared_attention(str(model), family.title)
 
 
 def _check_ip_adapter(
@@ -216,7 +256,7 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
         return None if value is None else float(value)
 
     try:
-        return EditorDefaults(
+        found = EditorDefaults(
             guidance_scale=number("guidance_scale"),
             image_guidance_scale=number("image_guidance_scale"),
             steps=int(given.get("steps", usual.steps)),
@@ -226,11 +266,17 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
                 for edit, wordings in given.get("instructions", {}).items()
             },
         )
-    except (TypeError, ValueError, AttributeError) as error:
+        scales = (found.guidance_scale, found.image_guidance_scale)
+        if not all(scale is None or 0 <= scale < math.inf for scale in scales) or found.steps < 1:
+            raise ValueError(f"scales {scales} and {found.steps} steps")
+        if found.resolution is not None and found.resolution < 1:
+            raise ValueError(f"resolution {found.resolution}")
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{source}/{DEFAULTS_FILE}: {error}. Expected numbers for guidance_scale, image_guidance_scale, steps and "
-            "resolution, and instructions as {edit: [wordings]}."
+            f"{source}/{DEFAULTS_FILE}: {error}. Expected numbers of at least 0 for guidance_scale and image_guidance_scale, of at "
+            "least 1 for steps and resolution, and instructions as {edit: [wordings]}."
         ) from error
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -241,7 +287,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")

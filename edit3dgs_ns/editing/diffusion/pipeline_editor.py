@@ -38,7 +38,6 @@ from edit3dgs_ns.editing.diffusion.work import Work, weight_bytes
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.framing import Frame, to_tensor
 from edit3dgs_ns.editing.sigma_predictions import space_of
-from edit3dgs_ns.errors import UserError
 
 
 class PipelineEditor:
@@ -146,13 +145,7 @@ class PipelineEditor:
             torch.OutOfMemoryError: a view does not fit the device's memory.
         """
         started = time.perf_counter()
-        for scale in ("guidance_scale", "image_guidance_scale"):
-            value = getattr(request, scale)
-            if value is not None and getattr(self.defaults, scale) is None:
-                raise UserError(
-                    f"--pipeline.editor.{scale.replace('_', '-')} {value:g}: {self.name} is {self.family.title}, which has no such "
-                    "weight. Leave it out."
-                )
+        self.defaults.check_scales(request, self.name, self.family.title)
         batch = _Batch(self, request, progress)
         with batch.evaluations_counted(self._denoiser):
             try:

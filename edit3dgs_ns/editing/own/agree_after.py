@@ -42,12 +42,13 @@ class AgreeingEditor:
     """
 
     def __init__(self, editor: Editor):
-        self._editor = editor
+        self.inner = editor
+        """The editor itself."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """Of the editor, and of the agreement."""
-        return {**self._editor.settings, "agree_after": "rig"}
+        return {**self.inner.settings, "agree_after": "rig"}
 
     @property
     def views_depend(self) -> bool:
@@ -56,13 +57,13 @@ class AgreeingEditor:
 
     def unknown_instruction(self, prompt: str) -> str | None:
         """See `Editor`."""
-        return self._editor.unknown_instruction(prompt)
+        return self.inner.unknown_instruction(prompt)
 
     def edit(
         self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
     ) -> EditResult:
         """Edits, and lets the views agree; `finished` is called once they do."""
-        result = self._editor.edit(request, progress)
+        result = self.inner.edit(request, progress)
         images = result.images.copy()
         for anchor in request.anchors:  # their appearance is settled
             images[anchor] = request.images[anchor]

@@ -29,6 +29,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from edit3dgs_ns.capture.compositing import composite_over_white
+from edit3dgs_ns.capture.images import ImageProblem, read_header, read_image
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.own.names import OPTION
 from edit3dgs_ns.errors import MissingFileError, UserError
@@ -136,16 +138,14 @@ class CommandEditor:
                 f"{self._said()} left no {name}: expected an image for each of {request.num_views} views."
             )
         try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"), np.float32) / 255
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UserError(
-                f"{self._said()} left {name}, which is no image that can be read: {error}."
-            ) from error
-        if pixels.shape[:2] != (height, width):
-            found = f"{pixels.shape[1]} x {pixels.shape[0]}"
-            raise UserError(f"{self._said()} left {name} with {found} pixels; expected {width} x {height}.")
-        return pixels
+            found = read_header(path).size
+            if found == (width, height):
+                return _on_white(path)
+        except ImageProblem as problem:
+            raise UserError(f"{self._said()} left {name}, which {problem.what}.") from problem
+        raise UserError(
+            f"{self._said()} left {name} with {found[0]} x {found[1]} pixels; expected {width} x {height}."
+        )
 
     def _said(self) -> str:
         return f"{OPTION} {self._name}: the program"
@@ -195,6 +195,12 @@ def _file(view: int) -> str:
 
 def _save(path: Path, image: Float[np.ndarray, "height width *channels"]) -> None:
     Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(path)
+
+
+def _on_white(path: Path) -> Float[np.ndarray, "height width 3"]:
+    pixels, alpha = read_image(path)
+    over_white = pixels if alpha is None else composite_over_white(pixels, alpha)
+    return over_white.astype(np.float32) / 255
 
 
 def _digest(words: Sequence[str]) -> str:

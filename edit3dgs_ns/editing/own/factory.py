@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, cast
+from typing import Any
 
-from edit3dgs_ns.editing.editor import Editor
+from edit3dgs_ns.editing.editor import Editor, EditRequest, EditResult, Finished, Progress
 from edit3dgs_ns.editing.own.names import OPTION, OwnEditor
 from edit3dgs_ns.errors import UserError
 
@@ -20,14 +20,19 @@ def make_editor(own: OwnEditor) -> Editor:
     """
     module, name = own.words
     try:
-        factory = getattr(importlib.import_module(module), name)
-    except ImportError as error:
+        imported = importlib.import_module(module)
+    except Exception as error:  # whatever the user's own code raises
         raise UserError(
             f"{OPTION} {own.name}: {module} cannot be imported ({type(error).__name__}: {error}). Is its folder in PYTHONPATH?"
         ) from error
-    except AttributeError:
-        raise UserError(f"{OPTION} {own.name}: the module {module} has no {name}.") from None
-    editor: Any = factory()
+    factory = getattr(imported, name, None)
+    if not callable(factory):
+        found = "no" if factory is None else "no function or class"
+        raise UserError(f"{OPTION} {own.name}: the module {module} has {found} {name}.")
+    try:
+        editor: Any = factory()
+    except Exception as error:
+        raise UserError(f"{OPTION} {own.name}: {name}() raised {type(error).__name__}: {error}") from error
     missing = [part for part in _PROTOCOL if not hasattr(editor, part)]
     if missing:
         raise UserError(
@@ -38,4 +43,52 @@ def make_editor(own: OwnEditor) -> Editor:
         raise UserError(
             f"{OPTION} {own.name}: the editor's settings are {editor.settings!r}; expected a dict of JSON values."
         )
-    return cast(Editor, editor)
+    return CheckedEditor(editor, own.name)
+
+
+class CheckedEditor:
+    """An `Editor` whose results are checked.
+
+    Args:
+        editor: edits.
+        name: what to call it in messages.
+    """
+
+    def __init__(self, editor: Editor, name: str):
+        self.inner, self._name = editor, name
+        """The editor itself."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `Editor`."""
+        return self.inner.settings
+
+    @property
+    def views_depend(self) -> bool:
+        """See `Editor`."""
+        return bool(self.inner.views_depend)
+
+    def unknown_instruction(self, prompt: str) -> str | None:
+        """See `Editor`."""
+        return self.inner.unknown_instruction(prompt)
+
+    def edit(
+        self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
+    ) -> EditResult:
+        """See `Editor`.
+
+        Raises:
+            UserError: it returns something else than an `EditResult` with an image for each view, of its size.
+        """
+        result: Any = self.inner.edit(request, progress, finished)
+        if not isinstance(result, EditResult):
+            raise UserError(
+                f"{OPTION} {self._name}: edit() returned {type(result).__name__}; expected an "
+                "edit3dgs_ns.editing.editor.EditResult."
+            )
+        if result.images.shape != request.images.shape:
+            raise UserError(
+                f"{OPTION} {self._name}: edit() returned images of shape {result.images.shape}; expected {request.images.shape}, "
+                "an image for each view of the request, of its size."
+            )
+        return result
