@@ -1,6 +1,6 @@
 """Edits in two Ray actors against one process, each held to one thread: outputs/ray.json.
 
-    python -m tools.measure.ray                   # on quiet processors: anything else that runs spoils the speed
+    python -m tools.measure.ray                   # four minutes on two quiet processors: anything else spoils the speed
     python -m tools.measure.ray --tiny            # the same way, quickly
 
 Measures views per second of the embedded editor over several requests in flight, kills a worker at random moments of an edit, and
@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.synthetic.edits import EDITS
 from tools.measure.judge.views import batches
 
+_KILLED_STEPS = 4
+"""Denoising steps of the edits in which a worker is killed: long enough to be hit at any stage."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="few, small views")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    content = measure(4, 96 if options.tiny else 256, 2 if options.tiny else 10, 1 if options.tiny else 5)
+    content = measure(4, 96 if options.tiny else 256, 2 if options.tiny else 8, 1 if options.tiny else 5)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_durably(options.out, (json.dumps(content, indent=1) + "\n").encode())
     print(json.dumps(content, indent=1))
@@ -77,11 +80,16 @@ def measure(count: int, size: int, steps: int, kills: int) -> dict[str, Any]:
     found = _together(pool, requests)
     double = time.perf_counter() - begin
     same = [np.array_equal(a, b) for a, b in zip(found, expected, strict=True)]
-    duration = double / count * 2
+    print(f"{single:.1f} s in one process, {double:.1f} s in two actors", flush=True)
+    short = [replace(request, steps=_KILLED_STEPS) for request in requests[:2]]
+    begin = time.perf_counter()
+    expected = [alone.edit(request).images for request in short]
+    duration = (time.perf_counter() - begin) / 2  # of one of them, and so of two at once
     for number in range(kills):
         _kill_later(pool, duration * (number + 0.5) / kills)
-        again = _together(pool, requests[:2])
-        same += [np.array_equal(a, b) for a, b in zip(again, expected[:2], strict=True)]
+        again = _together(pool, short)
+        same += [np.array_equal(a, b) for a, b in zip(again, expected, strict=True)]
+        print(f"killed after {duration * (number + 0.5) / kills:.1f} of {duration:.1f} s", flush=True)
     pool.close()
     views = sum(request.num_views for request in requests)
     return {
@@ -95,8 +103,6 @@ def measure(count: int, size: int, steps: int, kills: int) -> dict[str, Any]:
 
 
 def _requests(count: int, size: int, steps: int) -> list[EditRequest]:
-    from dataclasses import replace
-
     prompts = [edit.instructions[0] for edit in EDITS.values()]
     return [
         replace(batch.request(prompts[number % len(prompts)]), steps=steps, seed=number)
