@@ -175,5 +175,4 @@ def load_editor_of(options: EditorConfig, device: Any, tell: Callable[[str], Non
 
     # An actor sees the GPU that it was given as the first one.
     load.keywords["device"] = kind
-    told = {} if tell is None else {"tell": tell}
-    return RayEditor(workers, load, device=kind, views_per_task=options.views_per_forward, **told)
+    return RayEditor(workers, load, device=kind, views_per_task=options.views_per_forward, tell=tell)

@@ -59,7 +59,7 @@ class RayEditor:
         load: loads the editor in an actor; pickled.
         device: `cuda` or `cpu`, which decides what an actor asks the cluster for.
         views_per_task: views that one process takes through the model together.
-        tell: told what it waits for, where that takes long.
+        tell: told what it waits for, where that takes long; the log if not given.
         patience: seconds within which the first actor has to get what it asks the cluster for.
 
     Raises:
@@ -73,12 +73,13 @@ class RayEditor:
         *,
         device: str = "cpu",
         views_per_task: int = 4,
-        tell: Callable[[str], None] = logger.warning,
+        tell: Callable[[str], None] | None = None,
         patience: float = PATIENCE,
     ):
         import ray
 
-        self._ray, self._views_per_task, self._tell_user = ray, views_per_task, tell
+        self._ray, self._views_per_task = ray, views_per_task
+        self._tell_user = tell or logger.warning
         connect(ray, workers)
         count = workers.count or room(ray, device)
         options: dict[str, Any] = {
@@ -87,14 +88,15 @@ class RayEditor:
             "max_concurrency": 2,
         }
         wanted = share(ray, workers, device, count)
-        actor: Any = ray.remote(**options, **wanted)(_Worker)
+        options |= wanted
+        actor: Any = ray.remote(**options)(_Worker)
         self._actors = [actor.remote(load, torch.get_num_threads()) for _ in range(count)]
         self._busy, self._lock = [0] * count, threading.Lock()
         self._starting = {actor.process_id.remote(): worker for worker, actor in enumerate(self._actors)}
         # All load at once: importing PyTorch and reading weights takes long.
         described = [actor.describe.remote() for actor in self._actors]
         try:
-            first = await_first(ray, list(self._starting), wanted, tell, patience)
+            first = await_first(ray, list(self._starting), wanted, self._tell_user, patience)
             self._settings, self._views_depend, self._weight_bytes = self._get(described[first])
         except BaseException:
             self.close()
