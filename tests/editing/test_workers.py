@@ -6,12 +6,15 @@ import importlib.util
 import os
 import signal
 import threading
+import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from edit3dgs_ns.editing import ray_cluster
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.editors import load_named_editor
@@ -126,25 +129,25 @@ def test_weights_that_are_missing_where_an_actor_runs_are_named(pool):
         RayEditor(Workers(1, None), partial(load_named_editor, "/no/such/model"))
 
 
-@with_ray
-@pytest.mark.slow
-def test_gpus_that_others_hold_are_named_and_waited_for_no_longer_than_said(load, pool, monkeypatch):
-    """The wait ends with what to do; before, the user is told what it waits for."""
-    import ray
-
-    from edit3dgs_ns.editing import ray_cluster, workers
-
-    holder = ray.remote(num_cpus=ray.available_resources()["CPU"])(
-        type("Holder", (), {"there": lambda self: 1})
+@pytest.mark.parametrize(
+    ("there", "free", "reason"),
+    [
+        ({"GPU": 2.0}, {}, "of the cluster's 2 GPUs 0 are free, and a worker needs 1"),
+        ({"CPU": 8.0}, {"CPU": 8.0}, "the cluster has no GPUs"),
+        ({"GPU": 2.0}, {"GPU": 2.0}, "none has answered yet"),
+    ],
+)
+def test_what_a_pool_waits_for_is_said_and_not_waited_for_forever(monkeypatch, there, free, reason):
+    """A cluster of which no actor gets what it asks for."""
+    cluster = SimpleNamespace(
+        wait=lambda answers, timeout: (time.sleep(timeout), ([], answers))[1],
+        cluster_resources=lambda: there,
+        available_resources=lambda: free,
     )
-    other = holder.remote()
-    ray.get(other.there.remote())
-    monkeypatch.setattr(ray_cluster, "_SPEAK_AFTER", 0.2)
-    monkeypatch.setattr(workers, "share", lambda *_: {"num_cpus": 1})
+    monkeypatch.setattr(ray_cluster, "_SPEAK_AFTER", 0.02)
     told = []
-    with pytest.raises(
-        UserError, match=r"(?s)no worker has started.*0 are free.*--pipeline.editor.workers 1"
-    ):
-        workers.RayEditor(Workers(1, None), load, tell=told.append, patience=1.0)
-    assert len(told) == 1 and "processors 0 are free" in told[0]
-    ray.kill(other)
+    with pytest.raises(UserError, match=rf"(?s)within 0.06 seconds: {reason}.*--pipeline.editor.workers 1"):
+        ray_cluster.await_first(cluster, ["answer"], {"num_cpus": 0, "num_gpus": 1}, told.append, 0.06)
+    assert len(told) == 1 and reason in told[0]
+    cluster.wait = lambda answers, timeout: ([answers[1]], answers[:1])
+    assert ray_cluster.await_first(cluster, ["a", "b"], {}, told.append, 9.0) == 1 and len(told) == 1

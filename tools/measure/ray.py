@@ -71,6 +71,7 @@ def measure(count: int, size: int, steps: int, kills: int) -> dict[str, Any]:
     load = partial(load_named_editor, "demo", sharing=SharingOptions("rig"))
     requests = _requests(count, size, steps)
     alone, pool = load(), RayEditor(Workers(2, None), load)
+    assert len(set(pool.process_ids)) == 2  # both have started
     alone.edit(requests[0])  # the first edit of a process is slower
     _together(pool, requests[:2])
     begin = time.perf_counter()
