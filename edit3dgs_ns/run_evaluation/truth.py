@@ -62,7 +62,7 @@ class TrueEdit:
     """An edit of a synthetic capture whose true result is known."""
 
     key: str
-    """Of `capture.EDITS`."""
+    """Of `TRUE_EDITS`."""
 
     def render(self, image: Path) -> np.ndarray:
         """The true edited version of a captured image, sRGB on white in [0, 1]."""
@@ -77,17 +77,17 @@ def find_true_edit(run: TrainedRun, prompt: str, choice: str | None) -> TrueEdit
     Args:
         run: says which capture.
         prompt: looked up among the wordings of all edits.
-        choice: a key of `capture.EDITS`, `none`, or None to go by the prompt.
+        choice: a key of `TRUE_EDITS`, `none`, or None to go by the prompt.
 
     Raises:
         ValueError: `choice` is no such key, or the capture was not made by `edit3dgs capture`.
     """
-    from edit3dgs_ns.synthetic.edits import EDITS
+    from edit3dgs_ns.synthetic.true_edits import TRUE_EDITS
 
     synthetic = is_synthetic(run)
     if choice is not None and choice != "none":
-        if choice not in EDITS:
-            raise UserError(f"{OPTION} {choice}: expected none or one of {', '.join(EDITS)}.")
+        if choice not in TRUE_EDITS:
+            raise UserError(f"{OPTION} {choice}: expected none or one of {', '.join(TRUE_EDITS)}.")
         if not synthetic:
             raise UserError(
                 f"{OPTION} {choice}: true edits exist for captures of `edit3dgs capture` alone, which have a {SETTINGS_FILE}."
@@ -96,7 +96,7 @@ def find_true_edit(run: TrainedRun, prompt: str, choice: str | None) -> TrueEdit
     if choice == "none" or not synthetic:
         return None
     wanted = _plain(prompt)
-    for key, edit in EDITS.items():
+    for key, edit in TRUE_EDITS.items():
         if wanted in {_plain(wording) for wording in edit.instructions}:
             return TrueEdit(key)
     return None
@@ -120,7 +120,7 @@ def compare_with_truth(
 ) -> dict[str, Figure]:
     """PSNR, SSIM and LPIPS of the edited renders to the true edited images, beside those of the unedited renders.
 
-    The true image is the same frame ray traced with the edit's appearance; the difference of the two figures is the edit's gain
+    The true image is the same frame ray traced after the edit; the difference of the two figures is the edit's gain
     over no edit at all.
     """
     views: list[EvaluationView] = [view for path in setting.paths for view in path if view.image is not None]

@@ -51,6 +51,10 @@ class Appearance:
     sclera: Color = (0.93, 0.91, 0.89)
     teeth: Color = (0.92, 0.89, 0.82)
     cloth: Color = (0.25, 0.30, 0.40)
+    hat: Color = (0.62, 0.13, 0.15)
+    """Wool of a hat, if one is worn."""
+    frame: Color = (0.07, 0.065, 0.07)
+    """Frames of glasses, if some are worn."""
     metal: float = 0.0
     """1 turns everything, hair and eyes too, into polished metal of the colour `metal_color`."""
     metal_color: Color = (0.80, 0.55, 0.30)

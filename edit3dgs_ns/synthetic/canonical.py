@@ -21,8 +21,8 @@ from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.synthetic.noise import fbm, smoothstep
 
-SKIN, EYE, TEETH, MOUTH, CLOTH, HAIR = range(6)
-MATERIALS = 6
+SKIN, EYE, TEETH, MOUTH, CLOTH, HAIR, BEARD, KNIT, FRAME, LENS = range(10)
+MATERIALS = 10
 
 LABELS: dict[str, int] = {
     "background": 0,
@@ -40,6 +40,9 @@ LABELS: dict[str, int] = {
     "ears": 12,
     "neck": 13,
     "clothes": 14,
+    "beard": 15,
+    "hat": 16,
+    "glasses": 17,
 }
 """Numbers in the label images. "eyes" is the white of the eye, "mouth" its inside without teeth and
 tongue.

@@ -1,4 +1,4 @@
-"""The edits that the synthetic capture knows the true result of, each with many wordings.
+"""The edits of colours that the synthetic capture knows the true result of, each with many wordings.
 
 An edit changes the Appearance only: original and edited image share every hit point. An *open* edit leaves the colour
 to whoever does it, as most instructions leave something: its true results are a whole family, one for every hue.
@@ -232,7 +232,7 @@ EDITS: dict[str, Edit] = {
         _pale_vampire,
     ),
 }
-"""Every edit by its key."""
+"""Every edit of colours that has one result, by its key."""
 
 
 def _bright_hair(a: Appearance, color: Color) -> Appearance:
@@ -304,9 +304,7 @@ def edited(appearance: Appearance, edit: str, hue: float | None = None) -> Appea
     if edit in EDITS:
         return EDITS[edit].apply(appearance)
     if edit not in OPEN_EDITS:
-        raise UserError(
-            f"no true images of the edit {edit!r}; there are some of {', '.join([*EDITS, *OPEN_EDITS])}."
-        )
+        raise UserError(f"{edit!r} is no edit of colours; there are {', '.join([*EDITS, *OPEN_EDITS])}.")
     if hue is None:
         raise UserError(f"the edit {edit!r} leaves the colour open: give a hue.")
     return OPEN_EDITS[edit].apply(appearance, hue)

@@ -33,7 +33,7 @@ class HairStyle:
     sides: float
     """Length at the sides and at the back."""
     comb: str
-    """"forward", "side", "back" or "part"."""
+    """"forward", "side", "back", "part", or "fall": parted in front, straight down behind."""
     gravity: float = 0.0
     curl: float = 0.0
     count: int = 1300
@@ -128,6 +128,8 @@ class HairMesh:
     """A number in [0, 1) of each lock's own."""
     layer: Float[np.ndarray, " n"]
     """0 deepest, 1 outermost."""
+    resting: Float[np.ndarray, " n"] | None = None
+    """Share of each vertex that lies on the shoulders and stays there when the head turns; None: all is rigid with the skull."""
 
 
 def scalp_lift(
@@ -166,7 +168,7 @@ def grow(
     points = _integrate(
         head, style, vertices, normals, roots, root_normal, comb, length, layer, segments, seed
     )
-    return _ribbons(points, head, vertices, normals, style, order_lock, layer)
+    return ribbons(points, head, vertices, normals, style.width, order_lock, layer)
 
 
 def _roots(head, count, vertices, normals, rng):
@@ -209,6 +211,11 @@ def _comb(style: HairStyle, rest: np.ndarray, rng: np.random.Generator) -> np.nd
         flow = np.where((x > 0.030)[:, None] | (rest[:, 1] < 0.070)[:, None], down, flow)
     elif style.comb == "back":
         flow = np.stack([x * 3.0, -0.20 * one, -1.0 * one], axis=1)
+    elif style.comb == "fall":
+        front = smoothstep(-0.10, -0.02, z)
+        flow = np.stack(
+            [np.sign(x - 0.004) * front + 6.0 * x * (1 - front), -0.45 * one, -0.45 * front - 0.30], axis=1
+        )
     else:
         side = np.sign(x - 0.008)
         front = smoothstep(-0.02, 0.03, z)
@@ -282,8 +289,25 @@ def _keep_off_face(head: CanonicalHead, place: np.ndarray) -> np.ndarray:
     return np.stack([x, place[:, 1], z], axis=1)
 
 
-def _ribbons(points, head, vertices, normals, style, lock, layer) -> HairMesh:
-    """Two triangles for each step of each lock."""
+def ribbons(
+    points: Float[np.ndarray, "locks rows 3"],
+    head: CanonicalHead,
+    vertices: Float[np.ndarray, "v 3"],
+    normals: Float[np.ndarray, "v 3"],
+    width: float,
+    lock: Float[np.ndarray, " locks"],
+    layer: Float[np.ndarray, " locks"],
+) -> HairMesh:
+    """Locks through rows of points: two triangles for each step.
+
+    Args:
+        vertices, normals: of the head at rest.
+        width: of a lock, metres.
+        lock, layer: see `HairMesh`.
+
+    Returns:
+        The vertices of a lock follow each other, two for each row.
+    """
     locks, rows, _ = points.shape
     skin = head.assets.vertex_regions["skin"]
     near = skin[cKDTree(vertices[skin]).query(points.reshape(-1, 3))[1]].reshape(locks, rows)
@@ -294,7 +318,7 @@ def _ribbons(points, head, vertices, normals, style, lock, layer) -> HairMesh:
     normal = normalize(normal - (normal * tangent).sum(-1, keepdims=True) * tangent * 0.6)
     side = normalize(np.cross(tangent, normal))
     along = np.linspace(0, 1, rows)
-    half = 0.5 * style.width * (1.0 - 0.85 * along**3) * smoothstep(-0.3, 0.15, along)
+    half = 0.5 * width * (1.0 - 0.85 * along**3) * smoothstep(-0.3, 0.15, along)
     half = half[None, :, None] * (0.7 + 0.6 * lock)[:, None, None]
     # The edges bend inward like a lock's rounded cross-section; normals fan out accordingly.
     vertex = np.stack(

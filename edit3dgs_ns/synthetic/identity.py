@@ -4,24 +4,18 @@ of them shares.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from edit3dgs_ns.capture.rays import build_intersector
 from edit3dgs_ns.synthetic.appearance import Appearance, Color, mix
-from edit3dgs_ns.synthetic.canonical import (
-    HAIR,
-    LABELS,
-    CanonicalHead,
-    canonical_head,
-)
-from edit3dgs_ns.synthetic.hair import STYLES, HairMesh, HairStyle, grow, scalp_lift
-from edit3dgs_ns.synthetic.lighting import lobe_directions, normalize
+from edit3dgs_ns.synthetic.baking import BakedIdentity
+from edit3dgs_ns.synthetic.canonical import CanonicalHead, canonical_head
+from edit3dgs_ns.synthetic.form import PLAIN, Form
+from edit3dgs_ns.synthetic.hair import STYLES, HairStyle
+from edit3dgs_ns.synthetic.parts.assembly import reformed
 
 _SKINS: tuple[Color, ...] = (
     (0.95, 0.80, 0.73),
@@ -67,6 +61,7 @@ class Identity:
         shape: coefficients of the head's shape directions.
         style: hair cut.
         appearance: colours before any edit.
+        form: what an edit adds to the geometry or takes from it.
     """
 
     seed: int
@@ -74,7 +69,9 @@ class Identity:
     style: HairStyle
     appearance: Appearance
     flame_model_path: Path | None = None
-    _cache: dict = field(default_factory=dict, repr=False)
+    form: Form = PLAIN
+    _cache: dict[Form, BakedIdentity] = field(default_factory=dict, repr=False)
+    """Geometry by form: one person's forms share it."""
 
     @property
     def head(self) -> CanonicalHead:
@@ -89,101 +86,14 @@ class Identity:
     @property
     def baked(self) -> BakedIdentity:
         """Geometry at rest with its hair and ambient occlusion; made on first use."""
-        if "baked" not in self._cache:
-            self._cache["baked"] = BakedIdentity(self)
-        return self._cache["baked"]
+        if self.form not in self._cache:
+            self._cache[self.form] = self._bake()
+        return self._cache[self.form]
 
-
-class BakedIdentity:
-    """Rest geometry of one identity: computed once, used for every frame."""
-
-    def __init__(self, identity: Identity):
-        self.head = head = identity.head
-        shape = torch.from_numpy(np.asarray(identity.shape, np.float32))
-        bare = head.model.shaped(shape, None).v_shaped.numpy().astype(np.float64)
-        normals = vertex_normals(bare, head.faces)
-        self.static_offset = scalp_lift(head, identity.style, bare, normals).astype(np.float32)
-        self.shaped = head.model.shaped(shape, torch.from_numpy(self.static_offset))
-        self.rest = self.shaped.v_shaped.numpy().astype(np.float64)
-        self.hair: HairMesh = grow(
-            head, identity.style, self.rest, vertex_normals(self.rest, head.faces), identity.seed
-        )
-        self.depth = identity.style.depth
-
-    @cached_property
-    def faces(self) -> Int[np.ndarray, "f 3"]:
-        """Faces of head and hair together."""
-        return np.concatenate([self.head.faces, self.hair.faces + len(self.rest)]).astype(np.int32)
-
-    @cached_property
-    def face_material(self) -> Int[np.ndarray, " f"]:
-        """Material of each face."""
-        return np.concatenate([self.head.face_material, np.full(len(self.hair.faces), HAIR)]).astype(np.int32)
-
-    @cached_property
-    def face_label(self) -> Int[np.ndarray, " f"]:
-        """Label of each face."""
-        return np.concatenate([self.head.face_label, np.full(len(self.hair.faces), LABELS["hair"])]).astype(
-            np.int32
-        )
-
-    @cached_property
-    def visibility(self) -> Float[np.ndarray, "v 13"]:
-        """Open share of the hemisphere, then visibility towards each of 12 lobes, for every head vertex at
-        rest.
-        """
-        return bake_visibility(self.head, self.rest, self.faces, self.hair.vertices)
-
-
-def vertex_normals(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "v 3"]:
-    """Area-weighted unit normals."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    face_normal = np.cross(b - a, c - a)
-    total = np.empty_like(vertices)
-    for axis in range(3):
-        total[:, axis] = np.bincount(
-            faces.ravel(), np.repeat(face_normal[:, axis], 3), minlength=len(vertices)
-        )
-    return normalize(total)
-
-
-def bake_visibility(head, rest, faces, hair_vertices, rays: int = 40) -> Float[np.ndarray, "v 13"]:
-    """Cast a fixed fan of directions from every head vertex against the head with its hair (eyes open,
-    mouth closed).
-    """
-    normals = vertex_normals(rest, head.faces)
-    directions = _sphere(2 * rays)
-    facing = normals @ directions.T
-    scene = build_intersector(np.concatenate([rest, hair_vertices]), faces)
-    vertex, ray = np.nonzero(facing > 0.08)
-    origins = rest[vertex] + 0.0012 * normals[vertex]
-    hit = scene.run(origins.astype(np.float32), directions[ray].astype(np.float32), output=1)
-    # Something far away shades less than something near: fade between 3 and 12 cm.
-    open_ray = np.where(hit["primID"] >= 0, np.clip((hit["tfar"] - 0.03) / 0.09, 0.0, 1.0), 1.0)
-    weight = facing[vertex, ray]
-    count = len(rest)
-    ambient = np.bincount(vertex, open_ray * weight, count) / np.maximum(
-        np.bincount(vertex, weight, count), 1e-6
-    )
-    lobes = lobe_directions().astype(np.float64)
-    sharp = np.exp(4.0 * (directions[ray] @ lobes.T - 1.0)) * weight[:, None]
-    seen = np.stack([np.bincount(vertex, sharp[:, k] * open_ray, count) for k in range(12)], axis=1)
-    total = np.stack([np.bincount(vertex, sharp[:, k], count) for k in range(12)], axis=1)
-    # Lobes below the horizon hold no rays; the wrapped diffuse term ends there anyway.
-    lobe = (seen + 0.05 * ambient[:, None]) / (total + 0.05)
-    baked = np.concatenate([ambient[:, None], lobe], axis=1)
-    for _ in range(2):
-        baked = 0.5 * baked + 0.5 * (head.neighbours @ baked)
-    return np.clip(baked, 0.0, 1.0).astype(np.float32)
-
-
-def _sphere(count: int) -> np.ndarray:
-    """Directions spread evenly over the sphere (Fibonacci lattice)."""
-    index = np.arange(count) + 0.5
-    polar, turn = np.arccos(1 - 2 * index / count), np.pi * (1 + 5**0.5) * index
-    return np.stack([np.cos(turn) * np.sin(polar), np.cos(polar), np.sin(turn) * np.sin(polar)], axis=1)
+    def _bake(self) -> BakedIdentity:
+        if self.form != PLAIN:
+            return reformed(replace(self, form=PLAIN).baked, self.shape, self.style, self.form, self.seed)
+        return BakedIdentity.of_shape(self.head, self.shape, self.style, self.seed)
 
 
 def random_identity(seed: int, flame_model_path: Path | None = None) -> Identity:

@@ -35,6 +35,11 @@ def normalize(v: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     return v / np.maximum(np.sqrt((v * v).sum(axis=-1, keepdims=True)), 1e-12)
 
 
+def mirrored(normal: Float[np.ndarray, "n 3"], view: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Where a mirror with this normal looks, seen along `view` (from the surface to the camera)."""
+    return 2.0 * (normal * view).sum(1, keepdims=True) * normal - view
+
+
 def lobe_directions() -> Float[np.ndarray, "12 3"]:
     """The vertices of an icosahedron: directions in which visibility is baked."""
     g = (1 + 5**0.5) / 2

@@ -4,7 +4,7 @@ light.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from edit3dgs_ns.synthetic.appearance import Appearance, mix
 from edit3dgs_ns.synthetic.lighting import to_linear
 from edit3dgs_ns.synthetic.noise import smoothstep
-from edit3dgs_ns.synthetic.surface import EyeSurface, HairSurface, SkinSurface
+from edit3dgs_ns.synthetic.surface import EyeSurface, HairSurface, KnitSurface, SkinSurface
 
 
 @dataclass
@@ -58,11 +58,14 @@ def paint_skin(s: SkinSurface, a: Appearance) -> Paint:
         albedo = _blend(albedo, to_linear(a.socket), 0.85 * a.socket_strength * s.socket)
     if a.beard > 0:
         albedo = _blend(albedo, to_linear(mix(a.brows, (0.25, 0.24, 0.25), 0.5)), 0.55 * a.beard * s.beard)
+    roots = s.beard_roots
+    if s.form.beard != "none":
+        albedo = _blend(albedo, 0.8 * _hair_color(beard_look(a), s.hair_grain, s.mottle), 0.94 * roots)
     if a.blush > 0:
         albedo = _blend(albedo, to_linear((0.86, 0.30, 0.34)), 0.62 * a.blush * s.cheekbone)
     if a.eye_shadow_strength > 0:
         albedo = _blend(albedo, to_linear(a.eye_shadow), 0.85 * a.eye_shadow_strength * s.upper_lid)
-    gloss = a.skin_gloss * (0.8 + 0.5 * np.clip(s.red, 0, 1) + 0.25 * s.pores)
+    gloss = a.skin_gloss * (0.8 + 0.5 * np.clip(s.red, 0, 1) + 0.25 * s.pores) * (1.0 - 0.85 * roots)
     shininess = np.full(len(gloss), 16.0)
 
     lip_color = to_linear(a.lips) * (1.0 + 0.10 * s.lip_lines[:, None] * (1 - 0.5 * a.lipstick))
@@ -157,4 +160,36 @@ def paint_hair(s: HairSurface, a: Appearance) -> Paint:
         np.full(len(gloss), 60.0),
         0.4,
         0.8 * s.strands + 0.3 * s.tone,
+    )
+
+
+def beard_look(a: Appearance) -> Appearance:
+    """The appearance with a beard's colour as its hair's: between hair and brows."""
+    return replace(a, hair=mix(a.hair, a.brows, 0.5), hair_gloss=0.5 * a.hair_gloss)
+
+
+def paint_beard(s: HairSurface, a: Appearance) -> Paint:
+    """Locks of a beard."""
+    return paint_hair(s, beard_look(a))
+
+
+def paint_knit(s: KnitSurface, a: Appearance) -> Paint:
+    """Wool: dark between the ribs and below the cuff's fold, without gloss."""
+    shade = 1.0 - 0.55 * s.groove**1.5 - 0.10 * s.stitches
+    albedo = to_linear(a.hat) * (shade * (1.0 - 0.45 * s.fold))[:, None]
+    zero = np.zeros(len(albedo))
+    return Paint(np.clip(albedo, 0, 1), zero, zero + 10.0, 0.5, 0.6 - 1.2 * s.groove)
+
+
+def paint_frame(count: int, a: Appearance) -> Paint:
+    """Polished plastic."""
+    zero = np.zeros(count)
+    return Paint(np.broadcast_to(to_linear(a.frame), (count, 3)), zero + 0.9, zero + 60.0, 0.0, zero)
+
+
+def paint_lens(count: int) -> Paint:
+    """Nearly black glass."""
+    zero = np.zeros(count)
+    return Paint(
+        np.broadcast_to(np.float32([0.010, 0.010, 0.012]), (count, 3)), zero + 1.2, zero + 120.0, 0.0, zero
     )

@@ -14,25 +14,29 @@ import numpy as np
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.synthetic.canonical import CanonicalHead
 from edit3dgs_ns.synthetic.noise import smoothstep
-from edit3dgs_ns.synthetic.scene import Frame
+from edit3dgs_ns.synthetic.posing import Frame
 
 
-def _both(**amounts: float) -> dict[str, float]:
+def both(**amounts: float) -> dict[str, float]:
+    """Amounts of actions for the left and the right side alike."""
     return {f"{name}{side}": amount for name, amount in amounts.items() for side in ("Left", "Right")}
 
 
+JAW_LIMIT = 0.40
+"""The widest that jaws are opened, radians."""
+
 FACES: dict[str, dict[str, float]] = {
-    "smile": {**_both(mouthSmile=0.75, cheekSquint=0.45, eyeSquint=0.25)},
+    "smile": {**both(mouthSmile=0.75, cheekSquint=0.45, eyeSquint=0.25)},
     "laugh": {
-        **_both(mouthSmile=0.9, cheekSquint=0.7, eyeSquint=0.4, mouthUpperUp=0.35, mouthLowerDown=0.25),
+        **both(mouthSmile=0.9, cheekSquint=0.7, eyeSquint=0.4, mouthUpperUp=0.35, mouthLowerDown=0.25),
         "jaw": 0.20,
     },
-    "surprise": {**_both(browOuterUp=0.9, eyeWide=0.8), "browInnerUp": 0.9, "jaw": 0.24, "mouthFunnel": 0.15},
-    "anger": {**_both(browDown=0.9, eyeSquint=0.45, noseSneer=0.5, mouthPress=0.4), "mouthShrugLower": 0.25},
-    "sadness": {**_both(mouthFrown=0.85, browOuterUp=0.0), "browInnerUp": 0.9, "mouthShrugLower": 0.35},
-    "disgust": {**_both(noseSneer=0.9, mouthUpperUp=0.6, browDown=0.5, eyeSquint=0.4, mouthFrown=0.3)},
+    "surprise": {**both(browOuterUp=0.9, eyeWide=0.8), "browInnerUp": 0.9, "jaw": 0.24, "mouthFunnel": 0.15},
+    "anger": {**both(browDown=0.9, eyeSquint=0.45, noseSneer=0.5, mouthPress=0.4), "mouthShrugLower": 0.25},
+    "sadness": {**both(mouthFrown=0.85, browOuterUp=0.0), "browInnerUp": 0.9, "mouthShrugLower": 0.35},
+    "disgust": {**both(noseSneer=0.9, mouthUpperUp=0.6, browDown=0.5, eyeSquint=0.4, mouthFrown=0.3)},
     "pucker": {"mouthPucker": 0.9, "mouthFunnel": 0.25},
-    "cheeks": {"cheekPuff": 0.9, **_both(mouthPress=0.3)},
+    "cheeks": {"cheekPuff": 0.9, **both(mouthPress=0.3)},
     "smirk": {"mouthSmileLeft": 0.85, "mouthDimpleLeft": 0.5, "cheekSquintLeft": 0.4, "browOuterUpLeft": 0.5},
     "smirk_other": {
         "mouthSmileRight": 0.85,
@@ -42,11 +46,11 @@ FACES: dict[str, dict[str, float]] = {
     },
     "mouth_left": {"mouthLeft": 0.9},
     "mouth_right": {"mouthRight": 0.9},
-    "teeth": {**_both(mouthUpperUp=0.7, mouthLowerDown=0.7, mouthStretch=0.5), "jaw": 0.04},
+    "teeth": {**both(mouthUpperUp=0.7, mouthLowerDown=0.7, mouthStretch=0.5), "jaw": 0.04},
     "open": {"jaw": 0.33},
     "wink": {"eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.6, "mouthSmileLeft": 0.4},
-    "shut": {**_both(eyeBlink=1.0)},
-    "stretch": {**_both(mouthStretch=0.8, mouthDimple=0.4)},
+    "shut": {**both(eyeBlink=1.0)},
+    "stretch": {**both(mouthStretch=0.8, mouthDimple=0.4)},
 }
 """Expressions by name: amounts of ARKit actions; "jaw" is the jaw joint's opening in radians."""
 
@@ -186,7 +190,13 @@ def _moment(head: CanonicalHead, plan: SequencePlan, time: float, duration: floa
         0.004 * s * wave(0.18, time, "tz"),
     )
     return face(
-        head, amounts, jaw=min(jaw, 0.40), gaze=gaze, neck=neck, rotation=rotation, translation=translation
+        head,
+        amounts,
+        jaw=min(jaw, JAW_LIMIT),
+        gaze=gaze,
+        neck=neck,
+        rotation=rotation,
+        translation=translation,
     )
 
 

@@ -12,14 +12,17 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from edit3dgs_ns.synthetic.beard_region import beard_coverage
 from edit3dgs_ns.synthetic.canonical import (
     Landmarks,
     brow_position,
     collar_distance,
     ear_weight,
     hair_coverage,
+    hairline,
     lip_distance,
 )
+from edit3dgs_ns.synthetic.form import PLAIN, Form
 from edit3dgs_ns.synthetic.lighting import normalize
 from edit3dgs_ns.synthetic.noise import fbm, smoothstep
 from edit3dgs_ns.synthetic.wrinkles import wrinkle_height
@@ -28,7 +31,8 @@ from edit3dgs_ns.synthetic.wrinkles import wrinkle_height
 CANONICAL, NORMAL, TANGENT = slice(0, 3), slice(3, 6), slice(6, 9)
 AMBIENT, LOBES = 9, slice(10, 22)
 ACROSS, ALONG, LOCK, LAYER = 22, 23, 24, 25
-COLUMNS = 26
+POSITION, NEW = slice(26, 29), 29
+COLUMNS = 30
 
 
 def _bump(points: np.ndarray, centre, radius) -> np.ndarray:
@@ -46,6 +50,7 @@ class SkinSurface:
     points: Float[np.ndarray, "n 3"]
     landmarks: Landmarks
     footprint: float
+    form: Form = PLAIN
 
     @cached_property
     def red(self) -> Float[np.ndarray, " n"]:
@@ -109,6 +114,13 @@ class SkinSurface:
         return np.clip(jaw - bare, 0, 1) * grain
 
     @cached_property
+    def beard_roots(self) -> Float[np.ndarray, " n"]:
+        """How much of the skin the roots of a grown beard cover."""
+        if self.form.beard == "none":
+            return np.zeros(len(self.points), np.float32)
+        return beard_coverage(self.points, self.landmarks)
+
+    @cached_property
     def lips(self) -> Float[np.ndarray, " n"]:
         """1 on the red of the lips, with a soft edge."""
         wobble = 0.0005 * fbm(self.points, 240.0, 1, seed=21)
@@ -138,6 +150,8 @@ class SkinSurface:
     @cached_property
     def hair(self) -> Float[np.ndarray, " n"]:
         """How much of the skin the roots of the hair cover."""
+        if self.form.hair == "bald":
+            return np.zeros(len(self.points), np.float32)
         return hair_coverage(self.points, self.landmarks)
 
     @cached_property
@@ -148,8 +162,8 @@ class SkinSurface:
     @cached_property
     def hair_shadow(self) -> Float[np.ndarray, " n"]:
         """Darkness that the hair casts on the skin just below it."""
-        from edit3dgs_ns.synthetic.canonical import hairline
-
+        if self.form.hair == "bald":
+            return np.zeros(len(self.points), np.float32)
         return smoothstep(-0.016, 0.002, hairline(self.points, self.landmarks))
 
     @cached_property
@@ -296,3 +310,35 @@ class HairSurface:
     def open(self) -> Float[np.ndarray, " n"]:
         """How much light reaches in: little at the roots and in deep layers."""
         return np.clip(0.42 + 0.40 * self.layer + 0.28 * smoothstep(0.0, 0.5, self.along), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class KnitSurface:
+    """Fields over a knitted hat's fragments: `across` counts ribs, `along` is the way from the brim in metres."""
+
+    across: Float[np.ndarray, " n"]
+    along: Float[np.ndarray, " n"]
+    cuff: Float[np.ndarray, " n"]
+    footprint: float
+
+    @cached_property
+    def groove(self) -> Float[np.ndarray, " n"]:
+        """0 on a rib, 1 between two."""
+        return 0.5 - 0.5 * np.cos(2 * np.pi * self.across)
+
+    @cached_property
+    def slope(self) -> Float[np.ndarray, " n"]:
+        """How much the ribs' flanks lean along the head."""
+        return np.sin(2 * np.pi * self.across)
+
+    @cached_property
+    def stitches(self) -> Float[np.ndarray, " n"]:
+        """Rows of slanting stitches, about -1 to 1; too fine to be seen from far away."""
+        slant = np.abs((2 * self.across) % 1.0 - 0.5)
+        visible = smoothstep(0.0018, 0.0006, np.array(self.footprint))
+        return visible * np.sin(2 * np.pi * (self.along / 0.0042 + 0.8 * slant))
+
+    @cached_property
+    def fold(self) -> Float[np.ndarray, " n"]:
+        """1 where the cuff throws its shadow on the hat."""
+        return (self.cuff < 0.5) * np.exp(-np.maximum(self.along - 0.056, 0.0) / 0.006)

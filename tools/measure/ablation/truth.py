@@ -1,6 +1,6 @@
 """The true edited head, as the capture's ray tracer shows it.
 
-An edit of EDITS has one true look. One of OPEN_EDITS leaves the hue open ("a bright colour"), as most sentences leave something:
+An edit of TRUE_EDITS has one true look. One of OPEN_EDITS leaves the hue open ("a bright colour"), as most sentences leave something:
     its truth is the set of looks over all hues, and a result is compared with the one that is nearest to it.
 """
 
@@ -15,10 +15,11 @@ from jaxtyping import Float, UInt8
 
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.synthetic.appearance import Appearance
-from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS, Edit, OpenEdit
+from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.scene import Frame, Hits, Scene
 from edit3dgs_ns.synthetic.settings import read_settings
+from edit3dgs_ns.synthetic.true_edits import TRUE_EDITS, edited_person
 
 KNOTS = 6
 """Hues that are rendered for the search: from one to the next, `hue_color` is linear, and so nearly is the picture."""
@@ -37,7 +38,7 @@ def sentence(edit: str) -> str:
     Raises:
         ValueError: there is no such edit.
     """
-    known: dict[str, Edit | OpenEdit] = {**EDITS, **OPEN_EDITS}
+    known = {**TRUE_EDITS, **OPEN_EDITS}
     if edit not in known:
         raise ValueError(f"--edits {edit}: there are {', '.join(known)}.")
     return known[edit].instructions[0]
@@ -79,15 +80,13 @@ class TrueHead:
         Args:
             hue: in turns, for an open edit; None for others.
         """
-        return self.hits(picture).shade(self.appearance(edit, hue)).rgb
+        moved = edit if edit not in EDITS and not is_open(edit) else None
+        return self.hits(picture, moved).shade(self.appearance(edit, hue)).rgb
 
     def appearance(self, edit: str, hue: float | None) -> Appearance:
         """How the person looks after an edit."""
-        plain = self.identity.appearance
-        if not is_open(edit):
-            return EDITS[edit].apply(plain)
-        assert hue is not None, f"{edit} needs a hue"
-        return OPEN_EDITS[edit].apply(plain, hue)
+        assert hue is not None or not is_open(edit), f"{edit} needs a hue"
+        return edited_person(self.identity, edit, hue).appearance
 
     def knots(self, picture: Picture, edit: str) -> UInt8[np.ndarray, "knots height width 3"]:
         """The true picture after an open edit, in hues 0, 1/KNOTS, ...; kept on disk."""
@@ -108,8 +107,9 @@ class TrueHead:
         errors = [hue_errors(r, self.knots(p, edit)) for r, p in zip(results, pictures, strict=True)]
         return float(np.mean(errors, axis=0).argmin() / HUES)
 
-    def _trace(self, picture: Picture) -> Hits:
-        return self.replay.trace(*picture)
+    def _trace(self, picture: Picture, moved: str | None = None) -> Hits:
+        """Hits of the captured head, or of the one that an edit of form or expression leaves."""
+        return self.replay.trace(*picture, moved)
 
     def _scene(self, sequence: str, timestep: int) -> Scene:
         return Scene(self.identity, self.replay.motion[sequence][timestep])

@@ -1,0 +1,160 @@
+"""Edits that change what the head is made of: beards, glasses, a hat, other hair, nose and ears.
+
+The true result is a person of another Form; colours, camera, light, expression and pose stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edit3dgs_ns.synthetic.identity import Identity
+
+_SOURCE = "a photo of the face of a person"
+
+
+@dataclass(frozen=True)
+class FormEdit:
+    """One edit of form.
+
+    Attributes:
+        instructions: wordings of the request; the first is the usual one.
+        target_caption, source_caption: captions of the image after and before (for CLIP scores).
+        form: the fields of Form that it sets.
+    """
+
+    instructions: tuple[str, ...]
+    target_caption: str
+    form: dict[str, str | float | bool]
+    source_caption: str = _SOURCE
+
+    def apply(self, identity: Identity) -> Identity:
+        """The person after the edit; it shares the cache of geometry with the one before."""
+        return replace(identity, form=replace(identity.form, **self.form))  # type: ignore[arg-type]
+
+
+def for_each(*patterns: str) -> tuple[str, ...]:
+    """The wordings with {him} and {his} filled in for a man, a woman and any person; those without stay."""
+    filled = [
+        pattern.format(him=him, his=his)
+        for pattern in patterns
+        for him, his in (("him", "his"), ("her", "her"), ("them", "their"))
+    ]
+    return tuple(dict.fromkeys(filled))
+
+
+FORM_EDITS: dict[str, FormEdit] = {
+    "short_beard": FormEdit(
+        for_each(
+            "Give {him} a short beard",
+            "Make {him} wear a short beard",
+            "Let {him} have a short beard",
+            "Let {him} have a trimmed beard",
+            "Add a short beard to {his} face",
+            "Give the person a short beard",
+        ),
+        "a photo of the face of a person with a short beard",
+        {"beard": "short"},
+    ),
+    "full_beard": FormEdit(
+        for_each(
+            "Give {him} a beard",
+            "Give {him} a full beard",
+            "Give {him} a long beard",
+            "Make {him} wear a full beard",
+            "Let {him} have a big beard",
+            "Let {him} grow a full beard",
+            "Give the person a full beard",
+        ),
+        "a photo of the face of a person with a full beard",
+        {"beard": "full"},
+    ),
+    "glasses": FormEdit(
+        for_each(
+            "Give {him} glasses",
+            "Put glasses on {him}",
+            "Make {him} wear glasses",
+            "Let {him} wear glasses with a dark frame",
+            "Add glasses to {his} face",
+            "Put glasses on the person",
+        ),
+        "a photo of the face of a person with glasses",
+        {"glasses": "clear"},
+    ),
+    "dark_glasses": FormEdit(
+        for_each(
+            "Give {him} sunglasses",
+            "Put sunglasses on {him}",
+            "Make {him} wear sunglasses",
+            "Give {him} dark glasses",
+            "Put dark glasses on {him}",
+            "Let {him} wear black sunglasses",
+            "Put sunglasses on the person",
+        ),
+        "a photo of the face of a person with sunglasses",
+        {"glasses": "dark"},
+    ),
+    "knitted_hat": FormEdit(
+        for_each(
+            "Put a knitted hat on {him}",
+            "Give {him} a knitted hat",
+            "Make {him} wear a knitted hat",
+            "Put a red hat on {him}",
+            "Put a hat on {him}",
+            "Let {him} wear a red woollen hat",
+            "Put a beanie on {his} head",
+            "Put a knitted hat on the person",
+        ),
+        "a photo of the face of a person with a red knitted hat",
+        {"hat": True},
+    ),
+    "bald": FormEdit(
+        for_each(
+            "Make {him} bald",
+            "Turn {him} bald",
+            "Shave {his} head",
+            "Remove {his} hair",
+            "Take {his} hair away",
+            "Make {him} look bald",
+            "Make the person bald",
+        ),
+        "a photo of the face of a bald person",
+        {"hair": "bald"},
+    ),
+    "long_hair": FormEdit(
+        for_each(
+            "Give {him} long hair",
+            "Make {his} hair long",
+            "Let {his} hair grow long",
+            "Let {him} have long hair",
+            "Give {him} long hair down to the shoulders",
+            "Give the person long hair",
+        ),
+        "a photo of the face of a person with long hair",
+        {"hair": "long"},
+    ),
+    "bigger_nose": FormEdit(
+        for_each(
+            "Give {him} a bigger nose",
+            "Make {his} nose bigger",
+            "Give {him} a big nose",
+            "Let {him} have a big nose",
+            "Make {his} nose large",
+            "Give the person a bigger nose",
+        ),
+        "a photo of the face of a person with a big nose",
+        {"nose": 1.0},
+    ),
+    "elf_ears": FormEdit(
+        for_each(
+            "Give {him} elf ears",
+            "Give {him} pointed ears",
+            "Give {him} the ears of an elf",
+            "Make {his} ears pointed",
+            "Turn {his} ears into elf ears",
+            "Give the person elf ears",
+        ),
+        "a photo of the face of a person with the pointed ears of an elf",
+        {"ears": 1.0},
+    ),
+}
+"""Every edit of form by its key."""
