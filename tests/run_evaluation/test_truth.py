@@ -31,6 +31,7 @@ from edit3dgs_ns.run_evaluation.truth import TrueEdit, compare_with_truth, find_
 from edit3dgs_ns.runs.trained_run import Picture, TrainedRun, moved_camera
 from edit3dgs_ns.synthetic.edits import EDITS
 from edit3dgs_ns.synthetic.replay import render_edited
+from edit3dgs_ns.synthetic.true_edits import TRUE_EDITS
 from edit3dgs_ns.synthetic.writer import write_capture
 from tests.known_edits import edited_run, known_avatar
 from tests.tiny_clip import save_tiny_clip
@@ -85,11 +86,11 @@ def shots_of(setting: Setting) -> list[EvaluationView]:
 # -- the true edit ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", EDITS)
+@pytest.mark.parametrize("key", TRUE_EDITS)
 def test_the_true_edit_is_found_by_the_prompt(run: TrainedRun, key: str) -> None:
-    for wording in EDITS[key].instructions:
+    for wording in TRUE_EDITS[key].instructions:
         assert find_true_edit(run, f"  {wording.upper()}. ", None) == TrueEdit(key)
-    assert find_true_edit(run, EDITS[key].instructions[0], "none") is None
+    assert find_true_edit(run, TRUE_EDITS[key].instructions[0], "none") is None
 
 
 def test_a_prompt_without_a_true_edit_and_an_option_for_it(run: TrainedRun) -> None:

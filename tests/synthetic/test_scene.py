@@ -254,5 +254,5 @@ def test_an_open_edit_shows_the_hue_asked_for(
 def test_an_open_edit_needs_a_hue(replay: Replay) -> None:
     with pytest.raises(ValueError, match="give a hue"):
         edited(replay.identity.appearance, "face_paint")
-    with pytest.raises(ValueError, match="no true images of the edit 'younger'"):
+    with pytest.raises(ValueError, match="'younger' is no edit of colours"):
         edited(replay.identity.appearance, "younger")

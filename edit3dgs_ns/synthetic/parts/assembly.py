@@ -15,7 +15,7 @@ from edit3dgs_ns.synthetic.parts.beard import STYLES as BEARDS
 from edit3dgs_ns.synthetic.parts.beard import grow_beard
 from edit3dgs_ns.synthetic.parts.glasses import wear_glasses
 from edit3dgs_ns.synthetic.parts.hat import wear_hat
-from edit3dgs_ns.synthetic.parts.locks import long_hair, no_hair
+from edit3dgs_ns.synthetic.parts.locks import long_hair, no_hair, tucked_hair
 from edit3dgs_ns.synthetic.parts.shape import bare_scalp, ear_offset, nose_offset
 
 
@@ -40,6 +40,8 @@ def reformed(
     offset = (own.static_offset + moved).astype(np.float32)
     shaped = head.model.shaped(torch.from_numpy(np.asarray(shape, np.float32)), torch.from_numpy(offset))
     hair = no_hair() if bald else long_hair(own, seed) if form.hair == "long" else own.hair
+    if form.ears > 0 and form.hair == "own":
+        hair = tucked_hair(own)
     bare = BakedIdentity(head, shaped, offset, hair)
     parts: list[Part] = []
     if form.hat:

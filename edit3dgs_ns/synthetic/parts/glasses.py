@@ -163,10 +163,7 @@ def _tube(
     sides: int = 10,
 ) -> Mesh:
     """An elliptic tube: `depth` is its half axis along `normal`, `width` the one across; open ends are capped."""
-    if closed:
-        ahead = np.roll(path, -1, axis=0) - np.roll(path, 1, axis=0)
-    else:
-        ahead = np.gradient(path, axis=0)
+    ahead = np.roll(path, -1, axis=0) - np.roll(path, 1, axis=0) if closed else np.gradient(path, axis=0)
     ahead = normalize(ahead)
     second = normalize(normal - (ahead @ normal)[:, None] * ahead)
     first = np.cross(ahead, second)

@@ -77,6 +77,17 @@ def _over_skin(
     return points + normals[near] * lift[:, None]
 
 
+def tucked_hair(base: BakedIdentity) -> HairMesh:
+    """The person's own locks, those over the ears pressed to the head, so that the ears stand before them."""
+    ears = base.rest[base.head.assets.vertex_regions["ears"]]
+    low, high = ears.min(axis=0), ears.max(axis=0)
+    x, y, z = base.hair.vertices.T
+    away = np.hypot((y - 0.5 * (low[1] + high[1]) - 0.012) / 0.055, (z - 0.5 * (low[2] + high[2])) / 0.034)
+    flat = np.minimum(np.abs(x), high[0] - 0.014)
+    pressed = np.abs(x) + smoothstep(1.0, 0.6, away) * (flat - np.abs(x))
+    return replace(base.hair, vertices=np.stack([np.sign(x) * pressed, y, z], axis=1))
+
+
 def no_hair() -> HairMesh:
     """No locks."""
     empty, values = np.zeros((0, 3)), np.zeros(0)

@@ -24,12 +24,15 @@ def nose_offset(head: CanonicalHead, rest: Float[np.ndarray, "v 3"]) -> Float[np
     # The bridge keeps its root between the eyes and swells towards the tip.
     down = smoothstep(m.eye[1] + 0.004, m.nose_tip[1] + 0.004, y)
     width = smoothstep(0.030, 0.011, x)
-    amount = front * base * down * width * _region(head, "skin")
+    skin = _region(head, "skin")
+    amount = front * base * down * width * skin
     bulb = amount * np.exp(-(((y - m.nose_tip[1]) / 0.011) ** 2))
     offset = np.zeros_like(p)
     offset[:, 0] = 0.42 * rest[:, 0] * amount + 0.18 * rest[:, 0] * bulb
     offset[:, 1] = -0.0022 * amount
-    hump = np.exp(-(((y - 0.5 * (m.eye[1] + m.nose_tip[1])) / 0.011) ** 2)) * smoothstep(0.016, 0.004, x)
+    hump = (
+        np.exp(-(((y - 0.5 * (m.eye[1] + m.nose_tip[1])) / 0.011) ** 2)) * smoothstep(0.016, 0.004, x) * skin
+    )
     offset[:, 2] = NOSE_LENGTH * (amount * (0.55 + 0.45 * smoothstep(0.050, 0.070, z)) + 0.16 * hump * front)
     return offset
 

@@ -1,7 +1,7 @@
 """The true edited head, as the capture's ray tracer shows it.
 
-An edit of TRUE_EDITS has one true look. One of OPEN_EDITS leaves the hue open ("a bright colour"), as most sentences leave something:
-    its truth is the set of looks over all hues, and a result is compared with the one that is nearest to it.
+An edit of TRUE_EDITS has one true look. One of OPEN_EDITS leaves the hue open ("a bright colour"), as most prompts leave
+something: its truth is the set of looks over all hues, and a result is compared with the one that is nearest to it.
 """
 
 from __future__ import annotations
