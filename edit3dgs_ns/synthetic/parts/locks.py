@@ -49,7 +49,7 @@ def _off_the_face(base: BakedIdentity, hair: HairMesh) -> HairMesh:
     """The locks without those that hang before eyes and cheeks."""
     eyes = base.rest[base.head.assets.vertex_regions["eyes"]].mean(axis=0)
     _, y, z = (hair.vertices - [0.0, eyes[1], eyes[2]]).T
-    before = (z > -0.024) & (y < 0.022) & (y > -0.105)
+    before = (z > -0.032) & (y < 0.034) & (y > -0.105)
     count = np.unique(hair.lock).size
     hanging = before.reshape(count, -1).any(axis=1)
     kept = ~np.repeat(hanging, len(before) // count)
@@ -82,7 +82,7 @@ def tucked_hair(base: BakedIdentity) -> HairMesh:
     ears = base.rest[base.head.assets.vertex_regions["ears"]]
     low, high = ears.min(axis=0), ears.max(axis=0)
     x, y, z = base.hair.vertices.T
-    away = np.hypot((y - 0.5 * (low[1] + high[1]) - 0.012) / 0.055, (z - 0.5 * (low[2] + high[2])) / 0.034)
+    away = np.hypot((y - 0.5 * (low[1] + high[1]) - 0.014) / 0.070, (z - 0.5 * (low[2] + high[2])) / 0.046)
     flat = np.minimum(np.abs(x), high[0] - 0.014)
     pressed = np.abs(x) + smoothstep(1.0, 0.6, away) * (flat - np.abs(x))
     return replace(base.hair, vertices=np.stack([np.sign(x) * pressed, y, z], axis=1))
