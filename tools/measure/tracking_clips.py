@@ -27,6 +27,7 @@ from tools.measure.tracking.avatars import held_out_quality, train_avatar
 from tools.measure.tracking.captures import tracked_capture
 from tools.measure.tracking.code_digest import driving_digest, tracking_digest, training_digest
 from tools.measure.tracking.landmark_series import FaceSeries, correlation
+from tools.measure.tracking.table import table
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, STEPS = 256, 3000
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             for part in (_track, _train, _drive):
                 part(clip, row, options)
                 write_durably(result, (json.dumps(rows, indent=2) + "\n").encode())
-    print(table(rows))
+    print(table("clip", rows, FIGURES, 3))
     return 0
 
 
@@ -151,15 +152,6 @@ def _drive(clip: Path, row: Row, options: argparse.Namespace) -> None:
     pair = driven.correlations(driver[times])
     row["driven_mouth_correlation"], row["driven_lid_correlation"] = pair
     row["driving_code"] = code
-
-
-def table(rows: dict[str, Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [f"| clip | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
-    for name, row in rows.items():
-        cells = [f"{row[figure]:.3f}" if figure in row else "" for figure in FIGURES]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ PICTURES: Mapping[str, str] = {
     "docs/images/true_edit.png": "evaluation/true_edit.png",
     "docs/images/edits.png": "evaluation_edits/before_after.png",
     "docs/images/agree.png": "ablation/summary_face_paint_1.png",
+    "docs/images/tracked.png": "tracking/tracked.png",
     "docs/images/viewer.png": "viewer.png",
     "docs/images/viewer_edit.png": "viewer_edit.png",
 }

@@ -16,18 +16,23 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from edit3dgs_ns.demo.settings import run_dir
 from edit3dgs_ns.files import write_durably
-from tools.measure.tracking.avatars import held_out_quality, train_avatar
+from tools.measure.tracking.avatars import METHOD, held_out_quality, train_avatar
 from tools.measure.tracking.captures import tracked_capture, true_capture
 from tools.measure.tracking.code_digest import tracking_digest, training_digest
 from tools.measure.tracking.errors import tracking_errors
 from tools.measure.tracking.people import SEEDS, Person, Truth, truth_of, write_video
+from tools.measure.tracking.picture import draw_tracking_picture
+from tools.measure.tracking.table import table
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = (256, 512)
 TRAINED_SIZES = (256,)
 """An avatar is trained in these."""
 STEPS = 1500
+SHOWN = 5
+"""The person in the picture of the documentation."""
 FIGURES = (
     "rotation_deg", "vertices_mm", "jaw_deg", "gaze_deg", "lids_mm", "focal_percent", "psnr_loss_db", "frames_per_second",
 )  # fmt: skip
@@ -44,7 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
             row = rows.setdefault(person.name, {})
             measure(person, row, options)
             _write(options, rows)
-    print(table(rows))
+    shown = Person(SHOWN, TRAINED_SIZES[0]).name
+    if "training_code" in rows.get(shown, {}):
+        folder = options.out / shown
+        avatar = run_dir(folder / "avatars" / "tracked", METHOD) / "config.yml"
+        draw_tracking_picture(folder / "tracked" / "tracking.mp4", avatar, options.out / "tracked.png")
+    print(table("", rows, FIGURES, 2))
     return 0
 
 
@@ -109,15 +119,6 @@ def summary(rows: dict[str, Row]) -> dict[str, Any]:
 def means(rows: Sequence[Row]) -> dict[str, float]:
     """Of every figure that all rows have."""
     return {name: mean(row[name] for row in rows) for name in FIGURES if all(name in row for row in rows)}
-
-
-def table(rows: dict[str, Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [f"| | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
-    for name, row in rows.items():
-        cells = [f"{row[figure]:.2f}" if figure in row else "" for figure in FIGURES]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
