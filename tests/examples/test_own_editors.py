@@ -120,7 +120,7 @@ def comfyui(monkeypatch, tmp_path):
 
 def test_every_view_goes_through_the_graph(comfyui):
     editor = load_named_editor("python:comfyui_editor:make_editor")
-    editor._poll = 0.01
+    editor.inner._poll = 0.01
     told, given = [], []
     asked = request(view_ids=(5, 9), shared_noise=False)
     result = editor.edit(asked, lambda *done: told.append(done), lambda view, image: given.append(view))
