@@ -46,7 +46,7 @@ NEAR = 0.012
 """Metres: samples lie this near to one of the detector's landmarks."""
 LEAST_COSINE = 0.65
 """Between a sample's normal and the line of sight: less is not looked at."""
-SPREAD = 0.3
+SPREAD = 0.42
 """Standard deviation of a sample's contrast in a frame."""
 ROBUST = 1.0
 """Cauchy's scale: contrasts that are further off count less and less."""
