@@ -145,10 +145,10 @@ class EditPipeline(AvatarPipeline):
             TrainingCallback([where.AFTER_TRAIN], after),
         ]
 
-    def complete_avatar(self) -> None:
+    def complete_avatar(self, settle: bool = True) -> None:
         """As for every avatar; what the edit holds stays as it is."""
         held = None if self._edit is None else self._edit.fit.held_faces
-        fill_unseen_of(self._avatar_model, self.datamanager, held)
+        fill_unseen_of(self._avatar_model, self.datamanager, held, settle=settle)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; a training run goes on only with what the same command has saved.

@@ -5,7 +5,8 @@
 - No white Gaussians over the white background: they would be seen in front of the head as soon as the camera turns.
 - What no image shows (back of the head, nape, a side that is never turned to the camera) is laid onto the head model and coloured
   like the mirrored side: see `splats.unseen`. It happens as a checkpoint is saved (training goes on without it), so that an edit
-  reaches these Gaussians, too, and only so far as training images look as before.
+  reaches these Gaussians, too, and only so far as training images look as before. The Gaussians in front settle for this when a
+  training ends; for a checkpoint on the way that would take too long, and what would shine through stays as training left it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def fill_unseen_of(
     model: RiggedSplatfactoModel,
     datamanager: AvatarDatamanager,
     held_faces: Bool[np.ndarray, " faces"] | None = None,
+    *,
+    settle: bool = True,
 ) -> int:
     """Completes an avatar where no training camera shows it; returns the number of Gaussians that were changed.
 
@@ -69,6 +72,7 @@ def fill_unseen_of(
         model: whose Gaussians are changed in place.
         datamanager: of the training images.
         held_faces: faces whose Gaussians stay as they are.
+        settle: fit the Gaussians in front, so that more of what is behind them can be completed; takes longest.
     """
     from edit3dgs_ns.splats.unseen import LEAST_SHARE, WELL_SEEN, fill_unseen, keep_views
     from edit3dgs_ns.training.model_setup import head_assets
@@ -98,7 +102,7 @@ def fill_unseen_of(
     filled = {name: value.clone() for name, value in params.items()}
     front = well_seen & ~changed if held is None else well_seen & ~(changed | held)
     left = changed
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if settle else 0):
         _settle(model, views, images, front)
         if difference() <= MOST_DIFFERENCE:
             break

@@ -60,16 +60,17 @@ class AvatarPipeline(VanillaPipeline):
         if test_mode == "val" and self.model.one_camera:
             CONSOLE.print(NOTE, highlight=False)
 
-    def complete_avatar(self) -> None:
-        """Completes the avatar where no training camera shows it (see `one_camera`)."""
-        fill_unseen_of(self.model, self.datamanager)
+    def complete_avatar(self, settle: bool = True) -> None:
+        """Completes the avatar where no training camera shows it; `settle` as in `one_camera.fill_unseen_of`."""
+        fill_unseen_of(self.model, self.datamanager, settle=settle)
 
     @contextmanager
     def completed(self, keep: bool) -> Iterator[None]:
-        """To be saved in: the avatar is complete. Afterwards it is so only with `keep`; else training goes on with what it had."""
+        """To be saved in: the avatar is complete. Afterwards it is so only with `keep`; else training goes on with what it had, and
+        does not wait for the Gaussians to settle."""
         params = self.model.gauss_params
         before = {} if keep else {name: value.detach().clone() for name, value in params.items()}
-        self.complete_avatar()
+        self.complete_avatar(settle=keep)
         try:
             yield
         finally:
