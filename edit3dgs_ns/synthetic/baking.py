@@ -69,11 +69,12 @@ class BakedIdentity:
     @cached_property
     def faces(self) -> Int[np.ndarray, "f 3"]:
         """Faces of head, hair and parts together."""
-        meshes, first = [self.head.faces], len(self.rest)
-        for mesh in (self.hair, *self.parts):
-            meshes.append(mesh.faces + first)
+        meshes: list[HairMesh | Part] = [self.hair, *self.parts]
+        faces, first = [self.head.faces], len(self.rest)
+        for mesh in meshes:
+            faces.append(mesh.faces + first)
             first += len(mesh.vertices)
-        return np.concatenate(meshes).astype(np.int32)
+        return np.concatenate(faces).astype(np.int32)
 
     @cached_property
     def face_material(self) -> Int[np.ndarray, " f"]:
@@ -96,7 +97,7 @@ class BakedIdentity:
         """Open share of the hemisphere, then visibility towards each of 12 lobes, for every head vertex at
         rest.
         """
-        meshes = (self.hair, *(part for part in self.parts if part.shades))
+        meshes: list[HairMesh | Part] = [self.hair, *(part for part in self.parts if part.shades)]
         faces, vertices, first = [self.head.faces], [self.rest], len(self.rest)
         for mesh in meshes:
             faces.append(mesh.faces + first)

@@ -28,7 +28,9 @@ def test_offsets_stay_within_limits_and_speech_plays_on(replay: Replay, edit: st
     changed = [
         name for name, amount in EXPRESSION_EDITS[edit].actions.items() if name != "jaw" and amount > 0.5
     ]
-    columns = [head.assets.expression_names.index(name) for name in changed]
+    names = head.assets.expression_names
+    assert names is not None
+    columns = [names.index(name) for name in changed]
     gain = expr[:, columns] - np.stack([frame.expr for frame in frames])[:, columns]
     assert gain.mean() > 0.3
     for before, after in zip(frames, edited, strict=True):

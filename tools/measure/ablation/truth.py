@@ -15,7 +15,9 @@ from jaxtyping import Float, UInt8
 
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.synthetic.appearance import Appearance
-from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
+from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS, Edit, OpenEdit
+from edit3dgs_ns.synthetic.expression_edits import ExpressionEdit
+from edit3dgs_ns.synthetic.form_edits import FormEdit
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.scene import Frame, Hits, Scene
 from edit3dgs_ns.synthetic.settings import read_settings
@@ -38,7 +40,7 @@ def sentence(edit: str) -> str:
     Raises:
         ValueError: there is no such edit.
     """
-    known = {**TRUE_EDITS, **OPEN_EDITS}
+    known: dict[str, Edit | OpenEdit | FormEdit | ExpressionEdit] = {**TRUE_EDITS, **OPEN_EDITS}
     if edit not in known:
         raise ValueError(f"--edits {edit}: there are {', '.join(known)}.")
     return known[edit].instructions[0]
