@@ -191,5 +191,9 @@ def paint_lens(count: int) -> Paint:
     """Nearly black glass."""
     zero = np.zeros(count)
     return Paint(
-        np.broadcast_to(np.float32([0.010, 0.010, 0.012]), (count, 3)), zero + 1.2, zero + 120.0, 0.0, zero
+        np.broadcast_to(np.array([0.010, 0.010, 0.012], np.float32), (count, 3)),
+        zero + 1.2,
+        zero + 120.0,
+        0.0,
+        zero,
     )

@@ -138,7 +138,7 @@ def _side_of_head(base: BakedIdentity, y: np.ndarray, z: np.ndarray) -> np.ndarr
     head = base.head
     faces = head.faces[(head.face_material == SKIN) & (head.face_label != LABELS["ears"])]
     origin = np.stack([np.full_like(y, 0.3), y, z], axis=1).astype(np.float32)
-    direction = np.broadcast_to(np.float32([-1.0, 0.0, 0.0]), origin.shape)
+    direction = np.broadcast_to(np.array([-1.0, 0.0, 0.0], np.float32), origin.shape)
     hit = build_intersector(base.rest, faces).run(origin, np.ascontiguousarray(direction), output=1)
     return np.where(hit["primID"] >= 0, 0.3 - hit["tfar"], 0.0)
 
