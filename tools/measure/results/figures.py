@@ -19,6 +19,7 @@ DEMO, ABLATION, AVATAR = "demo/report.json", "ablation.json", "avatar_experiment
 BENCH, EDITOR, WEB = "bench.json", "demo_editor.json", "avatar.html"
 EVALUATION, CLIP, EDITS = "evaluation/report.json", "demo_clip.json", "evaluation_edits/report.json"
 SMALL, LONG = "avatar_256.json", "avatar_long.json"
+TRACKING = "tracking.json"
 DECIBEL, SSIM, COLOUR, CHANGE = 0.3, 0.005, 0.004, 0.01
 """Tolerances: of PSNR (dB), of SSIM, of colour differences between views, and of changes by an edit."""
 ANGLE, MILLIMETRES = 0.5, 0.3
@@ -171,7 +172,27 @@ AVATARS = {
 KNOWN = ("older", "green_skin", "blond_hair", "red_lips", "bronze_statue", "pale_vampire")
 """Edits of the demo's editor that have one true look."""
 
+
+def _tracked(name: str, within: float) -> Figure:
+    """Mean over the synthetic people at 256 x 256."""
+    return _figure(TRACKING, "synthetic", name, within=within)
+
+
 CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "| head rotation / vertices of the face | {rotation}° / {vertices} mm |",
+        {"rotation": _tracked("rotation_deg", ANGLE), "vertices": _tracked("vertices_mm", MILLIMETRES)},
+    ),
+    Claim(
+        "| jaw / gaze / eyelids | {jaw}° / {gaze}° / {lids} mm |",
+        {
+            "jaw": _tracked("jaw_deg", ANGLE),
+            "gaze": _tracked("gaze_deg", ANGLE),
+            "lids": _tracked("lids_mm", MILLIMETRES),
+        },
+    ),
+    Claim("| focal length | {share} % |", {"share": _tracked("focal_percent", 2.0)}),
+    Claim("| speed, everything counted | {fps} frames a second |", {"fps": _time(TRACKING, "synthetic", "frames_per_second")}),
     Claim(
         "`make demo` takes about {minutes} minutes on two CPU cores",
         {"minutes": Figure(DEMO, lambda demo: sum(demo["seconds"].values()) / 60, share=OF_A_TIME)},
