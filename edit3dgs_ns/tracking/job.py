@@ -210,7 +210,7 @@ def _check_masks(options: TrackingOptions, detections: Detections) -> None:
     if options.masks is None:
         return
     masks, frames = len(mask_files(options.masks)), len(detections.found)
-    if masks < frames:
+    if not frames <= masks <= frames + 1:  # rates that are rounded may end a frame earlier
         raise UserError(
             f"--masks {options.masks}: masks: {masks}, frames of the video: {frames}. Expected one for each."
         )
@@ -237,7 +237,10 @@ def _report(
     if len(lost):
         notes.append(f"{len(lost)} of {len(detections.found)} frames show no face and are left out.")
     if detections.most_faces > 1:
-        notes.append(f"Up to {detections.most_faces} faces are in the frames: the largest one was followed.")
+        notes.append(
+            f"Up to {detections.most_faces} faces are in the frames: the one that was the largest when a face was first found "
+            "was followed."
+        )
     if percent.mean() > POOR_FIT:
         notes.append(
             f"The head does not fit: landmarks are missed by {percent.mean():.1f} % of the distance between the eyes. Look at "

@@ -7,7 +7,7 @@ with masks and head parameters. Timesteps at which no camera sees a face are lef
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,10 @@ from edit3dgs_ns.tracking.detector import (
     require_mediapipe,
 )
 from edit3dgs_ns.tracking.fit import TrackingState
-from edit3dgs_ns.tracking.job import motion_of, write_head_parameters
+from edit3dgs_ns.tracking.job import POOR_FIT, motion_of, write_head_parameters
 from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
 from edit3dgs_ns.tracking.multi_fit import CameraView, MultiFit
-from edit3dgs_ns.tracking.output import PREVIEW_FILE, REPORT_FILE, check_folder
+from edit3dgs_ns.tracking.output import PREVIEW_FILE, REPORT_FILE, check_folder, check_own
 from edit3dgs_ns.tracking.preview import draw_preview
 from edit3dgs_ns.tracking.priors import priors_of
 from edit3dgs_ns.tracking.surface_points import TRANSLATION
@@ -89,8 +89,7 @@ class MultiCapture:
             raise UserError(
                 f"{OPTION} {folder}: expected several cameras. A video of one camera goes without {OPTION}."
             )
-        fps = contents["train"].get("fps") or FPS
-        return cls(folder, frames, splits, float(fps))
+        return cls(folder, frames, splits, _fps_of(contents["train"], transforms_path(folder, "train")))
 
     @property
     def cameras(self) -> dict[int, Camera]:
@@ -114,6 +113,15 @@ class MultiCapture:
     def image(self, camera: int, timestep: int) -> UInt8[np.ndarray, "h w 3"]:
         """The colours of an image."""
         return read_image(self.frames[camera, timestep].image)[0]
+
+
+def _fps_of(content: Mapping[str, Any], path: Path) -> float:
+    fps = content.get("fps")
+    if fps is None:
+        return FPS
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 1 <= fps <= 240:
+        raise UserError(f"{path}: fps is {fps!r}. Expected frames a second from 1 to 240.")
+    return float(fps)
 
 
 def track_capture(
@@ -140,7 +148,8 @@ def track_capture(
         "part": None,
         "size": 0,
     }
-    check_folder(out, settings, overwrite)
+    if check_folder(out, settings, overwrite) != "new":
+        check_own(out)  # the folder is replaced as a whole
     landmarks, found = _detect(capture, cameras, timesteps, progress)
     table = landmark_table_of(head).thinned()
     first = next(iter(cameras.values()))
@@ -215,6 +224,11 @@ def _report(
             count += seen
     percent = total / count
     notes = [f"{len(lost)} of {found.shape[1]} timesteps show no face and are left out."] if len(lost) else []
+    if percent.mean() > POOR_FIT:
+        notes.append(
+            f"The head does not fit: landmarks are missed by {percent.mean():.1f} % of the distance between the eyes. Look at "
+            f"{PREVIEW_FILE}; are the cameras' places in metres, and their images of the same moments?"
+        )
     return {
         "frames": len(state.frames),
         "cameras": len(views),

@@ -95,6 +95,21 @@ def check_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> Folder
     return "replaces"
 
 
+def check_own(out: Path) -> None:
+    """Whether everything in a tracked capture's folder was written by a tracking.
+
+    Raises:
+        ExistingFileError: names what was not.
+    """
+    own = {*_FOLDERS, *_FILES, REPORT_FILE}
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in own)
+    if foreign:
+        raise ExistingFileError(
+            f"{out}: {foreign[0]} was not written by a tracking, and replacing the folder would delete it. Move it away, or "
+            "name another folder."
+        )
+
+
 def begin_folder(out: Path, settings: dict[str, Any], state: FolderState) -> None:
     """Record whose the folder is; of a tracking that is replaced, delete what it wrote and nothing else."""
     if state == "goes on":

@@ -87,7 +87,8 @@ def describe_video(path: Path, part: VideoPart | None = None) -> VideoInfo:
         return _describe_folder(path, part)
     with _opened(path) as container:
         stream = _video_stream(container, path)
-        first = next(container.decode(stream), None)
+        frames = container.decode(stream)
+        first = next(frames, None)
         if first is None:
             raise UserError(f"{path}: no frame in it can be decoded. Convert it, e.g. to MP4 with H.264.")
         height, width = _upright(first).shape[:2]
@@ -99,8 +100,10 @@ def describe_video(path: Path, part: VideoPart | None = None) -> VideoInfo:
             if part.start >= seconds:
                 raise UserError(f"--start {part.start:g}: {path} ends after {seconds:.1f} seconds.")
             count = max(1, round((min(part.end, seconds) - part.start) * fps))
-        if count == 1 or next(container.decode(stream), None) is None:
+        if next(frames, None) is None:
             raise UserError(f"{path}: is a still image. A head is tracked in a video of at least a second.")
+        if count is not None and count < FEWEST_FRAMES:
+            raise UserError(_too_few(path, part, count))
         notes = []
         transfer = _HDR_TRANSFERS.get(int(stream.codec_context.color_trc or 0))
         if transfer:
@@ -108,6 +111,15 @@ def describe_video(path: Path, part: VideoPart | None = None) -> VideoInfo:
                 f"{path.name} is an HDR video ({transfer}): its colours come out pale. Export it as SDR for true ones."
             )
         return VideoInfo(path, width, height, fps, count, part, tuple(notes))
+
+
+def _too_few(path: Path, part: VideoPart, count: int) -> str:
+    options = [f"--start {part.start:g}"] * (part.start > 0) + [f"--end {part.end:g}"] * math.isfinite(
+        part.end
+    )
+    options += [] if part.fps is None else [f"--fps {part.fps:g}"]
+    chosen = f" with {' '.join(options)}" if options else ""
+    return f"{path}: has {count} frames{chosen}. A head is tracked in at least {FEWEST_FRAMES} frames of a video."
 
 
 def read_frames(info: VideoInfo) -> Iterator[Frame]:

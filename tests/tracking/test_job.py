@@ -190,7 +190,7 @@ def test_of_two_faces_the_larger_is_followed_and_said(tmp_path: Path, images: li
         frame[: len(small), -len(small) :] = small
         frames.append(frame)
     tracked = track_video(write(tmp_path / "two.mp4", frames), tmp_path / "out", HEAD, OPTIONS)
-    assert any("the largest one was followed" in note for note in tracked.report["notes"])
+    assert any("was the largest when a face was first found" in note for note in tracked.report["notes"])
     assert tracked.report["crop"]["left"] + tracked.report["crop"]["side"] / 2 < SIZE
 
 

@@ -118,3 +118,12 @@ def test_what_is_there_is_kept_and_one_camera_refused(tracked: Path, stripped: P
     with pytest.raises(UserError, match="expected several cameras"):
         track_capture(tmp_path, tmp_path / "out", HEAD)
     assert edit3dgs("track", "--multi", stripped, tmp_path / "out", "--fps", 5) == 2
+    for split in ("train", "val", "test"):
+        damaged = json.loads((stripped / f"transforms_{split}.json").read_text()) | {"fps": "abc"}
+        (tmp_path / f"transforms_{split}.json").write_text(json.dumps(damaged))
+    with pytest.raises(UserError, match=r"transforms_train\.json: fps is 'abc'"):
+        MultiCapture.read(tmp_path)
+    (tracked / "mine.txt").write_text("keep")
+    with pytest.raises(ExistingFileError, match=r"mine\.txt was not written by a tracking"):
+        track_capture(stripped, tracked, HEAD)
+    (tracked / "mine.txt").unlink()

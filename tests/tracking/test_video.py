@@ -75,8 +75,8 @@ def test_uneven_times_are_sampled_on_an_even_clock(tmp_path: Path) -> None:
 
 def test_a_part_of_a_video(tmp_path: Path) -> None:
     path = write(tmp_path / "even.mp4", even(30))
-    assert [number_of(f) for f in read_frames(describe_video(path, VideoPart(start=0.5, end=0.8)))] == list(
-        range(15, 24)
+    assert [number_of(f) for f in read_frames(describe_video(path, VideoPart(start=0.5, end=0.9)))] == list(
+        range(15, 27)
     )
     assert [number_of(f) for f in read_frames(describe_video(path, VideoPart(fps=10)))] == list(
         range(0, 30, 3)
@@ -129,6 +129,13 @@ def test_a_still_is_no_video(tmp_path: Path) -> None:
     Image.fromarray(grey(3)).save(path)
     with pytest.raises(UserError, match=r"me\.png: is a still image"):
         describe_video(path)
+
+
+def test_a_video_that_is_too_short(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has 2 frames\. A head is tracked in at least 10 frames"):
+        describe_video(write(tmp_path / "two.mp4", even(2)))
+    with pytest.raises(UserError, match=r"has 3 frames with --start 0\.5 --end 0\.6\. A head"):
+        describe_video(write(tmp_path / "me.mp4", even(30)), VideoPart(start=0.5, end=0.6))
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,7 @@ NOT_MEASURED: tuple[str, ...] = (
     "needs 22.5 GB of memory",
     "| FLAME 2023 |",
     "FLAME 2020 |",
+    "| Apache 2.0 |",
     "SIGGRAPH 2023",
     "3DV 2025",
     "amounts 0 to 1",
