@@ -55,7 +55,7 @@ class DemoSettings:
 
     prompt: str = "Make him look older"
     editor: str = "demo"
-    """The editing model: `demo`, a folder, or a hub id."""
+    """The editing model: `demo`, `demo-flow`, a folder, or a hub id."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     base_steps: int = 3000
     edit: EditSettings = field(default_factory=EditSettings)

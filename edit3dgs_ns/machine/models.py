@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CachedRevisionInfo
 
 PIPELINE = ("unet", "vae", "text_encoder")
-DEMO_EDITOR = ("model_index.json", *PIPELINE, "tokenizer", "scheduler")
+_OTHER_PARTS = ("model_index.json", "vae", "text_encoder", "tokenizer", "scheduler")
 INSTRUCT_PIX2PIX = "timbrooks/instruct-pix2pix"
 CLIP = "openai/clip-vit-large-patch14"
 FLAME_SITE = "https://flame.is.tue.mpg.de"
@@ -58,7 +59,15 @@ def check_weights() -> list[Finding]:
     """The demo's editor and CLIP, and what is in Hugging Face's cache: nothing is downloaded or loaded."""
     cache = HubCache()
     return [
-        _embedded("demo editor", "editing/demo_editor", _missing_of_editor, required=True),
+        _embedded(
+            "demo editor", "editing/demo_editor", partial(_missing_of_editor, network="unet"), required=True
+        ),
+        _embedded(
+            "demo flow editor",
+            "editing/demo_flow_editor",
+            partial(_missing_of_editor, network="transformer"),
+            tool="tools.data.demo_editor all --editor demo-flow",
+        ),
         _embedded("demo CLIP", "evaluation/demo_clip", missing_parts),
         cache.check(
             INSTRUCT_PIX2PIX, tuple(f"{part}/*.safetensors" for part in PIPELINE), "editing real captures"
@@ -68,20 +77,26 @@ def check_weights() -> list[Finding]:
     ]
 
 
-def _missing_of_editor(folder: Path) -> list[str]:
-    return [part for part in DEMO_EDITOR if not (folder / part).exists()]
+def _missing_of_editor(folder: Path, network: str) -> list[str]:
+    return [part for part in (*_OTHER_PARTS, network) if not (folder / part).exists()]
 
 
-def _embedded(name: str, where: str, missing: Callable[[Path], list[str]], required: bool = False) -> Finding:
-    """A model that comes with this package, in its folder `where`; `missing` names what the folder lacks."""
+def _embedded(
+    name: str,
+    where: str,
+    missing: Callable[[Path], list[str]],
+    required: bool = False,
+    tool: str | None = None,
+) -> Finding:
+    """A model that comes with this package, in its folder `where`; `missing` names what the folder lacks, `tool` makes it."""
     folder = Path(__file__).parents[1] / where
     absent = missing(folder)
     if not absent:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return Finding("Weights", name, "ok", f"embedded ({size / 1e6:.1f} MB)", required=required)
     found = f"{folder} lacks {', '.join(absent)}"
-    tool = f"-m tools.data.{name.lower().replace(' ', '_')}"
-    advice = f"It comes with this package: install it again, or train it: python {tool} all"
+    command = tool or f"tools.data.{name.lower().replace(' ', '_')} all"
+    advice = f"It comes with this package: install it again, or train it: python -m {command}"
     return Finding("Weights", name, "missing", found, advice, required=required)
 
 

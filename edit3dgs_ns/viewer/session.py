@@ -38,7 +38,7 @@ _MOST_IMAGES = 48
 _TICK, _POLL_SECONDS = 1 / 30, 0.5
 """Seconds between two frames at most, and between two updates about a training."""
 _REAL, _EMBEDDED = "timbrooks/instruct-pix2pix", "demo"
-_MODELS = (_REAL, _EMBEDDED, "black-forest-labs/FLUX.2-klein-4B")
+_MODELS = (_REAL, _EMBEDDED, "demo-flow", "black-forest-labs/FLUX.2-klein-4B")
 
 
 class ViewerSession:

@@ -20,6 +20,8 @@ class EditorDefaults:
     steps: int = 20
     resolution: int | None = None
     """Longer side, in pixels, that the images are scaled to for the model; None leaves their size alone."""
+    text_options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the model's pipeline that concern its text encoder: `max_sequence_length`, `text_encoder_out_layers`."""
     instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Wordings of the instructions that the model was taught, by edit; empty when it takes any prompt."""
 

@@ -48,13 +48,13 @@ def load_editor(
     references: Sequence[Path] = (),
     ip_adapter: Path | None = None,
 ) -> InstructPix2Pix | PipelineEditor:
-    """An editing model from the hub, from a folder in diffusers' format, or the embedded one.
+    """An editing model from the hub, from a folder in diffusers' format, or one of the two embedded ones.
 
     Only safetensors are read, and only classes of diffusers and transformers are built. `HF_HUB_OFFLINE=1`
     keeps it off the network.
 
     Args:
-        model: hub id, folder, or `demo`.
+        model: hub id, folder, or the embedded `demo` or `demo-flow`.
         device: where it runs.
         dtype: `auto` is the half precision of the model's family on CUDA and float32 elsewhere.
         scheduler: `ddim`, the one `shipped` with the model, or `auto`: DDIM for InstructPix2Pix, as in its use for 3D.

@@ -17,8 +17,10 @@ from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.families import FAMILIES, Family, no_references, no_shared_attention
 from edit3dgs_ns.errors import MissingFileError, UserError
 
-DEMO = "demo"
-DEMO_FOLDER = Path(__file__).parents[1] / "demo_editor"
+DEMO, DEMO_FLOW = "demo", "demo-flow"
+DEMO_FOLDER, DEMO_FLOW_FOLDER = (
+    Path(__file__).parents[1] / name for name in ("demo_editor", "demo_flow_editor")
+)
 DEFAULTS_FILE = "edit3dgs.json"
 INDEX_FILE = "model_index.json"
 OPTION = "--pipeline.editor.model"
@@ -40,7 +42,7 @@ def check_model(
     cache knows it.
 
     Args:
-        model: hub id, folder, or `demo`.
+        model: hub id, folder, `demo` or `demo-flow`.
         references: images that the prompt may speak of; they have to be there, and the model has to take them.
         ip_adapter: weights of an IP-Adapter, with which InstructPix2Pix takes one.
 
@@ -126,8 +128,8 @@ def find_model(model: str | Path) -> Path | str:
         ValueError: it looks like nothing.
     """
     text = str(model).strip()
-    if text == DEMO:
-        return DEMO_FOLDER
+    if text in (DEMO, DEMO_FLOW):
+        return DEMO_FOLDER if text == DEMO else DEMO_FLOW_FOLDER
     folder = Path(text).expanduser()
     if folder.is_dir():
         return folder.resolve()
@@ -185,9 +187,10 @@ def _check_folder(folder: Path) -> Family:
     """Refuse a folder without index, of another class, or with parts missing."""
     index = folder / INDEX_FILE
     if not index.is_file():
-        if folder == DEMO_FOLDER:
+        if folder in (DEMO_FOLDER, DEMO_FLOW_FOLDER):
+            name = DEMO if folder == DEMO_FOLDER else DEMO_FLOW
             raise MissingFileError(
-                f"{OPTION} {DEMO}: {index} is missing: the package was installed without its data. Install it again."
+                f"{OPTION} {name}: {index} is missing: the package was installed without its data. Install it again."
             )
         raise MissingFileError(
             f"{OPTION} {folder}: {INDEX_FILE} is missing. Expected a folder in diffusers' format. {OTHERWISE}"
@@ -261,6 +264,7 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
             image_guidance_scale=number("image_guidance_scale"),
             steps=int(given.get("steps", usual.steps)),
             resolution=resolution or int(given.get("resolution") or 0) or usual.resolution,
+            text_options=_text_options(given.get("text_options", {})),
             instructions={
                 str(edit): tuple(map(str, wordings))
                 for edit, wordings in given.get("instructions", {}).items()
@@ -277,6 +281,18 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
             "least 1 for steps and resolution, and instructions as {edit: [wordings]}."
         ) from error
     return found
+
+
+def _text_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a small model's pipeline has to be told of its text encoder.
+
+    Raises:
+        ValueError: there are others.
+    """
+    known = {"max_sequence_length": int, "text_encoder_out_layers": lambda layers: tuple(map(int, layers))}
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"text_options names {', '.join(unknown)}; expected some of {', '.join(known)}")
+    return {name: known[name](value) for name, value in given.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -290,7 +290,11 @@ class _Batch:
         call = Call(self._request.prompt, original, height, width, self.settings, editor.references)
         pipeline = editor.view_pipelines.make(scheduler)
         return pipeline(
-            **editor.family.arguments(call), latents=latents, output_type="pt", return_dict=False
+            **editor.family.arguments(call),
+            **editor.defaults.text_options,
+            latents=latents,
+            output_type="pt",
+            return_dict=False,
         )[0]
 
     # -- the loop ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tools.data.demo_editor import __main__ as tool
-from tools.data.demo_editor import chance, data, evaluate, looking, models, samples, unet, vae
+from tools.data.demo_editor import chance, data, evaluate, flow, looking, models, samples, unet, vae
 from tools.data.demo_editor.latents import Scenes
 from tools.data.demo_editor.passthrough import PatchBasis
 from tools.data.demo_editor.settings import EDIT_ORDER, OPEN_ORDER, Settings, Workspace
@@ -25,6 +25,10 @@ def work(tmp_path_factory) -> Workspace:
 
 TOKENS = [torch.full((1, 4), edit) for edit in range(len(EDIT_ORDER) + len(OPEN_ORDER) + 1)]
 """One wording per edit, whose token is the edit's number."""
+
+
+CLEAN = samples.Levels(torch.ones(1000), torch.zeros(1000))
+"""No noise at any timestep."""
 
 
 def run(stage: str, work: Workspace, *more: str) -> None:
@@ -70,7 +74,9 @@ def test_heldout_seeds_are_apart(work):
     assert max(seeds[0]) < data.HELDOUT_SEED <= min(seeds[-1])
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings.tiny()], ids=["shipped", "tiny"])
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings.flow(), Settings.tiny()], ids=["shipped", "flow", "tiny"]
+)
 def test_encoder_is_exactly_the_projection(settings):
     rng = np.random.default_rng(0)
     pictures = np.clip(rng.normal(0, 0.5, (3, 64, 64, 3)).cumsum(axis=1) * 0.2, -1, 1)
@@ -97,6 +103,49 @@ def test_untrained_unet_returns_the_image_condition(settings, tmp_path):
             assert float((output - condition).abs().max()) < 0.02
 
 
+def test_untrained_transformer_leads_to_the_original_at_every_noise_level(tmp_path):
+    """Also of a white picture, whose tokens are larger than others, and in a longer picture than it is trained on."""
+    settings = Settings.tiny_flow()
+    _, editor = flow.make(Workspace(tmp_path, "_flow"), settings)
+    noise, original, current = torch.randn(3, 1, settings.latent_channels, 16, 24)
+    original[..., :8] = 2.0
+    tokens = torch.arange(settings.max_tokens)[None]
+    with torch.no_grad():
+        for timestep in (999, 749, 99):
+            level = (timestep + 1) / 1000
+            noisy = (1 - level) * current + level * noise
+            output = editor.eval()(noisy, original, torch.tensor([timestep]), tokens)
+            assert float((output - original).abs().max()) < 0.02
+
+
+def test_qwen_tokenizer_knows_words_whatever_their_case(tmp_path):
+    from transformers import AutoTokenizer
+
+    from tools.data.demo_editor.transformer import write_qwen_tokenizer
+
+    written = write_qwen_tokenizer(tmp_path, ["older", "make"], 12)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for known in (written, tokenizer):
+        assert known.tokenize("MAKE older make") == ["Ġmake", "Ġolder", "Ġmake"]
+        text = known.apply_chat_template([{"role": "user", "content": "Make zebra"}], tokenize=False)
+        assert known.decode(known(text).input_ids).strip() == "make zebra"
+
+
+def test_what_the_copy_relies_on_is_not_trained(tmp_path):
+    settings = Settings.tiny_flow()
+    tokenizer, editor = flow.make(Workspace(tmp_path, "_flow"), settings)
+    latents = torch.randn(3, 2, settings.latent_channels, 8, 8)
+    tokens = tokenizer(["make older", "red"], padding="max_length", return_tensors="pt").input_ids
+    editor(latents[0], latents[1], torch.tensor([999, 499]), tokens).square().mean().backward()
+    transformer = editor.transformer
+    single = transformer.single_transformer_blocks[0].attn
+    width = settings.transformer_width
+    assert transformer.proj_out.weight.grad is None
+    assert not single.to_qkv_mlp_proj.weight.grad[: 3 * width].any()
+    assert not single.to_out.weight.grad[:, :width].any() and single.to_out.weight.grad[:, width:].any()
+    assert transformer.single_transformer_blocks[1].attn.to_out.weight.grad.any()
+
+
 def test_tokenizer_makes_words_whole_and_can_spell_anything(tmp_path):
     tokenizer = models.write_tokenizer(tmp_path, ["older", "old", "make"], 12)
     assert tokenizer.tokenize("Make older old") == ["make</w>", "older</w>", "old</w>"]
@@ -118,13 +167,16 @@ def test_state_survives_and_goes_on(work):
     assert load_state(work.vae_state)["step"] == second["step"]
 
 
-def test_whole_way_to_a_pipeline(work):
-    run("vae", work, "--minutes", str(6 / 60))
-    run("unet", work, "--minutes", str(8 / 60))
-    run("decoder", work, "--minutes", str(1 / 60))
-    run("export", work)
+@pytest.mark.parametrize(
+    ("editor", "network", "minutes"), [("demo", "unet", (6, 8, 1)), ("demo-flow", "flow", (2, 4, 1))]
+)
+def test_whole_way_to_a_pipeline(work, editor, network, minutes):
+    for stage, seconds in zip(("vae", network, "decoder"), minutes, strict=True):
+        run(stage, work, "--editor", editor, "--minutes", str(seconds / 60))
+    run("export", work, "--editor", editor)
     pipeline, info = evaluate.load_pipeline(work.root / "out")
-    scenes = data.load_images(data.shards(work.heldout_shards))
+    # Twice as large: FLUX.2's pipeline takes no image below 64 pixels.
+    scenes = data.load_images(data.shards(work.heldout_shards)).repeat(2, axis=2).repeat(2, axis=3)
     scores = evaluate.evaluate(pipeline, info, scenes, work.root / "sheet.png")
     assert [score.edit for score in scores] == list(EDIT_ORDER)
     assert list(info["instructions"]) == [*EDIT_ORDER, *OPEN_ORDER]
@@ -133,10 +185,10 @@ def test_whole_way_to_a_pipeline(work):
 
 
 def test_two_processes_train_one_model(work):
-    state = load_state(work.unet_state)
+    state = load_state(work.editor_state)
     spent = state["spent"] + 3 if state else 3
     tool.main(["unet", "--tiny", "--work", str(work.root), "--minutes", str(spent / 60), "--processes", "2"])
-    assert load_state(work.unet_state)["spent"] >= spent
+    assert load_state(work.editor_state)["spent"] >= spent
 
 
 def test_unknown_state_names_the_stage(tmp_path):
@@ -194,7 +246,7 @@ def test_a_crop_shows_target_condition_and_skin_of_the_same_place(work):
     skin = place[0][None].repeat(5, 0) >= 8
     scenes = Scenes(latents, np.zeros((0, 3, 6, 2, size, size), np.float16), skin)
     batch = samples.draw(
-        scenes, TOKENS, torch.ones(1000), np.random.default_rng(0), samples.Draw(6, 8), looking.Looking()
+        scenes, TOKENS, CLEAN, np.random.default_rng(0), samples.Draw(6, 8), looking.Looking()
     )
     assert batch.target.shape == (6, 2, 8, 8)
     assert torch.equal(batch.noisy, batch.target)
@@ -204,9 +256,10 @@ def test_a_crop_shows_target_condition_and_skin_of_the_same_place(work):
 
 
 def test_phases_follow_each_other_to_the_end_of_the_budget():
-    seen = [unet.phase_at(share) for share in np.linspace(0, 1, 101)]
-    assert seen == sorted(seen) and set(seen) == set(range(len(unet.PHASES)))
-    assert unet.PHASES[-1].crop == 1.0 and unet.PHASES[-1].shrink == 1
+    for phases in (unet.PHASES, flow.PHASES):
+        seen = [phases.at(share) for share in np.linspace(0, 1, 101)]
+        assert seen == sorted(seen) and set(seen) == set(range(len(phases.parts)))
+        assert phases.parts[-1].crop == 1.0 and phases.parts[-1].shrink == 1
 
 
 def test_the_noise_of_all_sources_decides_the_hue():
@@ -242,8 +295,8 @@ def test_views_of_a_group_show_one_person_in_the_hue_of_its_sources(group):
     opened[:, :, :, 1] = 1 + np.arange(3)[:, None, None, None]
     opened[:, :, :, 2] = np.arange(6)[:, None, None]
     scenes = Scenes(plain, opened, np.ones((8, 4, 4), bool))
-    options, alphas = samples.Draw(12, 4, open_share=0.5, push=1.0), torch.linspace(1, 0, 1000)
-    batch = samples.draw(scenes, TOKENS, alphas, np.random.default_rng(1), options, group)
+    options, levels = samples.Draw(12, 4, open_share=0.5, push=1.0), flow.levels()
+    batch = samples.draw(scenes, TOKENS, levels, np.random.default_rng(1), options, group)
     is_open = batch.edit >= len(EDIT_ORDER)
     assert is_open.any() and (~is_open).any()
     for first in range(0, 12, group.views):
@@ -281,7 +334,7 @@ def test_attention_over_sources_is_attention_over_their_tokens_together():
 
 
 def test_the_choice_is_pushed_ever_less():
-    pushes = [unet.push_at(share) for share in np.linspace(0, 1, 101)]
+    pushes = [unet.PHASES.push_at(share) for share in np.linspace(0, 1, 101)]
     top = int(np.argmax(pushes))
     assert pushes[top] > 0.2 and pushes[-1] == 0 and pushes[top:] == sorted(pushes[top:], reverse=True)
     assert all(push == 0 for share, push in zip(np.linspace(0, 1, 101), pushes, strict=True) if share < 0.6)

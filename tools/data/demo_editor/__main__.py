@@ -1,15 +1,16 @@
-"""Makes the embedded demo editor (edit3dgs_ns/editing/demo_editor): a small InstructPix2Pix for synthetic heads.
+"""Makes the embedded demo editors: a small InstructPix2Pix for synthetic heads (edit3dgs_ns/editing/demo_editor), and with
+--editor demo-flow a small flow-matching transformer in the format of FLUX.2 klein (edit3dgs_ns/editing/demo_flow_editor).
 
     python -m tools.data.demo_editor all           # every stage below: five to six hours on two cores
     python -m tools.data.demo_editor data          # may run several times at once, and while the rest trains
     python -m tools.data.demo_editor vae
-    python -m tools.data.demo_editor unet
+    python -m tools.data.demo_editor unet          # or, of the other editor: flow --editor demo-flow
     python -m tools.data.demo_editor decoder       # optional: the decoder learns to forgive the UNet
     python -m tools.data.demo_editor export
     python -m tools.data.demo_editor evaluate      # the table alone, on the embedded editor
 
 Every stage can be stopped (Ctrl-C, kill) and goes on where it was when the same command is given again: rendered
-scenes appear whole or not at all, training states are saved every two minutes. Budgets (--minutes) count the time
+scenes, which serve both editors, appear whole or not at all, training states are saved every two minutes. Budgets (--minutes) count the time
 of all runs of a stage together. The work folder can be deleted afterwards.
 """
 
@@ -18,11 +19,17 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tools.data.demo_editor.settings import Settings, Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
-EMBEDDED = ROOT / "edit3dgs_ns" / "editing" / "demo_editor"
-STAGES = ("data", "vae", "unet", "decoder", "export", "evaluate", "all")
-MINUTES = {"data": 40.0, "vae": 20.0, "unet": 275.0, "decoder": 5.0}
+EMBEDDED = ROOT / "edit3dgs_ns" / "editing"
+FOLDERS = {"demo": "demo_editor", "demo-flow": "demo_flow_editor"}
+"""Of the embedded editors by name."""
+STAGES = ("data", "vae", "unet", "flow", "decoder", "export", "evaluate", "all")
+MINUTES = {"data": 40.0, "vae": 20.0, "unet": 275.0, "flow": 90.0, "decoder": 5.0}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -32,9 +39,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument(
+        "--editor", choices=tuple(FOLDERS), default="demo", help="which of the two embedded editors"
+    )
+    parser.add_argument(
         "--work", type=Path, default=ROOT / "outputs" / "demo_editor", help="states, scenes, logs"
     )
-    parser.add_argument("--out", type=Path, default=EMBEDDED, help="the exported editor's folder")
+    parser.add_argument(
+        "--out", type=Path, help="the exported editor's folder; default: its own in the package"
+    )
     parser.add_argument("--minutes", type=float, help=f"time budget of the stage; default {MINUTES}")
     parser.add_argument(
         "--scenes", type=int, default=600, help="training scenes to render (seven pictures each)"
@@ -46,7 +58,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--image-guidance", type=float, default=1.0, help="recommended image guidance, written at export"
     )
-    parser.add_argument("--steps", type=int, default=20, help="recommended DDIM steps, written at export")
+    parser.add_argument(
+        "--steps", type=int, help="recommended steps, written at export; default: 20 of DDIM, 4 of demo-flow"
+    )
     parser.add_argument(
         "--processes",
         type=int,
@@ -58,7 +72,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="evaluate: also write the scores")
     parser.add_argument("--tiny", action="store_true", help="a toy of a few seconds, to try the tool itself")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    other = "unet" if options.editor == "demo-flow" else "flow"
+    if options.stage == other:
+        parser.error(f"--editor {options.editor} has no stage {other}")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,25 +85,49 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(1 if options.stage == "data" else options.processes)
-    for stage in (
-        ("data", "vae", "unet", "decoder", "export", "evaluate")
-        if options.stage == "all"
-        else (options.stage,)
-    ):
+    network = "flow" if options.editor == "demo-flow" else "unet"
+    everything = ("data", "vae", network, "decoder", "export", "evaluate")
+    for stage in everything if options.stage == "all" else (options.stage,):
         run(stage, options)
     return 0
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Sizes of the editor asked for."""
+    from tools.data.demo_editor.settings import Settings
+
+    if options.editor == "demo-flow":
+        return Settings.tiny_flow() if options.tiny else Settings.flow()
+    return Settings.tiny() if options.tiny else Settings()
+
+
+def workspace_of(options: argparse.Namespace) -> Workspace:
+    """Files of the editor asked for; the rendered scenes are common to both."""
+    from tools.data.demo_editor.settings import Workspace
+
+    return Workspace(options.work, "" if options.editor == "demo" else "_flow")
+
+
+def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What `edit3dgs.json` recommends."""
+    if options.editor == "demo-flow":
+        return {"guidance_scale": None, "image_guidance_scale": None, "steps": options.steps or 4}
+    return {
+        "guidance_scale": options.guidance,
+        "image_guidance_scale": options.image_guidance,
+        "steps": options.steps or 20,
+    }
 
 
 def run(stage: str, options: argparse.Namespace) -> None:
     """Run one stage."""
     from rich.console import Console
 
-    from tools.data.demo_editor import data, decoder, evaluate, export, models, unet, vae
-    from tools.data.demo_editor.settings import Settings, Workspace
+    from tools.data.demo_editor import data, decoder, evaluate, export, models, training, vae
     from tools.data.demo_editor.team import Team
 
-    settings = Settings.tiny() if options.tiny else Settings()
-    work = Workspace(options.work)
+    settings, work = settings_of(options), workspace_of(options)
+    recipe, out = training.recipe_for(settings), options.out or EMBEDDED / FOLDERS[options.editor]
     minutes = MINUTES.get(stage, 0.0) if options.minutes is None else options.minutes
     if stage == "data":
         data.write_shards(work.heldout_shards, data.HELDOUT_SEED, options.heldout, settings, minutes)
@@ -94,22 +136,17 @@ def run(stage: str, options: argparse.Namespace) -> None:
     elif stage == "vae":
         count = sum(p.numel() for p in models.make_vae(settings, vae.load_basis(work, settings)).parameters())
         Team(options.processes, count).start(vae.train_vae, (work, settings, minutes))
-    elif stage == "unet":
-        tokenizer = models.write_tokenizer(
-            work.root / "tokenizer", models.instruction_words(), settings.max_tokens
-        )
-        count = sum(p.numel() for p in unet.Editor(tokenizer, settings).parameters())
-        Team(options.processes, count).start(unet.train_unet, (work, settings, minutes))
+    elif stage == recipe.name:
+        count = sum(p.numel() for p in recipe.make(work, settings)[1].parameters())
+        Team(options.processes, count).start(training.train_editor, (work, settings, minutes, recipe))
     elif stage == "decoder":
         decoder.polish(work, settings, minutes)
     elif stage == "export":
-        size = export.export(
-            work, settings, options.out, options.guidance, options.image_guidance, options.steps
-        )
-        print(f"export: {options.out}, {size:.1f} MB")
+        size = export.export(work, settings, out, sampling_of(options))
+        print(f"export: {out}, {size:.1f} MB")
     elif stage == "evaluate":
         data.write_shards(work.heldout_shards, data.HELDOUT_SEED, options.heldout, settings, 60.0)
-        pipeline, info = evaluate.load_pipeline(options.out)
+        pipeline, info = evaluate.load_pipeline(out)
         scenes = data.load_images(data.shards(work.heldout_shards))[: options.heldout]
         scores = evaluate.evaluate(pipeline, info, scenes, options.sheet)
         Console(width=110).print(evaluate.table(scores))

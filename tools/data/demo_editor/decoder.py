@@ -1,4 +1,4 @@
-"""Stage `decoder`: fine-tunes the VAE's decoder on what the trained UNet predicts; the latents stay.
+"""Stage `decoder`: fine-tunes the VAE's decoder on what the trained network predicts; the latents stay.
 
 For deterministic pairs one prediction from pure noise is nearly what the sampler ends at; half of each batch are
 true latents, so that unedited pictures still come back unchanged.
@@ -14,7 +14,7 @@ from tools.data.demo_editor.optimizer import Optimizer
 from tools.data.demo_editor.samples import tokenize_instructions
 from tools.data.demo_editor.settings import EDIT_ORDER, Settings, Workspace
 from tools.data.demo_editor.state import Average, Clock, load_state, save_state
-from tools.data.demo_editor.unet import load_editor
+from tools.data.demo_editor.training import load_editor, recipe_for
 from tools.data.demo_editor.vae import (
     PICTURE_NOISE,
     decoder_of,
@@ -31,7 +31,7 @@ MUON_RATE, ADAM_RATE = 0.002, 4e-4
 def polish(work: Workspace, settings: Settings, minutes: float) -> None:
     """Train the decoder within the budget (counted over all runs)."""
     vae = load_vae(work, settings)
-    tokenizer, editor = load_editor(work, settings)
+    tokenizer, editor = load_editor(work, settings, recipe_for(settings))
     tokens = tokenize_instructions(tokenizer)
     state = load_state(work.vae_state)
     assert state is not None

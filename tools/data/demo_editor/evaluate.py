@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers import DiffusionPipeline, Flux2KleinPipeline
 from jaxtyping import Bool, Float
 from PIL import Image
 from rich.table import Table
@@ -34,36 +35,43 @@ class Score:
         return self.psnr_edited - self.psnr_input
 
 
-def load_pipeline(folder: Path) -> tuple[StableDiffusionInstructPix2PixPipeline, dict]:
+def load_pipeline(folder: Path) -> tuple[DiffusionPipeline, dict[str, Any]]:
     """The exported folder (float32, no progress bar) and its edit3dgs.json."""
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, local_files_only=True
-    )
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, json.loads((folder / "edit3dgs.json").read_text())
 
 
 def edit_pictures(
-    pipeline: StableDiffusionInstructPix2PixPipeline,
+    pipeline: Any,
+    info: dict[str, Any],
     pictures: Float[np.ndarray, "batch height width 3"],
     prompts: list[str],
-    *,
-    guidance: float,
-    image_guidance: float,
-    steps: int,
     seed: int = 0,
 ) -> Float[np.ndarray, "batch height width 3"]:
-    """Edit pictures in [0, 1], each by its own prompt."""
-    result = pipeline(
-        prompts,
-        image=torch.from_numpy(pictures).permute(0, 3, 1, 2).float(),
-        guidance_scale=guidance,
-        image_guidance_scale=image_guidance,
-        num_inference_steps=steps,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
-    )
-    return result.images
+    """Edit pictures in [0, 1], each by its own prompt, as the folder's edit3dgs.json recommends."""
+    common = {
+        "num_inference_steps": info["steps"],
+        "generator": torch.Generator().manual_seed(seed),
+        "output_type": "np",
+    }
+    if isinstance(pipeline, Flux2KleinPipeline):
+        # It takes one picture for all prompts.
+        height, width = pictures.shape[1:3]
+        options = {"height": height, "width": width, "guidance_scale": 1.0} | info["text_options"] | common
+        edited = [
+            pipeline(prompt=prompt, image=[_as_image(picture)], **options).images[0]
+            for picture, prompt in zip(pictures, prompts, strict=True)
+        ]
+        return np.stack(edited)
+    scales = {name: info[name] for name in ("guidance_scale", "image_guidance_scale")}
+    return pipeline(
+        prompts, image=torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), **scales, **common
+    ).images
+
+
+def _as_image(picture: Float[np.ndarray, "height width 3"]) -> Image.Image:
+    return Image.fromarray(np.rint(picture * 255).astype(np.uint8))
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -77,8 +85,8 @@ def background_of(scene: np.ndarray) -> Bool[np.ndarray, "height width"]:
 
 
 def evaluate(
-    pipeline: StableDiffusionInstructPix2PixPipeline,
-    info: dict,
+    pipeline: DiffusionPipeline,
+    info: dict[str, Any],
     scenes: np.ndarray,
     sheet: Path | None = None,
     batch: int = 8,
@@ -88,18 +96,13 @@ def evaluate(
     Args:
         sheet: where to put a picture with input, edited and true rows.
     """
-    options = {
-        "guidance": info["guidance_scale"],
-        "image_guidance": info["image_guidance_scale"],
-        "steps": info["steps"],
-    }
     truth = scenes.astype(np.float32) / 255.0
     scores, rows = [], [truth[:4, 0]]
     for index, key in enumerate(EDIT_ORDER, start=1):
         wordings = info["instructions"][key]
         prompts = [wordings[i % len(wordings)] for i in range(len(scenes))]
         edited = np.concatenate([
-            edit_pictures(pipeline, truth[i : i + batch, 0], prompts[i : i + batch], seed=i, **options)
+            edit_pictures(pipeline, info, truth[i : i + batch, 0], prompts[i : i + batch], seed=i)
             for i in range(0, len(scenes), batch)
         ])  # fmt: skip
         per_scene = [(psnr(t[0], t[index]), psnr(e, t[index])) for t, e in zip(truth, edited, strict=True)]

@@ -11,9 +11,10 @@ import json
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.models.clip.tokenization_clip import bytes_to_unicode
@@ -54,7 +55,7 @@ def instruction_words() -> list[str]:
 def write_tokenizer(folder: Path, words: list[str], max_tokens: int) -> CLIPTokenizer:
     """A CLIP tokenizer (byte-pair encoding over all bytes) whose merges make each of the given words one token."""
     folder.mkdir(parents=True, exist_ok=True)
-    merges = _learn_merges(words)
+    merges = learn_merges([[*word[:-1], word[-1] + "</w>"] for word in words])
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(letter + "</w>" for letter in letters), *dict.fromkeys(a + b for a, b in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
@@ -69,9 +70,9 @@ def write_tokenizer(folder: Path, words: list[str], max_tokens: int) -> CLIPToke
     return tokenizer
 
 
-def _learn_merges(words: list[str]) -> list[tuple[str, str]]:
+def learn_merges(words: list[list[str]]) -> list[tuple[str, str]]:
     """Byte-pair encoding until every word is one token; ties go to the pair that sorts first, so it is deterministic."""
-    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    split = words
     merges: list[tuple[str, str]] = []
     while True:
         pairs = Counter(pair for pieces in split for pair in pairwise(pieces))
@@ -111,24 +112,28 @@ def make_text_encoder(tokenizer: CLIPTokenizer, settings: Settings) -> CLIPTextM
     )
 
 
-def make_vae(settings: Settings, basis: PatchBasis) -> AutoencoderKL:
+def make_vae(settings: Settings, basis: PatchBasis) -> AutoencoderKL | AutoencoderKLFlux2:
     """An autoencoder whose encoder is exactly `basis`; its decoder is to be trained.
 
-    The latents have unit variance by themselves (scaling factor 1): InstructPix2Pix does not scale the latents of its
-    image condition, and so both kinds agree.
+    The latents have unit variance by themselves (scaling factor 1, and batch norm statistics 0 and 1): InstructPix2Pix does
+    not scale the latents of its image condition, and so both kinds agree.
     """
     levels = len(settings.vae_channels)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=settings.vae_channels,
-        layers_per_block=1,
-        latent_channels=settings.latent_channels,
-        norm_num_groups=settings.vae_groups,
-        sample_size=settings.resolution,
-        scaling_factor=1.0,
-        mid_block_add_attention=False,
-        force_upcast=False,
+    options: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": settings.vae_channels,
+        "layers_per_block": 1,
+        "latent_channels": settings.latent_channels,
+        "norm_num_groups": settings.vae_groups,
+        "sample_size": settings.resolution,
+        "mid_block_add_attention": False,
+        "force_upcast": False,
+    }
+    vae = (
+        AutoencoderKLFlux2(decoder_block_out_channels=settings.decoder_channels, **options)
+        if settings.is_flow
+        else AutoencoderKL(scaling_factor=1.0, **options)
     )
     with torch.no_grad():
         for module in vae.decoder.modules():

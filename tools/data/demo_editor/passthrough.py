@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLFlux2
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -125,7 +125,7 @@ ENCODER_TAMER = 1000.0
 
 
 @torch.no_grad()
-def write_encoder(vae: AutoencoderKL, basis: PatchBasis) -> None:
+def write_encoder(vae: AutoencoderKL | AutoencoderKLFlux2, basis: PatchBasis) -> None:
     """Set the encoder to `basis`: space to depth at every downsampling, then the projection, then pairs.
 
     Raises:

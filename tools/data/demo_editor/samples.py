@@ -53,12 +53,26 @@ class Draw:
         side: of the crops, in latents; the latents' own side for whole pictures.
         open_share: share of samples with an open edit.
         push: see `chance.push`.
+        guided: whether text and image are withheld at times, for classifier-free guidance.
+        decided_below: timestep below which not the noise but what is left of the picture says which hue an open edit has.
+        shares: of the plain samples by edit, in EDIT_ORDER.
     """
 
     size: int
     side: int
     open_share: float = 0.0
     push: float = 0.0
+    guided: bool = True
+    decided_below: int = 0
+    shares: tuple[float, ...] = EDIT_SHARES
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Shares of the clean latents and of the noise in noised latents, at each of 1000 timesteps."""
+
+    signal: Float[Tensor, "1000"]
+    noise: Float[Tensor, "1000"]
 
 
 def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:
@@ -99,7 +113,7 @@ def draw_looking(rng: np.random.Generator, open_share: float) -> Looking:
 def draw(
     scenes: Scenes,
     tokens: list[Tensor],
-    alphas: Tensor,
+    levels: Levels,
     rng: np.random.Generator,
     options: Draw,
     looking: Looking,
@@ -107,11 +121,11 @@ def draw(
     """A random batch, group after group; the views of a group show one person and have edit, wording and level in common.
 
     Args:
-        alphas: cumulative products of the noise schedule.
+        levels: of the noise schedule.
     """
     size, views, side = options.size // looking.views * looking.views, looking.views, options.side
     groups = size // views
-    edit, scene = _choose(scenes, rng, options.open_share, groups, views)
+    edit, scene = _choose(scenes, rng, options, groups, views)
     softened = np.where(rng.random(size) < SOFTENED, 7, 0)
     corners = crop_corners(scenes.skin[scene], side, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -128,23 +142,31 @@ def draw(
     original, condition = pick(np.zeros(size, int)), pick(softened)
     noise = torch.randn(original.shape, generator=generator)
     push(noise, options.push, generator)
-    target, grey = _targets(scenes, pick, cut, edit, scene, noise, looking)
-    stale = torch.from_numpy((rng.random(size) * (rng.random(size) < STALE)).astype(np.float32))
-    start = torch.lerp(target, original, stale[:, None, None, None])
     # Even a trace of the edited picture in the noise gives the edit away: the instruction is read at the very top
     # only, and there the sampler's first step decides.
     lowest = np.select([(level := rng.random(groups)) < 0.4, level < 0.7], [985, 650], 0)
     timestep = rng.integers(lowest, 1000).repeat(views)
-    alpha = alphas[torch.from_numpy(timestep)][:, None, None, None]
+    hues = [
+        chosen_hue(noise[first : first + looking.sources])
+        if timestep[first] >= options.decided_below
+        else rng.random()
+        for first in range(0, size, views)
+    ]
+    target, grey = _targets(scenes, pick, cut, edit, scene, hues)
+    stale = torch.from_numpy((rng.random(size) * (rng.random(size) < STALE)).astype(np.float32))
+    start = torch.lerp(target, original, stale[:, None, None, None])
+    signal, strength = (
+        share[torch.from_numpy(timestep)][:, None, None, None] for share in (levels.signal, levels.noise)
+    )
     wording = [tokens[e][rng.integers(len(tokens[e]))] for e in edit[::views]]
     chosen, fate = [wording[i // views] for i in range(size)], rng.random(groups).repeat(views)
-    for i in range(size):
+    for i in range(size if options.guided else 0):
         if fate[i] < DROP_TEXT + DROP_BOTH:
             chosen[i] = tokens[-1][0]
         if DROP_TEXT <= fate[i] < DROP_TEXT + DROP_BOTH + DROP_IMAGE:
             condition[i] = 0.0
     return Batch(
-        alpha.sqrt() * start + (1 - alpha).sqrt() * noise,
+        signal * start + strength * noise,
         condition,
         torch.from_numpy(timestep),
         torch.stack(chosen),
@@ -156,11 +178,11 @@ def draw(
 
 
 def _choose(
-    scenes: Scenes, rng: np.random.Generator, open_share: float, groups: int, views: int
+    scenes: Scenes, rng: np.random.Generator, options: Draw, groups: int, views: int
 ) -> tuple[Int64[np.ndarray, " size"], Int64[np.ndarray, " size"]]:
     """Edit and scene of every sample. Scenes 2k and 2k + 1 show one person."""
-    is_open = rng.random(groups) < open_share
-    plain = rng.choice(len(EDIT_ORDER), groups, p=EDIT_SHARES)
+    is_open = rng.random(groups) < options.open_share
+    plain = rng.choice(len(EDIT_ORDER), groups, p=options.shares)
     edit = np.where(is_open, len(EDIT_ORDER) + rng.integers(len(OPEN_ORDER), size=groups), plain)
     limit = np.where(is_open, len(scenes.opened), len(scenes.plain)) // views
     first = rng.integers(np.maximum(limit, 1)) * views
@@ -173,19 +195,14 @@ def _targets(
     cut: Callable[[np.ndarray, int], np.ndarray],
     edit: Int64[np.ndarray, " size"],
     scene: Int64[np.ndarray, " size"],
-    noise: Float[Tensor, "size channels h w"],
-    looking: Looking,
+    hues: list[float],
 ) -> tuple[Tensor, Tensor]:
-    """The true edits, and the same with every open edit in the mean of its hues."""
+    """The true edits, every open one in its group's hue, and the same with every open edit in the mean of its hues."""
     is_open = edit >= len(EDIT_ORDER)
     target = pick(np.where(is_open, 0, edit + 1))
     grey = target.clone()
-    for first in range(0, len(edit), looking.views):
-        if not is_open[first]:
-            continue
-        hue = chosen_hue(noise[first : first + looking.sources])
-        for row in range(first, first + looking.views):
-            looks = cut(scenes.opened[scene[row], edit[row] - len(EDIT_ORDER)], row)
-            hues = torch.from_numpy(looks.astype(np.float32))
-            target[row], grey[row] = blend_hues(hues, hue), hues.mean(dim=0)
+    for row in np.flatnonzero(is_open):
+        looks = cut(scenes.opened[scene[row], edit[row] - len(EDIT_ORDER)], row)
+        known = torch.from_numpy(looks.astype(np.float32))
+        target[row], grey[row] = blend_hues(known, hues[row * len(hues) // len(edit)]), known.mean(dim=0)
     return target, grey

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLFlux2
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -127,12 +127,12 @@ def train_vae(work: Workspace, settings: Settings, minutes: float, team: Team) -
         print(f"vae: {step} steps, {spent:.0f} s", flush=True)
 
 
-def decoder_of(vae: AutoencoderKL) -> nn.ModuleList:
+def decoder_of(vae: AutoencoderKL | AutoencoderKLFlux2) -> nn.ModuleList:
     """The trained parts of the VAE."""
     return nn.ModuleList([vae.post_quant_conv, vae.decoder])
 
 
-def load_vae(work: Workspace, settings: Settings) -> AutoencoderKL:
+def load_vae(work: Workspace, settings: Settings) -> AutoencoderKL | AutoencoderKLFlux2:
     """The VAE with its averaged decoder, in evaluation mode."""
     state = load_state(work.vae_state)
     if not state:
