@@ -6,7 +6,7 @@
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
 # make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and images (40 minutes; resumes
 #         where it was stopped). With ONLY=length: whether an edit of a capture four times as long costs more; with
-#         ONLY=afterwards: how well views of editors that show no predictions agree
+#         ONLY=flow: the same of the flow-matching demo editor (outputs/ablation_flow.json); with ONLY=afterwards: how well views of editors that show no predictions agree
 # make results  measures every figure and draws every image of the README and docs/ (hours from nothing; resumes where it was
 #         stopped), and fails where they say something else
 #

@@ -22,8 +22,9 @@ def load_editor(model: str | Path = DEMO, *, device: str | None = None, agree: b
     """An editor that changes images as a prompt says.
 
     Args:
-        model: a folder in diffusers' format, a hub id, or `demo` or `demo-flow` for a small embedded one (a UNet, a flow-matching
-            transformer), which know a few edits of the embedded head; `command:PROGRAM` or `python:package.module:factory` for one of your own.
+        model: a folder in diffusers' format, a hub id, or a small embedded one, which knows a few edits of the embedded head:
+            `demo`, a UNet, or `demo-flow`, a flow-matching transformer; `command:PROGRAM` or `python:package.module:factory` for
+            one of your own.
         device: `cpu` or `cuda`; None: CUDA where there is one.
         agree: the views of a batch are edited so that they agree at every surface point of the head; otherwise each is
             edited alone.

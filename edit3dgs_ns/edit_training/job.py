@@ -18,7 +18,7 @@ class EditJob:
 
     prompt: str
     model: str
-    """The diffusion model: `demo`, a hub id or a folder."""
+    """The diffusion model: `demo`, `demo-flow`, a hub id or a folder."""
     guidance_scale: float | None = None
     """None: the model's own."""
     image_guidance_scale: float | None = None

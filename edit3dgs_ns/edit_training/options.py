@@ -20,7 +20,7 @@ class EditorConfig(KeepOptions):
 
     model: str = "timbrooks/instruct-pix2pix"
     """Diffusion model to edit with: a hub id, a folder in diffusers' format (InstructPix2Pix, its SDXL version, FLUX.1 Kontext,
-    FLUX.2, Qwen-Image-Edit, LongCat-Image-Edit), or `demo` for the small embedded one. Or an editor of your own:
+    FLUX.2, Qwen-Image-Edit, LongCat-Image-Edit), or `demo` or `demo-flow` for a small embedded one. Or an editor of your own:
     `command:PROGRAM`, or `python:package.module:factory`."""
     reference: tuple[Path, ...] = ()
     """Further images that the prompt may speak of ("the hat of image 2"), for models that take several: FLUX.2 and

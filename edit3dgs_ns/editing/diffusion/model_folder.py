@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +289,10 @@ def _text_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: there are others.
     """
-    known = {"max_sequence_length": int, "text_encoder_out_layers": lambda layers: tuple(map(int, layers))}
+    known: dict[str, Callable[[Any], Any]] = {
+        "max_sequence_length": int,
+        "text_encoder_out_layers": lambda layers: tuple(map(int, layers)),
+    }
     if unknown := sorted(set(given) - set(known)):
         raise ValueError(f"text_options names {', '.join(unknown)}; expected some of {', '.join(known)}")
     return {name: known[name](value) for name, value in given.items()}

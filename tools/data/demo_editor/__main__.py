@@ -9,9 +9,9 @@
     python -m tools.data.demo_editor export
     python -m tools.data.demo_editor evaluate      # the table alone, on the embedded editor
 
-Every stage can be stopped (Ctrl-C, kill) and goes on where it was when the same command is given again: rendered
-scenes, which serve both editors, appear whole or not at all, training states are saved every two minutes. Budgets (--minutes) count the time
-of all runs of a stage together. The work folder can be deleted afterwards.
+Every stage can be stopped (Ctrl-C, kill) and goes on where it was when the same command is given again: rendered scenes, which
+serve both editors, appear whole or not at all, training states are saved every two minutes. Budgets (--minutes) count the time of
+all runs of a stage together. The work folder can be deleted afterwards.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class Draw:
 class Levels:
     """Shares of the clean latents and of the noise in noised latents, at each of 1000 timesteps."""
 
-    signal: Float[Tensor, "1000"]
-    noise: Float[Tensor, "1000"]
+    signal: Float[Tensor, 1000]
+    noise: Float[Tensor, 1000]
 
 
 def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:

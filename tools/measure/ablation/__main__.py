@@ -2,6 +2,7 @@
 
     python -m tools.measure.ablation                              # 42 rows: 7 arms x 3 instructions x 2 seeds
     python -m tools.measure.ablation --edits older green_skin --seeds 0
+    python -m tools.measure.ablation --only flow                  # the flow-matching demo editor: alone and together, 6 rows
     python -m tools.measure.ablation --only length                # does the cost grow with the capture?
     python -m tools.measure.ablation --only afterwards            # views of editors that show no predictions, in planted colours
 
@@ -40,6 +41,8 @@ from tools.measure.ablation.rows import PICTURES, Place, Task, make_row, read_ro
 ROOT = Path(__file__).resolve().parents[3]
 EDITS = ("bright_hair", "face_paint", "bright_statue")
 SEEDS = (0, 1)
+FLOW_SEEDS, FLOW_ARMS = (0,), ("none", "rig")
+"""Transformers have no attention that views could share by epipolar lines, and retention is the same for all editors."""
 PERSON = 12
 """Of `edit3dgs demo`."""
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -54,20 +57,35 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     names, add = [arm.name for arm in ARMS], parser.add_argument
     add(
         "--only",
-        choices=("rows", "length", "afterwards"),
+        choices=("rows", "flow", "length", "afterwards"),
         default="rows",
         help="what to measure",
     )
     add("--edits", nargs="+", default=list(EDITS), help="keys of the capture's edits")
-    add("--seeds", nargs="+", type=int, default=list(SEEDS))
-    add("--arms", nargs="+", choices=names, default=names, help="only these; the file then has no other rows")
-    add("--editor", default="demo", help="the editing model: demo, or a folder with such a model")
+    add("--seeds", nargs="+", type=int)
+    add("--arms", nargs="+", choices=names, help="only these; the file then has no other rows")
+    add("--editor", help="the editing model: demo, or a folder with such a model")
     add("--demo", type=Path, help="the demo whose avatar is edited; default: outputs/demo")
-    add("--out", type=Path, default=ROOT / "outputs" / "ablation", help="rows and pictures; OUT.json")
+    add(
+        "--out",
+        type=Path,
+        help="rows and pictures; OUT.json; default: outputs/ablation, or outputs/ablation_flow",
+    )
     add("--processes", type=int, default=min(2, os.cpu_count() or 1), choices=(1, 2))
     add("--fresh", action="store_true", help="make finished rows again, when the code has changed")
     add("--tiny", action="store_true", help="the same way in a minute; the figures mean nothing")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    flow = options.only == "flow"
+    usual = {
+        "seeds": FLOW_SEEDS if flow else SEEDS,
+        "arms": FLOW_ARMS if flow else names,
+        "editor": "demo-flow" if flow else "demo",
+        "out": ROOT / "outputs" / ("ablation_flow" if flow else "ablation"),
+    }
+    for name, value in usual.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else 180)
     result = options.out.with_name(options.out.name + ".json")
-    make = {"rows": _rows, "length": _length, "afterwards": _afterwards}[options.only]
+    make = {"rows": _rows, "flow": _rows, "length": _length, "afterwards": _afterwards}[options.only]
     try:
         return make(options, result, console)
     except (ValueError, FileNotFoundError) as error:
