@@ -1,4 +1,4 @@
-"""The embedded demo editor: what is shipped works through diffusers' own pipeline."""
+"""The embedded demo editors: what is shipped works through diffusers' own pipeline, and the flow-matching one through ours."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from edit3dgs_ns.editing.diffusion.loading import load_editor
+from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
 
-FOLDER = Path(__file__).parents[2] / "edit3dgs_ns" / "editing" / "demo_editor"
+FOLDER, FLOW_FOLDER = (
+    Path(__file__).parents[2] / "edit3dgs_ns" / "editing" / name
+    for name in ("demo_editor", "demo_flow_editor")
+)
 HELDOUT_SEED = 1_000_000
 """tools/data/demo_editor/data.py trains on scenes with smaller seeds only."""
 
@@ -63,13 +68,17 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((a - b) ** 2)))
 
 
-def test_folder_is_small_and_in_the_standard_format():
-    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("folder", [FOLDER, FLOW_FOLDER])
+def test_folder_is_small_and_in_the_standard_format(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25e6
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
-    index = json.loads((FOLDER / "model_index.json").read_text())
-    assert index["_class_name"] == "StableDiffusionInstructPix2PixPipeline"
-    assert index["safety_checker"] == [None, None]
+    index = json.loads((folder / "model_index.json").read_text())
+    if folder == FOLDER:
+        assert index["_class_name"] == "StableDiffusionInstructPix2PixPipeline"
+        assert index["safety_checker"] == [None, None]
+    else:
+        assert index["_class_name"] == "Flux2KleinPipeline" and index["is_distilled"]
 
 
 def test_parts_fit_each_other(pipeline):
@@ -148,3 +157,14 @@ def test_guidance_with_three_branches_works_too(pipeline, info, scene):
         num_inference_steps=4,
     )[0]
     assert psnr(result, scene["green_skin"]) > psnr(scene["original"], scene["green_skin"])
+
+
+def test_flow_editor_comes_closer_to_the_truth_in_four_evaluations(scene):
+    editor = load_editor("demo-flow")
+    for key in ("green_skin", "bronze_statue"):
+        prompt, original = EDITS[key].instructions[0], scene["original"][None].astype(np.float32)
+        assert editor.unknown_instruction(prompt) is None
+        result = editor.edit(EditRequest(prompt=prompt, images=original, originals=original))
+        assert result.unet_evaluations == 4
+        gained = psnr(result.images[0], scene[key]) - psnr(scene["original"], scene[key])
+        assert gained > 2.0, key

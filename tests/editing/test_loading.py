@@ -216,9 +216,17 @@ def test_demo_is_the_embedded_folder(tiny_editor_folder, monkeypatch):
     assert load_editor("demo").settings["model"] == "demo"
 
 
-def test_bad_settings_name_the_file(make_tiny_editor):
+def test_demo_flow_is_the_other_one(tmp_path, monkeypatch):
+    assert find_model("demo-flow").name == "demo_flow_editor"
+    monkeypatch.setattr(model_folder, "DEMO_FLOW_FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"demo-flow.*without its data"):
+        load_editor("demo-flow")
+
+
+@pytest.mark.parametrize("settings", [{"steps": "many"}, {"text_options": {"prompt": "another"}}])
+def test_bad_settings_name_the_file(make_tiny_editor, settings):
     with pytest.raises(ValueError, match=r"edit3dgs\.json"):
-        load_editor(make_tiny_editor(settings={"steps": "many"}))
+        load_editor(make_tiny_editor(settings=settings))
 
 
 @pytest.mark.parametrize("correspondence", ["none", "rig"])

@@ -193,7 +193,11 @@ def test_weights_found_missing_and_incomplete(bare_machine: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("name", "tool", "ready"),
-    [("demo editor", "tools.data.demo_editor", False), ("demo CLIP", "tools.data.demo_clip", True)],
+    [
+        ("demo editor", "tools.data.demo_editor", False),
+        ("demo flow editor", "tools.data.demo_editor", True),
+        ("demo CLIP", "tools.data.demo_clip", True),
+    ],
 )
 def test_embedded_weights_that_are_not_there(
     name: str, tool: str, ready: bool, bare_machine: Path, monkeypatch: pytest.MonkeyPatch
