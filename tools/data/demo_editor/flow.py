@@ -22,12 +22,11 @@ from tools.data.demo_editor.transformer import (
 )
 
 PHASES = Phases((
-    Phase(0.35, crop=0.625, batch=2.0, open_share=0.2, rate=(1.0, 0.8)),
-    Phase(0.7, batch=1.0, open_share=0.2, rate=(0.8, 0.35)),
-    Phase(0.85, crop=0.5, batch=3.0, open_share=0.1, rate=(0.35, 0.2)),
-    Phase(1.0, batch=1.5, open_share=0.2, rate=(0.2, 0.01)),
+    Phase(0.4, crop=0.625, batch=2.0, open_share=0.2, rate=(1.0, 0.8)),
+    Phase(0.7, crop=0.75, batch=1.5, open_share=0.3, rate=(0.8, 0.4)),
+    Phase(1.0, batch=1.0, open_share=0.25, rate=(0.4, 0.01)),
 ))  # fmt: skip
-"""Crops of the head first, three times as fast; then whole pictures; then faces, where the lines are; then whole again."""
+"""Crops of the head first, three times as fast; then larger ones, then whole pictures, as the editor will see them."""
 
 
 class FlowEditor(nn.Module):

@@ -171,6 +171,16 @@ PARTS: tuple[Part, ...] = (
         lambda at: editor_version("demo"),
     ),
     Part(
+        "flow_editor",
+        "The flow-matching demo editor on the same people",
+        lambda at: _python(
+            "-m", "tools.data.demo_editor", "evaluate", "--editor", "demo-flow", "--heldout", "32", "--work",
+            _out(at, "demo_editor"), "--json", _out(at, "demo_flow_editor.json"),
+        ),
+        ("demo_flow_editor.json",),
+        lambda at: editor_version("demo-flow"),
+    ),
+    Part(
         "clip",
         "The demo's CLIP on people never trained on",
         lambda at: _python(
@@ -202,6 +212,11 @@ PARTS: tuple[Part, ...] = (
     *_more_edits(),
     Part("compare", "Several edits, measured side by side", _compare_edits, ("evaluation_edits",), _evaluated),
     Part("ablation", "Edits that agree", lambda at: _python("-m", "tools.measure.ablation", "--out", _out(at, "ablation"))),
+    Part(
+        "ablation_flow",
+        "Edits that agree, by a flow-matching transformer",
+        lambda at: _python("-m", "tools.measure.ablation", "--only", "flow", "--out", _out(at, "ablation_flow")),
+    ),
     Part(
         "length",
         "A capture four times as long",
