@@ -7,7 +7,18 @@ import pytest
 import torch
 
 from tools.data.demo_editor import __main__ as tool
-from tools.data.demo_editor import chance, data, evaluate, flow, looking, models, samples, unet, vae
+from tools.data.demo_editor import (
+    chance,
+    data,
+    evaluate,
+    flow,
+    looking,
+    models,
+    samples,
+    transformer,
+    unet,
+    vae,
+)
 from tools.data.demo_editor.latents import Scenes
 from tools.data.demo_editor.passthrough import PatchBasis
 from tools.data.demo_editor.settings import EDIT_ORDER, OPEN_ORDER, Settings, Workspace
@@ -118,12 +129,33 @@ def test_untrained_transformer_leads_to_the_original_at_every_noise_level(tmp_pa
             assert float((output - original).abs().max()) < 0.02
 
 
+def test_every_token_of_the_result_hears_what_the_whole_picture_says(tmp_path):
+    """The mean noise that chooses a hue, and the difference of the mean colours, up to known factors."""
+    settings = Settings.tiny_flow()
+    _, editor = flow.make(Workspace(tmp_path, "_flow"), settings)
+    places, heard = transformer._Places(settings), {}
+    editor.transformer.single_transformer_blocks[0].register_forward_hook(
+        lambda module, given, out: heard.update(out=out)
+    )
+    noisy, original = torch.randn(2, 2, settings.latent_channels, 8, 12).unbind(0)
+    words = torch.arange(settings.max_tokens).repeat(2, 1)
+    with torch.no_grad():
+        editor.eval()(noisy, original, torch.tensor([999, 499]), words)
+    tokens = heard["out"][:, settings.max_tokens : settings.max_tokens + 24, : places.free]
+    for directions, expected in (
+        (places.hue, noisy[:, -chance.CHOOSING :].mean(dim=(2, 3))),
+        (places.trend, (noisy - original)[:, :3].mean(dim=(2, 3))),
+    ):
+        found = tokens @ directions
+        assert torch.allclose(found, found[:, :1].expand_as(found), atol=1e-3)
+        ratio = found[:, 0] / expected
+        assert torch.allclose(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-2)
+
+
 def test_qwen_tokenizer_knows_words_whatever_their_case(tmp_path):
     from transformers import AutoTokenizer
 
-    from tools.data.demo_editor.transformer import write_qwen_tokenizer
-
-    written = write_qwen_tokenizer(tmp_path, ["older", "make"], 12)
+    written = transformer.write_qwen_tokenizer(tmp_path, ["older", "make"], 12)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     for known in (written, tokenizer):
         assert known.tokenize("MAKE older make") == ["Ġmake", "Ġolder", "Ġmake"]
@@ -137,13 +169,13 @@ def test_what_the_copy_relies_on_is_not_trained(tmp_path):
     latents = torch.randn(3, 2, settings.latent_channels, 8, 8)
     tokens = tokenizer(["make older", "red"], padding="max_length", return_tensors="pt").input_ids
     editor(latents[0], latents[1], torch.tensor([999, 499]), tokens).square().mean().backward()
-    transformer = editor.transformer
-    single = transformer.single_transformer_blocks[0].attn
+    network = editor.transformer
+    single = network.single_transformer_blocks[0].attn
     width = settings.transformer_width
-    assert transformer.proj_out.weight.grad is None
+    assert network.proj_out.weight.grad is None
     assert not single.to_qkv_mlp_proj.weight.grad[: 3 * width].any()
     assert not single.to_out.weight.grad[:, :width].any() and single.to_out.weight.grad[:, width:].any()
-    assert transformer.single_transformer_blocks[1].attn.to_out.weight.grad.any()
+    assert network.single_transformer_blocks[1].attn.to_out.weight.grad.any()
 
 
 def test_tokenizer_makes_words_whole_and_can_spell_anything(tmp_path):

@@ -23,8 +23,8 @@ from tools.data.demo_editor.transformer import (
 
 PHASES = Phases((
     Phase(0.4, crop=0.625, batch=2.0, open_share=0.2, rate=(1.0, 0.8)),
-    Phase(0.7, crop=0.75, batch=1.5, open_share=0.3, rate=(0.8, 0.4)),
-    Phase(1.0, batch=1.0, open_share=0.25, rate=(0.4, 0.01)),
+    Phase(0.85, crop=0.75, batch=1.5, open_share=0.35, rate=(0.8, 0.15)),
+    Phase(1.0, batch=1.0, open_share=0.3, rate=(0.15, 0.01)),
 ))  # fmt: skip
 """Crops of the head first, three times as fast; then larger ones, then whole pictures, as the editor will see them."""
 
@@ -93,5 +93,5 @@ RECIPE = Recipe(
     adam_rate=1e-3,
     guided=False,
     decided_below=970,
-    shares=(0.3, 0.14, 0.14, 0.14, 0.14, 0.14),
+    shares=(0.23, 0.13, 0.15, 0.2, 0.15, 0.14),
 )

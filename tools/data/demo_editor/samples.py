@@ -25,6 +25,9 @@ SOFTENED = 0.3
 """Share of samples whose image condition was blurred and made noisy, as renders of a splat avatar are."""
 EDIT_SHARES = (0.7, 0.05, 0.06, 0.07, 0.06, 0.06)
 """Shares of the plain samples by edit, in EDIT_ORDER: wrinkles are fine detail and take most practice, one flat colour little."""
+HINTED = 0.5
+"""Share of the samples below `Draw.decided_below` whose noise still says the hue. An editor whose views agree brings them to a hue
+that is none of their noise's, and each has to follow what it sees; alone, the noise is a help while little can be seen."""
 PAIRS = (Looking(1, 1), Looking(2, 2), Looking(2, 1))
 """Ways in which the rows of a batch look at each other; each batch draws one."""
 
@@ -54,7 +57,8 @@ class Draw:
         open_share: share of samples with an open edit.
         push: see `chance.push`.
         guided: whether text and image are withheld at times, for classifier-free guidance.
-        decided_below: timestep below which not the noise but what is left of the picture says which hue an open edit has.
+        decided_below: timestep below which what is left of the picture says which hue an open edit has, and the noise in a share of
+            HINTED alone.
         shares: of the plain samples by edit, in EDIT_ORDER.
     """
 
@@ -148,7 +152,7 @@ def draw(
     timestep = rng.integers(lowest, 1000).repeat(views)
     hues = [
         chosen_hue(noise[first : first + looking.sources])
-        if timestep[first] >= options.decided_below
+        if timestep[first] >= options.decided_below or rng.random() < HINTED
         else rng.random()
         for first in range(0, size, views)
     ]

@@ -97,7 +97,7 @@ class Recipe:
         adam_rate: peak learning rate of Adam.
         looking: installs attention between views; None where views are edited one by one.
         guided: whether text and image are withheld at times, for classifier-free guidance.
-        decided_below: timestep below which not the noise but what is left of the picture says which hue an open edit has.
+        decided_below: see `samples.Draw`.
         shares: of the plain samples by edit, in EDIT_ORDER.
     """
 

@@ -26,6 +26,8 @@ _CONSTANT = 512.0
 """Against the numbers of a token, which have about 1, so large that the layer norms divide by nearly the same everywhere."""
 _SHARPNESS = 150.0
 """Largest attention score of the heads that are set."""
+_HUE_GAIN, _TREND_GAIN = 3.0, 6.0
+"""So that what the whole picture says is heard among the numbers of a token."""
 LEAST_LEVEL = 0.05
 """Below this noise level the untrained transformer's velocity is not exact."""
 
@@ -112,8 +114,9 @@ def start_as_copy(transformer: Flux2Transformer2DModel, settings: Settings) -> N
     Without biases or skips, and with layer norms everywhere, that takes some care. `_Places` divides a token's numbers among the
     directions of a zero-mean space, besides a large constant, which makes the norms linear, and a mark of text. The first block's
     feedforward layers write the constant; in the first block of one stream, heads that look at the original's token of the same
-    row and column subtract it from the noised one and note its coarse part, and another head notes the mean noise of the channels
-    that choose a hue (see `chance`). All other blocks start by adding nothing.
+    row and column subtract it from the noised one and note its coarse part, and two more note what the whole picture says: the mean
+    noise of the channels that choose a hue (see `chance`), and how far the mean colour is from the original's. All other blocks
+    start by adding nothing.
     """
     places = _Places(settings)
     places.embed(transformer)
@@ -184,6 +187,7 @@ class _Places:
         noised: directions of the noised token, later of its difference to the original (free, token).
         coarse: directions of the original's first components (free, some); a third of what is left stays for the blocks' own use.
         hue: two directions for the mean noise that chooses.
+        trend: three directions for the difference of the mean colours.
         level: a direction for the noise level (width).
         rest: all directions but `noised`.
         constant: place of the constant.
@@ -201,6 +205,7 @@ class _Places:
         count = (self.free - 3 - token) * 2 // 3 // 4 * 4
         self.noised, self.rest = directions[:, :token], directions[:, token:]
         self.hue, self.coarse = self.rest[:, :2], self.rest[:, 2 : 2 + min(count, token)]
+        self.trend = self.rest[:, -4:-1]
         self.level = torch.zeros(width)
         self.level[: self.free] = self.rest[:, -1]
         self.constant, self.mark = width - 2, width - 4
@@ -291,18 +296,18 @@ def _write_constant(layer: nn.Module, places: _Places, *, mark: bool) -> None:
 
 
 def _set_heads(attn: nn.Module, places: _Places, settings: Settings) -> None:
-    """The heads that copy, and the one that averages; what is left of the block's attention stays unused."""
+    """The heads that copy, and the two that average; what is left of the block's attention stays unused."""
     size, width, token = attn.head_dim, attn.inner_dim, 4 * settings.latent_channels
     sharp = (_SHARPNESS / size**0.5) ** 0.5
     attn.norm_q.weight.fill_(sharp)
     attn.norm_k.weight.fill_(sharp)
     query, key, value, out = torch.zeros(4, width, width).unbind(0)
     copies = -(-token // size)
-    if copies >= settings.transformer_heads:
+    if copies + 2 > settings.transformer_heads:
         raise ValueError(f"{settings.transformer_heads} heads of {size} cannot copy {token} numbers.")
     for head in range(settings.transformer_heads):
         rows = slice(head * size, (head + 1) * size)
-        looks = _looks(settings.rope_axes, same_place=head < copies)
+        looks = _looks(settings.rope_axes, same_place=head < copies, at_original=head != copies)
         for weight, image, text in ((query, looks[0], looks[0]), (key, looks[1], looks[2])):
             weight[rows, places.constant] = image
             weight[rows, places.mark] = text - image
@@ -310,27 +315,34 @@ def _set_heads(attn: nn.Module, places: _Places, settings: Settings) -> None:
     out[: places.free, :token] = -places.noised
     some = places.coarse.shape[1]
     out[: places.free, :some] += places.coarse
-    first, quarter = copies * size, places.noised.shape[1] - 8
-    for number in range(2):
-        channel = places.noised[:, quarter + 4 * number : quarter + 4 * number + 4]
-        value[first + number, : places.free] = channel.mean(dim=1)
-        out[: places.free, first + number] = settings.latent_size * places.hue[:, number]
+    # A token's numbers are four positions of each channel.
+    channels = places.noised.unflatten(1, (-1, 4)).mean(dim=2).T
+    own, original = copies * size, (copies + 1) * size
+    value[own : own + 2, : places.free] = channels[-2:]
+    out[: places.free, own : own + 2] = _HUE_GAIN * settings.latent_size * places.hue
+    for first, sign in ((own + 2, 1), (original, -1)):
+        value[first : first + 3, : places.free] = channels[:3]
+        out[: places.free, first : first + 3] = sign * _TREND_GAIN * places.trend
     attn.to_qkv_mlp_proj.weight[: 3 * width] = torch.cat([query, key, value])
     attn.to_out.weight[:, :width] = out
 
 
-def _looks(axes: tuple[int, ...], *, same_place: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _looks(axes: tuple[int, ...], *, same_place: bool, at_original: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key of image tokens and key of text tokens of a head; rotations do the rest.
 
-    A head of `same_place` looks from the result at the original's token of the same row and column, and from the original and from
-    text at the text's first token, of which nothing is copied; any other looks at all tokens of the image that the token is of.
+    Args:
+        axes: how a head's numbers are divided among the axes.
+        same_place: from the result to the original's token of the same row and column, and from the original and from text to the
+            text's first token, of which nothing is copied; otherwise to all tokens of an image.
+        at_original: to those of the original, from the result; otherwise to those of the token's own image.
     """
     starts = [sum(axes[:n]) for n in range(len(axes))]
     time = starts[0] + 2 * _TIME_PAIR
     turn = torch.tensor(_ORIGINAL * ROPE_THETA ** (-2.0 * _TIME_PAIR / axes[0]))
     query, key, text = torch.zeros(3, sum(axes)).unbind(0)
     if not same_place:
-        query[time], key[time], text[time] = 1.0, 1.0, -1.0
+        query[time], query[time + 1] = (turn.cos(), turn.sin()) if at_original else (1.0, 0.0)
+        key[time], text[time] = 1.0, -1.0
         return query, key, text
     query[time], query[time + 1], key[time] = 0.63 * turn.cos(), 0.63 * turn.sin(), 0.63
     for axis in (1, 2):
