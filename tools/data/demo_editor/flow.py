@@ -23,10 +23,12 @@ from tools.data.demo_editor.transformer import (
 
 PHASES = Phases((
     Phase(0.4, crop=0.625, batch=2.0, open_share=0.2, rate=(1.0, 0.8)),
-    Phase(0.85, crop=0.75, batch=1.5, open_share=0.35, rate=(0.8, 0.15)),
-    Phase(1.0, batch=1.0, open_share=0.3, rate=(0.15, 0.01)),
+    Phase(0.8, crop=0.75, batch=1.5, open_share=0.3, rate=(0.8, 0.3)),
+    Phase(0.92, crop=0.75, batch=1.5, open_share=0.85, rate=(0.5, 0.35)),
+    Phase(1.0, crop=0.875, batch=1.25, open_share=0.3, rate=(0.35, 0.01)),
 ))  # fmt: skip
-"""Crops of the head first, three times as fast; then larger ones, then whole pictures, as the editor will see them."""
+"""Crops of the head first, three times as fast as whole pictures; then larger ones. Then above all what the noise decides; and in the
+end nearly whole pictures, as the editor will see them."""
 
 
 class FlowEditor(nn.Module):

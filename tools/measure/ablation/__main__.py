@@ -2,7 +2,7 @@
 
     python -m tools.measure.ablation                              # 42 rows: 7 arms x 3 instructions x 2 seeds
     python -m tools.measure.ablation --edits older green_skin --seeds 0
-    python -m tools.measure.ablation --only flow                  # the flow-matching demo editor: alone and together, 6 rows
+    python -m tools.measure.ablation --only flow                  # the flow-matching demo editor: alone and together, 4 rows
     python -m tools.measure.ablation --only length                # does the cost grow with the capture?
     python -m tools.measure.ablation --only afterwards            # views of editors that show no predictions, in planted colours
 
@@ -41,8 +41,9 @@ from tools.measure.ablation.rows import PICTURES, Place, Task, make_row, read_ro
 ROOT = Path(__file__).resolve().parents[3]
 EDITS = ("bright_hair", "face_paint", "bright_statue")
 SEEDS = (0, 1)
-FLOW_SEEDS, FLOW_ARMS = (0,), ("none", "rig")
-"""Transformers have no attention that views could share by epipolar lines, and retention is the same for all editors."""
+FLOW_EDITS, FLOW_SEEDS, FLOW_ARMS, FLOW_STEPS = ("face_paint", "bright_statue"), (0,), ("none", "rig"), 4
+"""Few rows: transformers have no attention that views could share by epipolar lines, and retention is the same for all editors. They
+take as many steps as FLUX.2 klein."""
 PERSON = 12
 """Of `edit3dgs demo`."""
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -61,7 +62,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default="rows",
         help="what to measure",
     )
-    add("--edits", nargs="+", default=list(EDITS), help="keys of the capture's edits")
+    add("--edits", nargs="+", help="keys of the capture's edits")
     add("--seeds", nargs="+", type=int)
     add("--arms", nargs="+", choices=names, help="only these; the file then has no other rows")
     add("--editor", help="the editing model: demo, or a folder with such a model")
@@ -77,6 +78,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     flow = options.only == "flow"
     usual = {
+        "edits": FLOW_EDITS if flow else EDITS,
         "seeds": FLOW_SEEDS if flow else SEEDS,
         "arms": FLOW_ARMS if flow else names,
         "editor": "demo-flow" if flow else "demo",
@@ -144,7 +146,9 @@ def plan(options: argparse.Namespace) -> list[Task]:
         sentence(edit)
     check_model(options.editor)
     _check_instructions(options)
-    effort = Effort.tiny() if options.tiny else Effort()
+    effort = (
+        Effort.tiny() if options.tiny else Effort(steps=FLOW_STEPS) if options.only == "flow" else Effort()
+    )
     demo = demo_of(options)
     avatar = make_base(demo)
     newest = max((avatar / CHECKPOINTS).glob("step-*.ckpt"))
