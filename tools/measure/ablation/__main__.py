@@ -42,8 +42,8 @@ ROOT = Path(__file__).resolve().parents[3]
 EDITS = ("bright_hair", "face_paint", "bright_statue")
 SEEDS = (0, 1)
 FLOW_EDITS, FLOW_SEEDS, FLOW_ARMS, FLOW_STEPS = ("face_paint", "bright_statue"), (0,), ("none", "rig"), 4
-"""Few rows: transformers have no attention that views could share by epipolar lines, and retention is the same for all editors. They
-take as many steps as FLUX.2 klein."""
+"""Few rows: transformers have no attention that views could share by epipolar lines, and retention is the same for all editors.
+They take as many steps as FLUX.2 klein."""
 PERSON = 12
 """Of `edit3dgs demo`."""
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
