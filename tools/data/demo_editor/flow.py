@@ -27,7 +27,7 @@ PHASES = Phases((
     Phase(0.92, crop=0.75, batch=1.5, open_share=0.85, rate=(0.5, 0.35)),
     Phase(1.0, crop=0.875, batch=1.25, open_share=0.3, rate=(0.35, 0.01)),
 ))  # fmt: skip
-"""Crops of the head first, three times as fast as whole pictures; then larger ones. Then above all what the noise decides; in the end
+"""Crops of the head first, three times as fast as whole pictures; then larger ones. Then what the noise decides above all, and then
 nearly whole pictures, as the editor will see them."""
 
 
