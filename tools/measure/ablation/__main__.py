@@ -44,6 +44,8 @@ SEEDS = (0, 1)
 FLOW_EDITS, FLOW_SEEDS, FLOW_ARMS, FLOW_STEPS = ("face_paint", "bright_statue"), (0,), ("none", "rig"), 4
 """Few rows: transformers have no attention that views could share by epipolar lines, and retention is the same for all editors.
 They take as many steps as FLUX.2 klein."""
+FLOW_CAMERAS, FLOW_FRAMES, FLOW_BASE_STEPS = 8, 6, 1000
+"""A small capture and avatar of their own."""
 PERSON = 12
 """Of `edit3dgs demo`."""
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -181,6 +183,9 @@ def demo_of(options: argparse.Namespace) -> Any:
     from edit3dgs_ns.synthetic.settings import SETTINGS_FILE, read_settings
 
     settings = DemoSettings.tiny() if options.tiny else DemoSettings()
+    if own_demo(options) and not options.tiny:
+        few = replace(settings.capture, cameras=FLOW_CAMERAS, frames=FLOW_FRAMES)
+        settings = replace(settings, capture=few, base_steps=FLOW_BASE_STEPS)
     demo = Demo(replace(settings, editor=options.editor), demo_folder(options).resolve())
     there = (demo.files.capture / SETTINGS_FILE).is_file()
     capture = read_settings(demo.files.capture) if there else replace(settings.capture, seed=PERSON)
@@ -188,10 +193,15 @@ def demo_of(options: argparse.Namespace) -> Any:
 
 
 def demo_folder(options: argparse.Namespace) -> Path:
-    """What was asked for; else the one of `make demo`, which a tiny one must not replace."""
+    """What was asked for; else the one of `make demo`, which a smaller one must not replace."""
     if options.demo is not None:
         return Path(options.demo)
-    return Path(options.out) / "demo" if options.tiny else ROOT / "outputs" / "demo"
+    return Path(options.out) / "demo" if own_demo(options) else ROOT / "outputs" / "demo"
+
+
+def own_demo(options: argparse.Namespace) -> bool:
+    """Whether a smaller demo is made for this."""
+    return options.demo is None and (options.tiny or options.only == "flow")
 
 
 def made(tasks: list[Task], processes: int, console: Console) -> Iterator[dict[str, Any] | None]:
