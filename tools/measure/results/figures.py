@@ -229,8 +229,8 @@ CLAIMS: tuple[Claim, ...] = (
         },
     ),
     Claim(
-        "its edits of the same 32 scenes are {mean} dB closer to the truth on average, from {least} dB for the pale vampire to {most} "
-        'dB for "older"; red lips, a small change, come out {worse} dB farther from it.',
+        "its edits of the same 32 scenes are {mean} dB closer to the truth on average, from {least} dB for the pale vampire "
+        'to {most} dB for "older"; red lips, a small change, come out {worse} dB farther from it.',
         {
             "mean": Figure(FLOW_EDITOR, _gain(KNOWN), tolerance=DECIBEL),
             "least": Figure(FLOW_EDITOR, _gain(("pale_vampire",)), tolerance=DECIBEL),
