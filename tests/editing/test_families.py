@@ -211,7 +211,8 @@ def test_kept_latents_are_exactly_the_originals(load, request_of, record_latents
     for steps, original in zip(record_latents.values(), originals, strict=True):
         final = layout.unpack(steps[-1])[0]
         rows = layout.size[0] // 2
-        assert torch.equal(final[:, :rows], original[:, :rows])
+        # Convolutions round otherwise in other batches: the encoding here is another call than the editor's.
+        torch.testing.assert_close(final[:, :rows], original[:, :rows], rtol=0, atol=2e-6)
         assert not torch.isclose(final[:, rows:], original[:, rows:]).all(dim=0).any()
 
 
