@@ -50,8 +50,8 @@ def read_config(path: Path) -> Any:
     try:
         with unknown_classes_named(path):
             config = yaml.load(config_text(path), Loader=_ConfigLoader)
-    except UserError:
-        raise
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
     except YAML_ERRORS as error:
         raise UserError(f"{path} is no readable config.yml of a run: {str(error)[:300]}") from error
     if not isinstance(config, TrainerConfig):

@@ -181,10 +181,12 @@ def check_avatar_state(state: Mapping[str, Any], head: TrackedHead) -> None:
         raise UserError(
             "The checkpoint holds no rigged avatar (no bound Gaussians). Train one with `ns-train rigged-splatfacto-fast`."
         )
-    check_avatar_numbers(state, "The checkpoint")
+    if "head.static_offset" not in state:
+        raise UserError("The checkpoint holds no rigged avatar (no head.static_offset).")
     num_vertices, num_faces = len(state["head.static_offset"]), len(head.faces)
-    if num_vertices != head.flame.num_vertices or int(state["binding"].max()) >= num_faces:
+    if num_vertices != head.flame.num_vertices:
         raise UserError(
             f"The avatar in the checkpoint is bound to a head of {num_vertices} vertices, the data's head model has "
             f"{head.flame.num_vertices} (and {num_faces} faces). Give both the same --flame-model."
         )
+    check_avatar_numbers(state, "The checkpoint", num_faces)
