@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.files import write_durably
-from edit3dgs_ns.untrusted import parse_json
 
 HISTORY_FILE = "edit_history.json"
 
@@ -33,7 +32,7 @@ class History:
     def read_batches(self, other: Path) -> None:
         """Go on with the history of the run that is resumed."""
         if other.is_file():
-            batches = parse_json(other.read_text(encoding="utf-8")).get("batches", [])
+            batches = json.loads(other.read_text(encoding="utf-8")).get("batches", [])
             self.batches = [b for b in batches if isinstance(b, dict) and isinstance(b.get("round"), int)]
 
     def add(self, batch: dict[str, Any]) -> None:

@@ -26,7 +26,6 @@ from typing import Any
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import write_durably, written_beside
 from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, CHECKPOINT_NAME
-from edit3dgs_ns.untrusted import parse_json
 
 FOLDER = "history"
 _FILE = "history.json"
@@ -265,7 +264,7 @@ class RunHistory:
         if not path.is_file():
             return None
         try:
-            content = parse_json(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             self._versions = [Version(**entry) for entry in content["versions"]]
             self._current, pending = content["current"], content["pending"]
             numbers = [version.number for version in self._versions]
@@ -351,7 +350,7 @@ def _step(checkpoint: Path) -> int:
 def _last_edit(run: Path) -> tuple[str | None, dict[str, Any]]:
     """The prompt of a run of `ns-train edit3dgs`, and its rounds; (None, {}) for any other run."""
     with contextlib.suppress(OSError, ValueError):
-        content = parse_json((run / _ROUNDS).read_text(encoding="utf-8"))
+        content = json.loads((run / _ROUNDS).read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("prompt"), str):
             return content["prompt"], {"rounds": content.get("rounds"), "editor": content.get("editor")}
     return None, {}

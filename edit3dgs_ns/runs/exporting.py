@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
-from edit3dgs_ns.runs.config_file import read_config
 from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
-from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.ply import write_splat_ply
 from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
@@ -45,7 +45,6 @@ def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tup
     state = model_state(read_checkpoint(checkpoint, OPTION))
     if "gauss_params.means" not in state or "head.shape" not in state:
         raise UserError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
-    check_avatar_numbers(state, f"{OPTION} {checkpoint}")
     write_avatar(output, bound_gaussians(state), motion_of(state), _imported_npz(config), overwrite)
     return [output / PLY_NAME, output / NPZ_NAME], lost_in_ply(state)
 
@@ -110,7 +109,9 @@ def _imported_npz(config: Path) -> Path | None:
     own = config.parent / IMPORTED / NPZ_NAME
     if own.is_file():
         return own
-    edited = getattr(read_config(config).pipeline, "avatar", None)
+    # As every ns-* command reads it.
+    content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    edited = getattr(getattr(content, "pipeline", None), "avatar", None)
     if edited is None:
         return None
     run = Path(edited).expanduser()

@@ -31,8 +31,6 @@ from edit3dgs_ns.splats.world_splats import WorldSplats
 BINDING = "binding_0"
 _MAX_HEADER = 64 * 1024
 """Bytes; GaussianAvatars' own headers have about 1600."""
-_MOST_DIGITS = 12
-"""Of the number of Gaussians."""
 _END = b"end_header\n"
 _EXACT_FLOATS = 2**24
 """Whole numbers below this are exact as float32."""
@@ -281,8 +279,7 @@ def _read_header(path: Path, start: bytes) -> tuple[int, list[str], int]:
             and count is None
             and len(words) == 3
             and words[1] == "vertex"
-            and words[2].isdecimal()
-            and len(words[2]) <= _MOST_DIGITS
+            and words[2].isdigit()
         ):
             count = int(words[2])
         elif (

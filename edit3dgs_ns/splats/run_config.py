@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import yaml
 
@@ -12,10 +12,6 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.splats.rasterize import RasterizeMode
 
 _PYTHON = "tag:yaml.org,2002:python/"
-_LARGEST = 4 * 2**20
-"""Bytes; Nerfstudio's have 20 kB."""
-YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OverflowError)
-"""What PyYAML raises for a file that is damaged: its own errors, and those of Python's types in scalars."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +29,16 @@ def read_run_config(path: Path) -> RunConfig:
     Raises:
         ValueError: it is damaged, or no configuration of `ns-train`.
     """
-    content = read_plain_yaml(path)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no readable config.yml of a run: {str(error)[:200]}") from error
     model = _at(content, "pipeline", "model")
     if not isinstance(model, dict):
         raise UserError(f"{path} has no pipeline.model. Expected the config.yml of a run of `ns-train`.")
     parts = _at(content, "pipeline", "datamanager", "dataparser", "flame_model")
     flame_model = Path(*map(str, parts)) if isinstance(parts, list) and parts else None
-    mode = model.get("rasterize_mode", "classic")
-    if mode not in get_args(RasterizeMode):
-        raise UserError(
-            f"{path}: pipeline.model.rasterize_mode is {str(mode)[:80]!r}. Expected {get_args(RasterizeMode)}."
-        )
-    return RunConfig(flame_model, cast(RasterizeMode, mode))
-
-
-def read_plain_yaml(path: Path) -> Any:
-    """A YAML file that names Python objects, with plain dicts, lists and strings in their place; nothing is imported or called.
-
-    Raises:
-        ValueError: it is no YAML.
-    """
-    try:
-        return yaml.load(config_text(path), Loader=_PlainLoader)
-    except YAML_ERRORS as error:
-        raise UserError(f"{path} is no readable config.yml of a run: {str(error)[:200]}") from error
-
-
-def config_text(path: Path) -> str:
-    """The text of a config.yml.
-
-    Raises:
-        ValueError: it is no text, or longer than that of any run.
-    """
-    if path.stat().st_size > _LARGEST:
-        raise UserError(f"{path} has {path.stat().st_size} bytes: it is no config.yml of a run.")
-    return path.read_text(encoding="utf-8")
+    return RunConfig(flame_model, cast(RasterizeMode, model.get("rasterize_mode", "classic")))
 
 
 class _PlainLoader(yaml.SafeLoader):
