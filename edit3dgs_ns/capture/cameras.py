@@ -96,6 +96,11 @@ class Camera:
         K = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
         return cls(look_at(eye, aim), K, width, height)
 
+    def resized(self, width: int, height: int) -> Camera:
+        """The same camera with images of another size, in pixels."""
+        K = self.K * np.array([[width / self.width], [height / self.height], [1.0]])
+        return Camera(self.c2w, K, width, height)
+
     @classmethod
     def from_transforms(cls, path: str | Path) -> list[Camera]:
         """The cameras of a capture: one for each camera number in a transforms file, in the order of the numbers.

@@ -88,8 +88,7 @@ class HeadView:
     def silhouette(self, camera: Camera) -> Bool[np.ndarray, "h w"]:
         """Where the mesh is."""
         h, w = self.foreground.shape
-        K = camera.K * np.array([[w / camera.width], [h / camera.height], [1.0]])
-        directions = ray_directions(Camera(camera.c2w, K, w, h), (0, 0, w, h), 1)
+        directions = ray_directions(camera.resized(w, h), (0, 0, w, h), 1)
         origins = np.broadcast_to(camera.c2w[:3, 3].astype(np.float32), directions.shape).copy()
         hit: np.ndarray = (
             self.head.intersector.run(origins, directions, output=1)["primID"].reshape(h, w) >= 0

@@ -141,10 +141,7 @@ def _shrunk(camera: Camera) -> tuple[Camera, float]:
     """The same camera with at most SIDE pixels a side, and the factor of its sides."""
     scale = min(1.0, SIDE / max(camera.width, camera.height))
     width, height = round(camera.width * scale), round(camera.height * scale)
-    K = camera.K.copy()
-    K[0] *= width / camera.width
-    K[1] *= height / camera.height
-    return Camera(camera.c2w, K, width, height), scale
+    return camera.resized(width, height), scale
 
 
 def _points(head: FlameAssets, motion: FlameMotion, vertices: np.ndarray) -> SurfacePoints:

@@ -74,8 +74,7 @@ def _mesh_shading(
     vertices: np.ndarray, faces: np.ndarray, camera: Camera, size: int
 ) -> tuple[Float[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
     """Cosine between normal and line of sight, and where the mesh is."""
-    K = camera.K * np.array([[size / camera.width], [size / camera.height], [1.0]])
-    directions = ray_directions(Camera(camera.c2w, K, size, size), (0, 0, size, size), 1)
+    directions = ray_directions(camera.resized(size, size), (0, 0, size, size), 1)
     origins = np.broadcast_to(camera.c2w[:3, 3].astype(np.float32), directions.shape).copy()
     face = build_intersector(vertices, faces).run(origins, directions, output=1)["primID"]
     corners = vertices[faces[face]]
