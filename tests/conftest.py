@@ -29,6 +29,12 @@ def log_messages_are_captured() -> None:
     ours = logging.getLogger("edit3dgs_ns")
     ours.propagate = True
     ours.handlers.clear()
+    for (
+        name,
+        logger,
+    ) in logging.root.manager.loggerDict.items():  # a library's dictConfig switches off what exists
+        if name.startswith("edit3dgs_ns") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")
