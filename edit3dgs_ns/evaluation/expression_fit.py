@@ -23,6 +23,8 @@ Draw = Callable[[FlamePose], Float[Tensor, "height width 3"]]
 
 _FLAT = 1e-4
 """Variance (of images in [0, 1]) below which a patch has no structure and does not count."""
+_EMPTY = 1e-5
+"""Variance below which nothing is in a patch: that of steps of 1/100."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def structure_loss(
     where: Float[Tensor, "height width"],
     window: int,
 ) -> Float[Tensor, ""]:
-    """1 - mean squared local correlation of brightness, in [0, 1]; 0 where all patches are flat or affine functions of the other's.
+    """1 - mean squared local correlation of brightness, in [0, 1].
+
+    0 where all patches are flat in both images or affine functions of the other's; 1 where they are unrelated or one alone is flat.
 
     Squared local normalised cross-correlation, the similarity of ANTs' registration (Avants et al., "Symmetric diffeomorphic
     image registration with cross-correlation", Medical Image Analysis 2008, equation 3).
@@ -87,7 +91,11 @@ def structure_loss(
     covariance = smooth(x * y) - mean_x * mean_y
     variances = (smooth(x * x) - mean_x**2).clamp(min=0), (smooth(y * y) - mean_y**2).clamp(min=0)
     # The same term above and below: added to a variance alone, it would reward contrast.
-    correlation = (covariance**2 + _FLAT**2) / (variances[0] * variances[1] + _FLAT**2)
+    product = variances[0] * variances[1] + _FLAT**2
+    # Where one patch alone has nothing in it, the product vanishes as if both had: there the other's variance counts.
+    least, most = torch.minimum(*variances), torch.maximum(*variances)
+    alone = _FLAT * most * (1 - least / _EMPTY).clamp(min=0)
+    correlation = (covariance**2 + _FLAT**2) / (product + alone)
     return 1 - (correlation * where).sum() / where.sum().clamp(min=1e-6)
 
 

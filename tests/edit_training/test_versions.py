@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from pathlib import Path
 
@@ -211,3 +212,33 @@ def test_the_command_refuses(run, capsys, arguments, message):
 def test_the_command_wants_a_run(tmp_path, capsys):
     assert cli.run(["history", str(tmp_path)]) == cli.USER_ERROR_EXIT_CODE
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_looking_reads_a_checkpoint_once_per_change(run, tmp_path, monkeypatch):
+    history = RunHistory(run)
+    for name in ("a", "b", "c"):
+        _edit(history, tmp_path, name, name.encode())
+    _save(
+        run, history.current.step, b"c"
+    )  # a copy, as in a run that was moved: the version's own file no longer
+    monkeypatch.setattr(run_history, "_TICK_NS", -(10**9))  # everything has rested
+    digests: list[None] = []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(run_history.hashlib, "sha256", lambda: (digests.append(None), sha256())[1])
+    for _ in range(3):
+        opened = RunHistory(run)
+        assert [version.prompt for version in opened.chain()] == [None, "a", "b", "c"] and opened.is_edited()
+    assert len(digests) == 1
+    _save(run, history.current.step, b"d")
+    assert RunHistory(run).current.number == 4, "a change of the same size is seen"
+    assert len(digests) == 2
+
+
+def test_a_file_written_a_moment_ago_is_read_again(run, tmp_path):
+    """A second write within one tick of the clock leaves the times as they were."""
+    history = RunHistory(run)
+    _edit(history, tmp_path, "a", b"1")
+    _save(run, history.current.step, b"1")
+    assert RunHistory(run).current.number == 1
+    (run / "nerfstudio_models").joinpath(f"step-{history.current.step:09d}.ckpt").write_bytes(b"2")
+    assert RunHistory(run).current.number == 2

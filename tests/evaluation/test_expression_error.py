@@ -115,6 +115,14 @@ def test_the_best_of_several_starts_counts() -> None:
     assert float(found.jaw_pose[0, 0]) == pytest.approx(0.3, abs=1e-3)
 
 
+def test_a_flat_patch_matches_flat_ones_alone() -> None:
+    flat, where = torch.full((32, 32, 3), 0.5), torch.ones(32, 32)
+    textured = torch.rand((32, 32, 3), generator=torch.Generator().manual_seed(0))
+    assert float(structure_loss(flat, flat + 0.2, where, 9)) == pytest.approx(0, abs=1e-3)
+    assert float(structure_loss(flat, textured, where, 9)) > 0.9
+    assert float(structure_loss(textured, flat, where, 9)) > 0.9
+
+
 def test_structure_is_blind_to_affine_changes_of_colour_and_to_what_has_no_weight() -> None:
     a, where = face(pose(1, jaw_pose=[0.3, 0.0, 0.0])), torch.ones(32, 32)
     b = face(pose(1))
