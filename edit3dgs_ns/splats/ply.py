@@ -32,6 +32,9 @@ BINDING = "binding_0"
 _MAX_HEADER = 64 * 1024
 """Bytes; GaussianAvatars' own headers have about 1600."""
 _END = b"end_header\n"
+MIN_LOG_SCALE = -13.8155
+"""Logarithm of the least standard deviation in a splat, just above 1e-6 m: editors fail on thinner ones, and a thousandth of a
+millimetre is far below any pixel."""
 _EXACT_FLOATS = 2**24
 """Whole numbers below this are exact as float32."""
 _SH_COUNTS = {3 * ((degree + 1) ** 2 - 1): degree for degree in (1, 2, 3)}
@@ -179,6 +182,7 @@ def write_splat_ply(
     """Writes a standard splat that generic viewers read, atomically.
 
     Spherical harmonics are written as they are: GaussianAvatars' are not turned with the triangles but belong to world directions.
+    Scales under a thousandth of a millimetre are raised to it (`MIN_LOG_SCALE`).
 
     Args:
         path: the file.
@@ -187,8 +191,9 @@ def write_splat_ply(
         features_dc: spherical harmonics of degree 0.
         features_rest: the degrees above.
     """
+    scales = gaussians.scales.log().clamp_min(MIN_LOG_SCALE)
     columns = _standard_columns(
-        gaussians.means, gaussians.scales.log(), gaussians.quats, opacities, features_dc, features_rest
+        gaussians.means, scales, gaussians.quats, opacities, features_dc, features_rest
     )
     _write_table(path, bound_properties(3 * features_rest.shape[1])[:-1], columns)
 

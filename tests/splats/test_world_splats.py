@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,6 +203,23 @@ def test_what_we_write_is_what_we_read(tmp_path: Path) -> None:
         read_splat_ply(tmp_path / "s.ply", "--background").tensors, splats.tensors, strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+@given(st.lists(st.floats(0, 10, width=32), min_size=3, max_size=30).filter(lambda s: len(s) % 3 == 0))
+def test_no_written_scale_is_under_a_thousandth_of_a_millimetre(scales: list[float]) -> None:
+    """Down to 0, which collapsed triangles give; all others keep their value, read by another program."""
+    given_scales = torch.tensor(scales).reshape(-1, 3)
+    count = len(given_scales)
+    gaussians = WorldGaussians(torch.zeros(count, 3), torch.eye(4)[:1].expand(count, 4), given_scales)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.ply"
+        write_splat_ply(
+            path, gaussians, torch.zeros(count, 1), torch.zeros(count, 3), torch.zeros(count, 0, 3)
+        )
+        vertex = PlyData.read(path)["vertex"]
+        written = np.exp(np.stack([vertex[f"scale_{axis}"] for axis in range(3)], axis=1).astype(np.float64))
+    assert written.min() >= 1e-6
+    np.testing.assert_allclose(written, np.maximum(given_scales.numpy(), 1e-6), rtol=3e-5)
 
 
 @pytest.mark.parametrize(
