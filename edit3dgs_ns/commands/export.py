@@ -55,6 +55,9 @@ class ExportCommand:
     the avatar has learnt nothing."""
     title: str | None = None
     """For html: stands over the page. Default: the experiment's name."""
+    max_gaussians: int | None = None
+    """Keep at most so many Gaussians, the ones that the training views show most of, for a smaller file. What that costs is said
+    at the end, in dB against the whole avatar."""
     overwrite: bool = False
     """Replace files that are there."""
 
@@ -66,6 +69,8 @@ class ExportCommand:
         check_video(fps=self.fps)
         if self.stride < 1:
             raise UserError(f"--stride {self.stride}: expected 1 (every frame), 2 (every other one), ...")
+        if self.max_gaussians is not None and self.max_gaussians < 1:
+            raise UserError(f"--max-gaussians {self.max_gaussians}: expected 1 or more.")
         config = find_config(self.load_config)
         check_motion(self.motion)
         output = config.parent / EXPORTS if self.output is None else self.output.expanduser()
@@ -118,8 +123,10 @@ class ExportCommand:
         from edit3dgs_ns.runs.exporting import export_pair, export_splat
 
         if self.format == "ply":
-            return export_splat(config, output, self.timestep, self.time, self.overwrite)
-        paths, left_out = export_pair(config, output, self.overwrite)
+            return export_splat(
+                config, output, self.timestep, self.time, self.overwrite, self.max_gaussians, say
+            )
+        paths, left_out = export_pair(config, output, self.overwrite, self.max_gaussians, say)
         for what in left_out:
             warn(f"the files do not hold the avatar's {what}: the format has no place for it.")
         return paths
@@ -129,7 +136,12 @@ class ExportCommand:
             from edit3dgs_ns.rendering.web_page import LARGE, export_page
 
         page = export_page(
-            config, output, overwrite=self.overwrite, progress=progress, **self._page_options()
+            config,
+            output,
+            max_gaussians=self.max_gaussians,
+            overwrite=self.overwrite,
+            progress=progress,
+            **self._page_options(),
         )
         for note in page.notes:
             say(note)

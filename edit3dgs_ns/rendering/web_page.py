@@ -21,8 +21,10 @@ from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.known_motions import KNOWN_FORMATS
 from edit3dgs_ns.rendering.trajectories import head_centre, seen_degrees
 from edit3dgs_ns.rendering.views import front_camera
+from edit3dgs_ns.runs.thinning import thin
 from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
 from edit3dgs_ns.splats.motion_code import motion_code, motion_features
+from edit3dgs_ns.splats.ply import MIN_LOG_SCALE
 from edit3dgs_ns.tracking.driving import drive, open_driver
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import WebCamera, WebGaussians, WebScene
@@ -60,6 +62,7 @@ def export_page(
     stride: int = 1,
     degrees: float | None = None,
     title: str | None = None,
+    max_gaussians: int | None = None,
     overwrite: bool = False,
     progress: Progress,
 ) -> WebPage:
@@ -77,6 +80,7 @@ def export_page(
         stride: keep every so many frames.
         degrees: how far the page can be turned, 360 is around; None: as far as the capture's cameras stand, and a little beyond.
         title: over the page; None: the experiment's name.
+        max_gaussians: keep the most important ones, see `runs.thinning`.
         overwrite: replace a page that is there.
         progress: shows how far it is.
 
@@ -94,6 +98,9 @@ def export_page(
     if motion is not None:
         driver = open_driver(motion, run.head, motion_part, shown_on(progress))
         recorded_fps, notes = driver.recorded.fps, _play(run, driver)
+    if max_gaussians is not None:
+        with working(progress, "Choosing Gaussians"):
+            notes = (*notes, str(thin(run, max_gaussians)))
     rate = (fps or recorded_fps or _USUAL_FPS) / stride
     scene = web_scene(run, rate, stride, degrees, progress)
     with working(progress, "Packing the page"):
@@ -140,11 +147,13 @@ def _gaussians(model: Any) -> WebGaussians:
     params = model.gauss_params
     count, rank = len(params["means"]), _rank(model)
     none = torch.zeros(count, 0, 3)
+    # No scale under MIN_LOG_SCALE on the head at rest; a collapsed triangle keeps its Gaussians small.
+    sizes = model.head.rest_frames().size[model.binding].clamp_min(1e-5)
     return WebGaussians(
         binding=model.binding.cpu().numpy(),
         means=_numpy(params["means"]),
         quats=_numpy(params["quats"]),
-        scales=_numpy(params["scales"]),
+        scales=_numpy(params["scales"].maximum((MIN_LOG_SCALE - sizes.log())[:, None])),
         opacities=_numpy(torch.sigmoid(params["opacities"][:, 0])),
         colors=_numpy(model.colors_in_use()),
         mean_offsets=_numpy(params["expression_means"] if rank else none),

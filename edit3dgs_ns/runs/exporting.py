@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
-from edit3dgs_ns.splats.ply import write_splat_ply
+from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
 from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
 
 OPTION = "--load-config"
@@ -23,7 +24,13 @@ _RUN = (
 )
 
 
-def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tuple[list[Path], list[str]]:
+def export_pair(
+    load_config: Path,
+    output: Path,
+    overwrite: bool = False,
+    max_gaussians: int | None = None,
+    report: Callable[[str], None] = lambda note: None,
+) -> tuple[list[Path], list[str]]:
     """Writes GaussianAvatars' point_cloud.ply and flame_param.npz; needs neither the capture nor the head model.
 
     Of an avatar that was imported, what has not changed since comes out bit for bit.
@@ -32,6 +39,8 @@ def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tup
         load_config: the run's config.yml.
         output: folder; made if it does not exist.
         overwrite: replace files that are there.
+        max_gaussians: keep the most important ones, see `runs.thinning`; this does need the head model.
+        report: told what that costs.
 
     Returns:
         The files, and what of the avatar the format has no place for.
@@ -45,7 +54,16 @@ def export_pair(load_config: Path, output: Path, overwrite: bool = False) -> tup
     state = model_state(read_checkpoint(checkpoint, OPTION))
     if "gauss_params.means" not in state or "head.shape" not in state:
         raise UserError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
-    write_avatar(output, bound_gaussians(state), motion_of(state), _imported_npz(config), overwrite)
+    gaussians = bound_gaussians(state)
+    if max_gaussians is not None:
+        from edit3dgs_ns.runs.thinning import thin
+        from edit3dgs_ns.runs.trained_run import TrainedRun
+
+        _refuse_existing((output / PLY_NAME, output / NPZ_NAME), overwrite)
+        thinned = thin(TrainedRun(config), max_gaussians)
+        gaussians = BoundGaussians(**{name: value[thinned.rows] for name, value in vars(gaussians).items()})
+        report(str(thinned))
+    write_avatar(output, gaussians, motion_of(state), _imported_npz(config), overwrite)
     return [output / PLY_NAME, output / NPZ_NAME], lost_in_ply(state)
 
 
@@ -55,6 +73,8 @@ def export_splat(
     timestep: int | None = None,
     time: float | None = None,
     overwrite: bool = False,
+    max_gaussians: int | None = None,
+    report: Callable[[str], None] = lambda note: None,
 ) -> list[Path]:
     """Writes a standard splat of one timestep, as generic viewers read it, with all that moves and lights the avatar baked in.
 
@@ -64,6 +84,8 @@ def export_splat(
         timestep: normalised time, 0 ... T-1.
         time: normalised time, in [0, 1]. Without either: the start.
         overwrite: replace a file that is there.
+        max_gaussians: keep the most important ones, see `runs.thinning`.
+        report: told what that costs.
 
     Raises:
         FileNotFoundError, ValueError: no run, none of a rigged avatar, or a moment outside its motion.
@@ -73,13 +95,14 @@ def export_splat(
 
     config, path = _require_config(load_config), output / SPLAT_NAME
     _check_moment(timestep, time)
-    if path.exists() and not overwrite:
-        raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")
-    model = TrainedRun(config).pipeline.model
-    last = model.head.num_timesteps - 1
-    if timestep is not None and timestep > last:
-        raise UserError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
-    moment = timestep / max(last, 1) if timestep is not None else time or 0.0
+    _refuse_existing((path,), overwrite)
+    run = TrainedRun(config)
+    model = run.pipeline.model
+    moment = _moment(model.head.num_timesteps - 1, timestep, time)
+    if max_gaussians is not None:
+        from edit3dgs_ns.runs.thinning import thin
+
+        report(str(thin(run, max_gaussians, moment)))
     with torch.no_grad():
         gaussians, colors = model.shown_at(moment)
     rest = torch.zeros_like(model.gauss_params["features_rest"])
@@ -93,6 +116,19 @@ def _require_config(path: Path) -> Path:
     if not path.is_file():
         raise MissingFileError(f"{OPTION} {path}: no such file. Expected {_RUN}.")
     return path
+
+
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")
+
+
+def _moment(last: int, timestep: int | None, time: float | None) -> float:
+    """The normalised time; `last` is the number of the motion's last timestep."""
+    if timestep is not None and timestep > last:
+        raise UserError(f"--timestep {timestep}: the avatar's motion has the timesteps 0 to {last}.")
+    return timestep / max(last, 1) if timestep is not None else time or 0.0
 
 
 def _check_moment(timestep: int | None, time: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import types
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edit3dgs_ns.dataparsers.nersemble import NersembleDataParserConfig
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.runs import importing as avatar_import
+from edit3dgs_ns.runs import thinning
 from edit3dgs_ns.runs.exporting import export_pair, export_splat
 from edit3dgs_ns.runs.importing import import_avatar
 from edit3dgs_ns.runs.trained_run import TrainedRun
@@ -261,6 +263,47 @@ def test_baked_splat_looks_like_the_avatar(
     assert np.abs(expected - still).mean() > 1e-3  # the moment matters
 
 
+def test_the_most_important_gaussians_are_kept(
+    imported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In every format; they are rows of the whole, and fewer look less like it."""
+    losses = []
+    for count in (3000, 9000):
+        words = ["export", "--load-config", str(imported), "--max-gaussians", str(count), "--overwrite"]
+        assert cli.run([*words, "--format", "ply", "--timestep", "5", "--output", str(tmp_path)]) == 0
+        said = " ".join(capfd.readouterr().out.split())
+        match = re.search(rf"Kept the {count} most important of 13000 Gaussians: ([\d.]+) dB against", said)
+        assert match, said
+        losses.append(float(match[1]))
+        kept = PlyData.read(tmp_path / "splat.ply")["vertex"].data
+        assert len(kept) == count
+    assert 10 < losses[0] < losses[1]
+    (whole,) = export_splat(imported, tmp_path / "whole", timestep=5)
+    whole_rows = {row.tobytes() for row in PlyData.read(whole)["vertex"].data}
+    assert {row.tobytes() for row in kept} <= whole_rows
+    rng = np.random.default_rng(0)
+    assert losses[1] > _agreement_of(imported, rng.permutation(13_000)[:9000]) + 3  # importance matters
+
+    notes: list[str] = []
+    export_pair(imported, tmp_path / "pair", max_gaussians=9000, report=notes.append)
+    assert len(read_bound_ply(tmp_path / "pair" / PLY_NAME)) == 9000 and "Kept the 9000" in notes[0]
+    export_pair(imported, tmp_path / "all", max_gaussians=20_000, report=notes.append)
+    assert len(read_bound_ply(tmp_path / "all" / PLY_NAME)) == 13_000 and "All 13000" in notes[1]
+
+
+def _agreement_of(imported: Path, rows: np.ndarray) -> float:
+    """PSNR of other Gaussians in the views of `thin`, dB."""
+    run = TrainedRun(imported)
+    views = thinning._views(run, 5 / 8)[1::2]
+    model = run.pipeline.model
+    with torch.no_grad():
+        whole = [thinning._drawn(model, view) for view in views]
+        thinning._select(model, torch.from_numpy(rows))
+        pairs = zip(views, whole, strict=True)
+        error = np.mean([float((thinning._drawn(model, v) - w).square().mean()) for v, w in pairs])
+    return float(-10 * np.log10(error))
+
+
 def test_ns_export_writes_the_same_splat(imported: Path, tmp_path: Path) -> None:
     from nerfstudio.scripts.exporter import ExportGaussianSplat
 
@@ -359,6 +402,7 @@ def test_import_says_what_is_wrong(
         (["--format", "ply", "--timestep", "1", "--time", "0.5"], "give one of them"),
         (["--format", "ply", "--time", "1.5"], "0 (start) to 1 (end)"),
         (["--load-config", "none/config.yml"], "no such file"),
+        (["--format", "ply", "--max-gaussians", "0"], "--max-gaussians 0: expected 1 or more"),
     ],
 )
 def test_export_says_what_is_wrong(
