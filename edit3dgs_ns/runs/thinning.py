@@ -97,7 +97,7 @@ def _views(run: TrainedRun, time: float | None) -> list[Cameras]:
 
 
 def _weights(model: Any, camera: Cameras) -> Float[Tensor, " gaussians"]:
-    gaussians, colors = model.shown_at(float(camera.times[0]))
+    gaussians, colors = model.shown_at(_time(camera))
     splats = WorldSplats(gaussians, torch.sigmoid(model.gauss_params["opacities"][:, 0]), colors)
     weights, _ = blending_weights(
         splats,
@@ -111,7 +111,12 @@ def _weights(model: Any, camera: Cameras) -> Float[Tensor, " gaussians"]:
 
 
 def _drawn(model: Any, camera: Cameras) -> Float[Tensor, "height width 3"]:
-    return model.draw_shown(camera, *model.shown_at(float(camera.times[0])))[0]
+    return model.draw_shown(camera, *model.shown_at(_time(camera)))[0]
+
+
+def _time(camera: Cameras) -> float:
+    assert camera.times is not None
+    return float(camera.times[0])
 
 
 def _select(model: Any, rows: Int[Tensor, " kept"]) -> None:
