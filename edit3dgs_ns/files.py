@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,27 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"{folder}: this folder cannot be made ({error.strerror}). Name another place."
         ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be written to a folder that is there or could be made; leaves nothing behind.
+
+    Permissions do not say it all (full or read-only disks, names that are too long): it is tried.
+
+    Raises:
+        UserError: it cannot be made or written: names it and the reason.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}). Name another place.") from error
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # not made, or not empty any more
+                path.rmdir()
 
 
 @contextmanager

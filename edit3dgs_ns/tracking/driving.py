@@ -1,8 +1,8 @@
 """Videos as drivers: whatever `read_driver` reads, and videos, which are tracked first.
 
 A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it (for FLAME into `talk.mp4.flame2023_Open.tracked`); after
-that, reading it costs little. A video that was replaced is tracked again. ARKit's coefficients drive heads of FLAME, too
-(`arkit_actions`).
+that, nothing is detected or fitted for it. A video that was replaced is tracked again, and so is one whose folder is spoilt.
+ARKit's coefficients drive heads of FLAME, too (`arkit_actions`).
 """
 
 from __future__ import annotations
@@ -63,17 +63,43 @@ def open_driver(
         return _arkit_driver(path, head, part)
     if not (is_video(path) and path.is_file()):
         return _with_openness(read_driver(path, head, part), path, part)
-    from edit3dgs_ns.tracking.job import track_video
-    from edit3dgs_ns.tracking.output import TrackingOptions
-
     folder = tracked_folder(path, head)
     if not folder.exists() and not os.access(path.parent, os.W_OK):
         raise UserError(
             f"--motion {path}: is tracked into {folder.name} beside it, and {path.parent} cannot be written. Track it "
             "elsewhere with `edit3dgs track`, and give that folder."
         )
-    track_video(path, folder, head, TrackingOptions(size=IMAGE_SIZE), overwrite=True, progress=progress)
-    return _with_openness(read_driver(folder, head, part), folder, part)
+    said = _track_once(path, folder, head, progress)
+    driver = _with_openness(read_driver(folder, head, part), folder, part)
+    notes = (*driver.recorded.notes, *said)
+    return replace(driver, recorded=replace(driver.recorded, notes=notes))
+
+
+def _track_once(
+    path: Path, folder: Path, head: FlameAssets, progress: Callable[[str, int, int], None]
+) -> tuple[str, ...]:
+    """Track a video unless its folder holds that tracking, finished; returns what the user should know."""
+    from edit3dgs_ns.tracking.output import (
+        SpoiltTrackingError,
+        TrackingOptions,
+        begin_folder,
+        is_finished,
+        settings_of,
+    )
+
+    options = TrackingOptions(size=IMAGE_SIZE)
+    settings = settings_of(path, head.source, options)
+    said: tuple[str, ...] = ()
+    try:
+        if is_finished(folder, settings):
+            return ()
+    except SpoiltTrackingError as error:
+        said = (f"{error}: {path.name} was tracked again",)
+        begin_folder(folder, settings, "replaces")
+    from edit3dgs_ns.tracking.job import track_video
+
+    track_video(path, folder, head, options, overwrite=True, progress=progress)
+    return said
 
 
 def _arkit_driver(path: Path, head: FlameAssets, part: Part) -> Driver:

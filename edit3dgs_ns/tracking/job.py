@@ -59,6 +59,7 @@ from edit3dgs_ns.tracking.output import (
     TrackingOptions,
     begin_folder,
     check_folder,
+    finished_mark,
     settings_of,
 )
 from edit3dgs_ns.tracking.parallel import in_threads, read_ahead
@@ -201,6 +202,8 @@ def track_video(
     motion = _with_hair(masks, head, motion, camera)
     _write_preview(out, head, motion, camera, detections, crop, video, progress)
     _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found), video.fps)
+    # Last: with its mark the folder is whole.
+    report["finished"] = finished_mark(out)
     write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     frames = tuple(int(n) for n in np.flatnonzero(detections.found))
     return TrackingResult(motion, camera, frames, video.fps, report)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from edit3dgs_ns.errors import ExistingFileError, UserError
-from edit3dgs_ns.files import write_atomically
+from edit3dgs_ns.files import check_writable, write_atomically
 from edit3dgs_ns.tracking.foreground import mask_files
 from edit3dgs_ns.tracking.video import VideoPart, frame_files
 
@@ -78,9 +81,12 @@ def check_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> Folder
 
     Raises:
         ExistingFileError: it holds something else, or another tracking and `overwrite` is False.
+        UserError: it cannot be made or written.
     """
-    if out.exists() and not out.is_dir():
+    # Not Path.exists: it raises for names that are too long.
+    if os.path.exists(out) and not out.is_dir():
         raise ExistingFileError(f"{out} is a file. Name a folder for the capture.")
+    check_writable(out)
     if not out.is_dir() or not any(out.iterdir()):
         return "new"
     known = _recorded_settings(out)
@@ -122,6 +128,58 @@ def begin_folder(out: Path, settings: dict[str, Any], state: FolderState) -> Non
         for name in _FILES:
             (out / name).unlink(missing_ok=True)
     write_atomically(out / REPORT_FILE, (json.dumps({"settings": settings}, indent=2) + "\n").encode())
+
+
+@functools.cache
+def tracker_version() -> str:
+    """Digest of this package's code and tables: no number has to be raised when the fit changes."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def finished_mark(out: Path) -> dict[str, str]:
+    """What tracking.json says of a tracking that is finished: by which version, and a digest of what was written."""
+    return {"version": tracker_version(), "digest": _digest(out)}
+
+
+def is_finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds the finished tracking of these settings, made by this version.
+
+    Raises:
+        SpoiltTrackingError: it was finished, and files were lost or changed since; or tracking.json is damaged.
+    """
+    if not out.is_dir() or not any(out.iterdir()):
+        return False
+    known = _recorded_settings(out)
+    if known is None:
+        check_own(out)
+        raise SpoiltTrackingError(f"{out / REPORT_FILE}: is damaged or lost")
+    if known != settings:
+        return False
+    mark = json.loads((out / REPORT_FILE).read_text()).get("finished")
+    if not isinstance(mark, dict) or mark.get("version") != tracker_version():
+        return False
+    if mark.get("digest") != _digest(out):
+        raise SpoiltTrackingError(f"{out}: files were lost or changed since it was written")
+    return True
+
+
+class SpoiltTrackingError(UserError):
+    """A finished tracking whose files are no longer what was written."""
+
+
+def _digest(out: Path) -> str:
+    """Of all files that a tracking writes, but the preview, which is only looked at, and the report."""
+    digest = hashlib.sha256()
+    paths = [path for name in _FOLDERS for path in (out / name).glob("*")]
+    paths += [out / name for name in _FILES if name != PREVIEW_FILE]
+    for path in sorted(path for path in paths if path.is_file()):
+        digest.update(f"{path.relative_to(out).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _recorded_settings(out: Path) -> dict[str, Any] | None:

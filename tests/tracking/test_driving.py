@@ -38,9 +38,38 @@ def test_it_is_tracked_once_and_plays_at_its_own_rate(talk: Path, monkeypatch: p
     assert len(first.recorded.motion) == FRAMES and first.recorded.fps == pytest.approx(FPS)
     assert first.name == "talk" and first.images is not None and len(first.images.images) == FRAMES
     assert tracked_folder(talk).is_dir()
-    monkeypatch.setattr("edit3dgs_ns.tracking.detections.FaceDetector", None)  # calling it would fail
+    monkeypatch.setattr("edit3dgs_ns.tracking.job.track_video", None)  # calling it would fail
     again = open_driver(talk, HEAD)
     np.testing.assert_array_equal(again.recorded.motion.expr, first.recorded.motion.expr)
+    assert again.recorded.openness is not None and not again.recorded.notes
+
+
+@pytest.mark.parametrize("lost", ["flame_param/00003.npz", "tracking.json", "landmarks.npz"])
+def test_a_spoilt_tracking_is_made_again_and_said(
+    talk: Path, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = open_driver(talk, HEAD).recorded.motion
+    spoilt = tracked_folder(talk) / lost
+    spoilt.write_bytes(spoilt.read_bytes()[:100])
+    again = open_driver(talk, HEAD).recorded
+    assert any("talk.mp4 was tracked again" in note for note in again.notes)
+    np.testing.assert_allclose(again.motion.expr, whole.expr, atol=1e-4)
+    assert not open_driver(talk, HEAD).recorded.notes
+    # One of another version is fitted anew, with the landmarks that are there.
+    monkeypatch.setattr("edit3dgs_ns.tracking.output.tracker_version", lambda: "another")
+    monkeypatch.setattr("edit3dgs_ns.tracking.detections.FaceDetector", None)
+    np.testing.assert_allclose(open_driver(talk, HEAD).recorded.motion.expr, whole.expr, atol=1e-4)
+
+
+def test_a_folder_of_somebody_else_beside_the_video_is_left_alone(talk: Path, tmp_path: Path) -> None:
+    video = tmp_path / "talk.mp4"
+    video.write_bytes(talk.read_bytes())
+    mine = tracked_folder(video) / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("keep")
+    with pytest.raises(UserError, match=r"mine\.txt"):
+        open_driver(video, HEAD)
+    assert mine.read_text() == "keep"
 
 
 def test_flame_is_driven_by_the_fit_of_flame(

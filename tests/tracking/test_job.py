@@ -251,6 +251,22 @@ def test_a_video_that_was_replaced_is_tracked_again(images: list[np.ndarray], tm
     assert again.report["reprojection_percent"] < 2.5
 
 
+@pytest.mark.parametrize("name", ["file/out", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_said_before_detection(
+    name: str,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("edit3dgs_ns.tracking.detections.FaceDetector", None)  # calling it would fail
+    with pytest.raises(UserError, match=r"cannot be made"):
+        track_video(video, tmp_path / name, HEAD, OPTIONS)
+    assert edit3dgs("track", video, tmp_path / name) == 2
+    assert "cannot be made" in capfd.readouterr().err
+
+
 def test_what_cannot_be_tracked_replaces_nothing(images: list[np.ndarray], tmp_path: Path) -> None:
     out = tmp_path / "out"
     track_video(write(tmp_path / "me.mp4", images[:10]), out, HEAD, OPTIONS)
