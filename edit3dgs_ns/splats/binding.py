@@ -39,10 +39,10 @@ class TriangleFrames:
     @property
     def quats(self) -> Float[Tensor, "*batch faces 4"]:
         """`rotation` as unit quaternions, wxyz."""
-        if self.rotation.ndim == 3 and _shown_on_cpu(self.rotation):
-            from edit3dgs_ns.splats.cpu_binding import quats_without_gradient  # numba: loaded where used
+        if self.rotation.ndim == 3 and self.rotation.device.type == "cpu":
+            from edit3dgs_ns.splats import cpu_frames  # numba: loaded where used
 
-            return quats_without_gradient(self.rotation)
+            return cpu_frames.quats(self.rotation)
         return rotmat_to_quat(self.rotation)
 
 
@@ -65,10 +65,10 @@ def triangle_frames(
     a0 = norm(v1 - v0)    a1 = norm(a0 x (v2 - v0))    a2 = -norm(a1 x a0)
     R = [a0 a1 a2]        c = mean(v0, v1, v2)         k = (|v1 - v0| + |a2 . (v2 - v0)|) / 2
     """
-    if vertices.ndim == 2 and _shown_on_cpu(vertices):
-        from edit3dgs_ns.splats.cpu_binding import frames_without_gradient  # numba: loaded where used
+    if vertices.ndim == 2 and vertices.device.type == "cpu":
+        from edit3dgs_ns.splats import cpu_frames  # numba: loaded where used
 
-        return TriangleFrames(*frames_without_gradient(vertices, faces))
+        return TriangleFrames(*cpu_frames.frames(vertices, faces))
     v0, v1, v2 = (vertices[..., faces[:, corner], :] for corner in range(3))
     edge, side = v1 - v0, v2 - v0
     length = _length(edge)
@@ -177,11 +177,6 @@ def quat_to_rotmat(quats: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 
         torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
     ]
     return torch.stack(rows, dim=-2)
-
-
-def _shown_on_cpu(tensor: Tensor) -> bool:
-    """Whether no gradient is needed and Numba's kernels apply, as when an avatar is rendered and not trained."""
-    return tensor.device.type == "cpu" and not (torch.is_grad_enabled() and tensor.requires_grad)
 
 
 def _length(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:

@@ -115,8 +115,7 @@ def _loss(
         rasterize_mode=mode,
     )
     visible = (info["radii"] > 0).any(dim=0)[: len(params["means"])]
-    return (
-        losses.image_loss(image, view.image[None], _SSIM_WEIGHT)
-        + _POSITION_WEIGHT * losses.distance_loss(params["means"][visible], _POSITION_FREE)
-        + losses.scale_loss(params["scales"][visible], _SCALE_FREE)
+    distance, size = losses.binding_losses(
+        params["means"], params["scales"], visible, _POSITION_FREE, _SCALE_FREE
     )
+    return losses.image_loss(image, view.image[None], _SSIM_WEIGHT) + _POSITION_WEIGHT * distance + size

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
@@ -65,18 +65,35 @@ def _window() -> Float[Tensor, " taps"]:
     return window / window.sum()
 
 
-def distance_loss(means: Float[Tensor, "gaussians 3"], threshold: float) -> Float[Tensor, ""]:
-    """Mean of `relu(|x_l| - threshold)`; local means, in triangle sizes (GaussianAvatars, equation 3)."""
-    if len(means) == 0:
-        return means.sum()
-    return F.relu(means.norm(dim=-1) - threshold).mean()
+def binding_losses(
+    means: Float[Tensor, "gaussians 3"],
+    scales: Float[Tensor, "gaussians 3"],
+    visible: Bool[Tensor, " gaussians"],
+    position_threshold: float,
+    scale_threshold: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """How far visible Gaussians are from their triangles, and how large (GaussianAvatars, equations 3 and 4).
 
+    Args:
+        means: triangle-local means, in triangle sizes.
+        scales: triangle-local log scales.
+        visible: the Gaussians that count.
+        position_threshold: distance that costs nothing, in triangle sizes.
+        scale_threshold: scale that costs nothing, in triangle sizes.
 
-def scale_loss(scales: Float[Tensor, "gaussians 3"], threshold: float) -> Float[Tensor, ""]:
-    """Mean of `|relu(exp(s_l) - threshold)|`; local log scales (GaussianAvatars, equation 4)."""
-    if len(scales) == 0:
-        return scales.sum()
-    return F.relu(torch.exp(scales) - threshold).norm(dim=-1).mean()
+    Returns:
+        The means of `relu(|x_l| - position_threshold)` and of `|relu(exp(s_l) - scale_threshold)|` over the visible Gaussians; 0
+        where none is visible. Differentiable in `means` and `scales`.
+    """
+    if means.device.type == "cpu" and means.dtype == scales.dtype:
+        from edit3dgs_ns.splats.cpu_losses import CpuBindingLosses  # numba: loaded where used
+
+        return CpuBindingLosses.apply(means, scales, visible, position_threshold, scale_threshold)
+    # Not by index, which would wait for the device.
+    count = visible.sum().clamp(min=1)
+    distance = F.relu(means.norm(dim=-1) - position_threshold)
+    size = F.relu(torch.exp(scales) - scale_threshold).norm(dim=-1)
+    return tuple(torch.where(visible, x, 0).sum() / count for x in (distance, size))  # type: ignore[return-value]
 
 
 def background_loss(

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edit3dgs_ns.splats.cpu_relighting import gain_in_place
+from edit3dgs_ns.splats.cpu_relighting import gain_in_place, gained
 
 NUM_TERMS = 8
 """Terms of a quadratic polynomial on the sphere without the constant."""
@@ -64,6 +64,8 @@ def apply_gain(
     if overwrite and colors.device.type == "cpu" and not (colors.requires_grad or gain.requires_grad):
         gain_in_place(colors, gain, binding, 0.5 / _Y0)
         return colors
+    if colors.device.type == "cpu" and colors.dtype == gain.dtype:
+        return gained(colors, gain, binding, 0.5 / _Y0)
     factor = gain[binding][:, None]
     offset = (factor - 1) * (0.5 / _Y0)
     return torch.cat([colors[:, :1] * factor + offset, colors[:, 1:] * factor], dim=1)

@@ -242,14 +242,16 @@ class RiggedSplatfactoModel(SplatfactoModel):
             result["background_loss"] = losses.background_loss(_views(outputs["accumulation"]), target)
         if self.training:
             visible = (self.info["radii"] > 0).any(dim=0)
-            means, scales = self.gauss_params["means"][visible], self.gauss_params["scales"][visible]
             config = self.config
-            result["position_loss"] = config.position_loss_weight * losses.distance_loss(
-                means, config.position_threshold
+            distance, size = losses.binding_losses(
+                self.gauss_params["means"],
+                self.gauss_params["scales"],
+                visible,
+                config.position_threshold,
+                config.scale_threshold,
             )
-            result["scale_loss"] = config.scale_loss_weight * losses.scale_loss(
-                scales, config.scale_threshold
-            )
+            result["position_loss"] = config.position_loss_weight * distance
+            result["scale_loss"] = config.scale_loss_weight * size
             if config.opacity_loss_weight > 0:
                 opacities = torch.sigmoid(self.gauss_params["opacities"][visible])
                 result["opacity_loss"] = config.opacity_loss_weight * (1 - opacities).mean()

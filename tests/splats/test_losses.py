@@ -77,12 +77,25 @@ def test_tiny_images_are_refused_by_name() -> None:
 
 
 def test_binding_losses_by_hand() -> None:
-    means = torch.tensor([[0.5, 0, 0], [0, 3.0, 4.0]])  # distances 0.5 and 5
-    assert losses.distance_loss(means, 1.0).item() == pytest.approx((0 + 4) / 2)
-    scales = torch.log(torch.tensor([[0.1, 0.5, 0.6], [0.6, 3.6, 4.6]]))
-    assert losses.scale_loss(scales, 0.6).item() == pytest.approx((0 + 5) / 2, rel=1e-4)
+    means = torch.tensor([[0.5, 0, 0], [9.0, 9.0, 9.0], [0, 3.0, 4.0]])  # distances 0.5 and 5
+    scales = torch.log(torch.tensor([[0.1, 0.5, 0.6], [9.0, 9.0, 9.0], [0.6, 3.6, 4.6]]))
+    visible = torch.tensor([True, False, True])
+    distance, size = losses.binding_losses(means, scales, visible, 1.0, 0.6)
+    assert distance.item() == pytest.approx((0 + 4) / 2)
+    assert size.item() == pytest.approx((0 + 5) / 2, rel=1e-4)
+    assert losses.binding_losses(means, scales, ~visible & visible, 1.0, 0.6) == (0, 0)
     nothing = torch.zeros(0, 3, requires_grad=True)
-    assert losses.distance_loss(nothing, 1.0).item() == 0 == losses.scale_loss(nothing, 0.6).item()
+    assert losses.binding_losses(nothing, nothing, torch.zeros(0, dtype=torch.bool), 1.0, 0.6) == (0, 0)
+
+
+def test_gradients_of_binding_losses() -> None:
+    generator = torch.Generator().manual_seed(3)
+    means, scales = (torch.randn(20, 3, generator=generator).double().requires_grad_() for _ in range(2))
+    visible = torch.rand(20, generator=generator) > 0.3
+    assert torch.autograd.gradcheck(lambda *x: losses.binding_losses(*x, visible, 1.0, 0.6), (means, scales))
+    at_centre = torch.zeros(2, 3, requires_grad=True)
+    sum(losses.binding_losses(at_centre, at_centre, torch.ones(2, dtype=torch.bool), 0.0, 1.0)).backward()
+    assert (at_centre.grad == 0).all(), "no NaN where distance or excess is 0"
 
 
 def test_viewmats_put_points_in_front_of_opencv_cameras() -> None:

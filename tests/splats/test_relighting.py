@@ -75,6 +75,13 @@ def test_it_can_follow_diffuse_light_on_a_turning_surface() -> None:
 
 
 def test_gradients() -> None:
+    torch.manual_seed(2)
+    binding = torch.tensor([2, 0, 0, 4, 2, 2, 1])  # nothing on face 3
+    colors, gain = (
+        torch.randn(7, 4, 3).double().requires_grad_(),
+        torch.rand(5, 3).double().requires_grad_(),
+    )
+    assert torch.autograd.gradcheck(lambda a, b: apply_gain(a, b, binding), (colors, gain))
     light = (0.3 * torch.randn(NUM_TERMS, 3, dtype=torch.float64)).requires_grad_()
     normals = unit_vectors(5).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: light_gain(a, b, unit_vectors(6)[:5]), (light, normals))
