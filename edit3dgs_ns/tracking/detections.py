@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.tracking.detector import NUM_LANDMARKS, OUTER_EYE_CORNERS, FaceDetector
 from edit3dgs_ns.tracking.fit import LEAST_FACES
+from edit3dgs_ns.tracking.orientation import LOOKED_AT, check_upright
 from edit3dgs_ns.tracking.output import LANDMARKS_FILE
 from edit3dgs_ns.tracking.parallel import read_ahead
 from edit3dgs_ns.tracking.video import VideoInfo, read_frames
@@ -23,6 +24,9 @@ Progress = Callable[[str, int, int], None]
 LARGEST_JUMP = 0.5
 """Of the face's size from one frame to the next: more is a cut, or another face."""
 
+OUTSIDE = 0.1
+"""Share of the landmarks that may lie beyond the image's edge."""
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -31,7 +35,13 @@ class Detections:
     landmarks: Float[np.ndarray, "T 478 2"]
     """Zeros where no face was found."""
     found: Bool[np.ndarray, " T"]
+    """Frames that are used: with a face, as a whole."""
     most_faces: int
+
+    @property
+    def cut_off(self) -> Bool[np.ndarray, " T"]:
+        """Frames that are left out as the image's edge cuts the face off."""
+        return ~self.found & self.landmarks.any(axis=(1, 2))
 
     @property
     def eye_distance(self) -> float:
@@ -41,18 +51,44 @@ class Detections:
 
 
 def detect_video(video: VideoInfo, progress: Progress) -> Detections:
-    """Landmarks of every frame."""
+    """Landmarks of every frame.
+
+    Raises:
+        UserError: the faces are not upright.
+    """
     landmarks, found, most = [], [], 0
+    looked_at: list[np.ndarray] = []
+    step = max(1, (video.frames or LOOKED_AT * 15) // LOOKED_AT)
     with FaceDetector() as detector:
         for number, frame in enumerate(read_ahead(read_frames(video))):
+            if number % step == 0 and len(looked_at) < LOOKED_AT:
+                looked_at.append(frame)
             face = detector.detect(frame)
             most = max(most, detector.faces)
             landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
             found.append(face is not None)
             progress("Finding the face", number + 1, video.frames or 0)
+    check_upright(video.path, looked_at)
     # As they are kept in the file: going on gives the same bits.
     kept = np.array(landmarks, np.float32).astype(np.float64)
     return Detections(kept, np.array(found), most)
+
+
+def whole_faces(detections: Detections, width: int, height: int) -> Detections:
+    """Leaves out the frames in which more of the face than `OUTSIDE` is beyond the image's edge: it was guessed there."""
+    x, y = np.moveaxis(detections.landmarks, 2, 0)
+    outside = (x < 0) | (x > width) | (y < 0) | (y > height)
+    return replace(detections, found=detections.found & (outside.mean(axis=1) <= OUTSIDE))
+
+
+def left_out_notes(detections: Detections) -> list[str]:
+    """What is said of the frames that are left out."""
+    cut_off, count = int(detections.cut_off.sum()), len(detections.found)
+    faceless = count - int(detections.found.sum()) - cut_off
+    notes = [f"{faceless} of {count} frames show no face and are left out."] if faceless else []
+    if cut_off:
+        notes.append(f"In {cut_off} of {count} frames the image's edge cuts the face off: they are left out.")
+    return notes
 
 
 def check_detections(detections: Detections, video: VideoInfo) -> None:
@@ -62,13 +98,14 @@ def check_detections(detections: Detections, video: VideoInfo) -> None:
         UserError: too few frames show a face, or the face jumps as at a cut.
     """
     count, found = len(detections.found), int(detections.found.sum())
-    if not found:
+    if not found and not detections.cut_off.any():
         raise UserError(
             f"{video.path}: no face was found in {count} frames. Is it upright, near enough and lit?"
         )
     if found < LEAST_FACES:
+        cut_off = " ".join(["", *left_out_notes(detections)]) if detections.cut_off.any() else ""
         raise UserError(
-            f"{video.path}: a face was found in {found} of {count} frames; at least {LEAST_FACES} are needed."
+            f"{video.path}: a face was found in {found} of {count} frames; at least {LEAST_FACES} are needed.{cut_off}"
         )
     shown = np.flatnonzero(detections.found)
     faces = detections.landmarks[shown]

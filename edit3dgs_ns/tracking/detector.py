@@ -25,7 +25,7 @@ FIRST_IRIS = 468
 OUTER_EYE_CORNERS = (33, 263)
 """Right and left: their distance is the unit in which landmark errors are given."""
 MOST_FACES = 3
-_NOTES_TAKE = 0.3
+NOTES_TAKE = 0.3
 """Seconds in which MediaPipe's own threads write their notes."""
 
 Landmarks = Float[np.ndarray, "478 2"]
@@ -38,7 +38,7 @@ def require_mediapipe() -> None:
         UserError: it cannot; says how to install it.
     """
     try:
-        with _quiet():
+        with quiet():
             import mediapipe.python.solutions.face_mesh  # noqa: F401
     except ImportError as error:
         raise UserError(f"Tracking needs MediaPipe ({error}). Install it: {MEDIAPIPE_INSTALL}") from error
@@ -54,13 +54,13 @@ class FaceDetector:
         require_mediapipe()
         import mediapipe as mp
 
-        with _quiet():
+        with quiet():
             self._mesh = mp.solutions.face_mesh.FaceMesh(
                 static_image_mode=False, refine_landmarks=True, max_num_faces=MOST_FACES
             )
             # Its graph starts, with notes of C++ on the terminal, when it is given an image.
             self._mesh.process(np.zeros((64, 64, 3), np.uint8))
-            time.sleep(_NOTES_TAKE)
+            time.sleep(NOTES_TAKE)
         self._last: Landmarks | None = None
         self.faces = 0
         """Faces in the last frame."""
@@ -77,7 +77,7 @@ class FaceDetector:
         """Pixels of the landmarks (x to the right, y down, pixel centres at half numbers), or None without a face."""
         height, width = frame.shape[:2]
         # The first face makes the graph write another note.
-        with _quiet() if self._last is None else contextlib.nullcontext():
+        with quiet() if self._last is None else contextlib.nullcontext():
             found = self._mesh.process(frame).multi_face_landmarks or ()
         self.faces = len(found)
         if not found:
@@ -99,10 +99,10 @@ class PersonSegmenter:
         require_mediapipe()
         import mediapipe as mp
 
-        with _quiet():
+        with quiet():
             self._segmentation = mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
             self._segmentation.process(np.zeros((64, 64, 3), np.uint8))
-            time.sleep(_NOTES_TAKE)
+            time.sleep(NOTES_TAKE)
 
     def __enter__(self) -> PersonSegmenter:
         return self
@@ -123,7 +123,7 @@ def _size(face: Landmarks) -> float:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep MediaPipe's C++ notes about delegates off the terminal: they are written to the file descriptor itself."""
     sys.stderr.flush()
     kept = os.dup(2)

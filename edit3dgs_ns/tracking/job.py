@@ -43,7 +43,9 @@ from edit3dgs_ns.tracking.detections import (
     check_detections,
     detect_video,
     keep_detections,
+    left_out_notes,
     read_detections,
+    whole_faces,
 )
 from edit3dgs_ns.tracking.detector import PersonSegmenter, require_mediapipe
 from edit3dgs_ns.tracking.fit import HeadFit, Observations, TrackingState
@@ -183,6 +185,7 @@ def track_video(
     detections = read_detections(out) if folder == "goes on" else None
     if detections is None:
         detections = detect_video(video, progress)
+    detections = whole_faces(detections, video.width, video.height)
     check_detections(detections, video)
     _check_masks(options, detections)
     # Only now: a video that cannot be tracked replaces nothing.
@@ -235,23 +238,20 @@ def _report(
     video: VideoInfo,
 ) -> dict:
     percent = 100 * fit.reprojection(observed, state).mean(1).numpy() / (detections.eye_distance * crop.scale)
-    lost = np.flatnonzero(~detections.found)
+    cut_off = np.flatnonzero(detections.cut_off)
+    lost = np.flatnonzero(~detections.found & ~detections.cut_off)
     notes = list(video.notes)
-    if len(lost):
-        notes.append(f"{len(lost)} of {len(detections.found)} frames show no face and are left out.")
+    notes += left_out_notes(detections)
     if detections.most_faces > 1:
         notes.append(
             f"Up to {detections.most_faces} faces are in the frames: the one that was the largest when a face was first found "
             "was followed."
         )
-    if percent.mean() > POOR_FIT:
-        notes.append(
-            f"The head does not fit: landmarks are missed by {percent.mean():.1f} % of the distance between the eyes. Look at "
-            f"{PREVIEW_FILE}; is the face upright, sharp and not hidden?"
-        )
+    notes += poor_fit_notes(float(percent.mean()), "is the face upright, sharp and not hidden?")
     return {
         "frames": int(detections.found.sum()),
         "frames_without_face": [int(n) for n in lost],
+        "frames_cut_off": [int(n) for n in cut_off],
         "fps": video.fps,
         "focal_length_pixels": state.focal / crop.scale,
         "crop": asdict(crop),
@@ -260,6 +260,20 @@ def _report(
         "worst_percent": float(percent.max()),
         "notes": notes,
     }
+
+
+def poor_fit_notes(percent: float, question: str) -> list[str]:
+    """What is said of a fit that misses the landmarks by so many percent of the distance between the eyes, on average.
+
+    Args:
+        question: names what is usually the cause.
+    """
+    if percent <= POOR_FIT:
+        return []
+    return [
+        f"The head does not fit: landmarks are missed by {percent:.1f} % of the distance between the eyes. Look at "
+        f"{PREVIEW_FILE}; {question}"
+    ]
 
 
 # -- files ----------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ from edit3dgs_ns.tracking.detector import (
     require_mediapipe,
 )
 from edit3dgs_ns.tracking.fit import TrackingState
-from edit3dgs_ns.tracking.job import POOR_FIT, motion_of, write_head_parameters
+from edit3dgs_ns.tracking.job import motion_of, poor_fit_notes, write_head_parameters
 from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
 from edit3dgs_ns.tracking.multi_fit import CameraView, MultiFit
 from edit3dgs_ns.tracking.output import PREVIEW_FILE, REPORT_FILE, check_folder, check_own
@@ -224,11 +224,8 @@ def _report(
             count += seen
     percent = total / count
     notes = [f"{len(lost)} of {found.shape[1]} timesteps show no face and are left out."] if len(lost) else []
-    if percent.mean() > POOR_FIT:
-        notes.append(
-            f"The head does not fit: landmarks are missed by {percent.mean():.1f} % of the distance between the eyes. Look at "
-            f"{PREVIEW_FILE}; are the cameras' places in metres, and their images of the same moments?"
-        )
+    question = "are the cameras' places in metres, and their images of the same moments?"
+    notes += poor_fit_notes(float(percent.mean()), question)
     return {
         "frames": len(state.frames),
         "cameras": len(views),

@@ -103,7 +103,7 @@ def describe_video(path: Path, part: VideoPart | None = None) -> VideoInfo:
         if next(frames, None) is None:
             raise UserError(f"{path}: is a still image. A head is tracked in a video of at least a second.")
         if count is not None and count < FEWEST_FRAMES:
-            raise UserError(_too_few(path, part, count))
+            raise _too_few(path, part, f"has {count} frames")
         notes = []
         transfer = _HDR_TRANSFERS.get(int(stream.codec_context.color_trc or 0))
         if transfer:
@@ -113,13 +113,15 @@ def describe_video(path: Path, part: VideoPart | None = None) -> VideoInfo:
         return VideoInfo(path, width, height, fps, count, part, tuple(notes))
 
 
-def _too_few(path: Path, part: VideoPart, count: int) -> str:
+def _too_few(path: Path, part: VideoPart, found: str) -> UserError:
     options = [f"--start {part.start:g}"] * (part.start > 0) + [f"--end {part.end:g}"] * math.isfinite(
         part.end
     )
     options += [] if part.fps is None else [f"--fps {part.fps:g}"]
     chosen = f" with {' '.join(options)}" if options else ""
-    return f"{path}: has {count} frames{chosen}. A head is tracked in at least {FEWEST_FRAMES} frames of a video."
+    return UserError(
+        f"{path}: {found}{chosen}. A head is tracked in at least {FEWEST_FRAMES} frames of a video."
+    )
 
 
 def read_frames(info: VideoInfo) -> Iterator[Frame]:
@@ -232,14 +234,14 @@ def _describe_folder(folder: Path, part: VideoPart) -> VideoInfo:
             f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)}). Give a video, or a folder of its frames."
         )
     if len(images) < FEWEST_FRAMES:
-        raise UserError(
-            f"{folder}: holds {len(images)} images. A head is tracked in at least {FEWEST_FRAMES} frames of a video."
-        )
+        raise _too_few(folder, VideoPart(), f"holds {len(images)} images")
     height, width = read_image(images[0])[0].shape[:2]
     fps = part.fps or 25.0
     chosen = _chosen(len(images), part, fps)
     if not chosen:
         raise UserError(f"--start {part.start:g}: {folder} ends after {len(images) / fps:.1f} seconds.")
+    if len(chosen) < FEWEST_FRAMES:
+        raise _too_few(folder, part, f"holds {len(chosen)} images")
     notes = (
         () if part.fps else (f"{folder.name}: taken as {fps:g} frames a second; --fps says another rate.",)
     )

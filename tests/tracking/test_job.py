@@ -19,6 +19,7 @@ from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.settings import CaptureSettings
+from edit3dgs_ns.tracking.detections import Detections, left_out_notes, whole_faces
 from edit3dgs_ns.tracking.job import TrackingResult, track_video
 from edit3dgs_ns.tracking.output import TrackingOptions
 from edit3dgs_ns.tracking.video import VideoPart
@@ -166,6 +167,37 @@ def test_a_video_without_a_face(tmp_path: Path, images: list[np.ndarray]) -> Non
     video = write(tmp_path / "wall.mp4", [np.full_like(images[0], 128)] * 12)
     with pytest.raises(UserError, match=r"wall\.mp4: no face was found in 12 frames"):
         track_video(video, tmp_path / "out", HEAD, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("turns", "how", "command"),
+    [
+        (1, "lies on its side", "-vf transpose=1"),
+        (2, "is upside down", "-vf hflip,vflip"),
+        (3, "lies on its side", "-vf transpose=2"),
+    ],
+)
+def test_a_turned_video_is_refused_with_what_turns_it(
+    turns: int, how: str, command: str, images: list[np.ndarray], tmp_path: Path
+) -> None:
+    turned = write(tmp_path / "me.mp4", [np.ascontiguousarray(np.rot90(i, turns)) for i in images[:10]])
+    with pytest.raises(UserError, match=f"the face {how} .*ffmpeg -i me.mp4 {command}"):
+        track_video(turned, tmp_path / "out", HEAD, OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_faces_that_the_images_edge_cuts_off_are_left_out() -> None:
+    landmarks = np.full((12, 478, 2), 50.0)
+    landmarks[3:5, :200, 0] = -5.0  # two fifths are to the left of the image
+    landmarks[5, :20, 1] = 101.0  # a chin that touches the edge
+    landmarks[7] = 0.0
+    found = np.arange(12) != 7
+    kept = whole_faces(Detections(landmarks, found, 1), 100, 100)
+    assert np.flatnonzero(~kept.found).tolist() == [3, 4, 7]
+    assert np.flatnonzero(kept.cut_off).tolist() == [3, 4]
+    no_face, cut_off = left_out_notes(kept)
+    assert no_face.startswith("1 of 12 frames show no face")
+    assert cut_off.startswith("In 2 of 12 frames the image's edge")
 
 
 def test_a_cut_is_said_with_its_time(tmp_path: Path, images: list[np.ndarray]) -> None:
