@@ -15,10 +15,11 @@ from edit3dgs_ns.runs.run_files import EXPORTS, find_config, free_output
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-Format = Literal["gaussian-avatars", "ply", "html"]
+Format = Literal["gaussian-avatars", "ply", "glb", "html"]
 _FILES: dict[str, tuple[str, ...]] = {
     "gaussian-avatars": ("point_cloud.ply", "flame_param.npz"),
     "ply": ("splat.ply",),
+    "glb": ("avatar.glb",),
     "html": ("avatar.html",),
 }
 
@@ -35,12 +36,13 @@ class ExportCommand:
     format: Format = "gaussian-avatars"
     """`gaussian-avatars`: point_cloud.ply and flame_param.npz, the avatar with all of its motion, as GaussianAvatars saves
     it; an avatar that was imported and not changed comes out bit for bit. `ply`: splat.ply, one timestep as an ordinary splat
-    that any viewer of Gaussians shows. `html`: avatar.html, one page with everything in it, which plays the avatar in a
-    browser, without a server or a network."""
+    that any viewer of Gaussians shows. `glb`: avatar.glb, one timestep as glTF with KHR_gaussian_splatting, and the head's mesh
+    with joints and morph targets as a second scene. `html`: avatar.html, one page with everything in it, which plays the avatar
+    in a browser, without a server or a network."""
     timestep: int | None = None
-    """For ply: the timestep of the motion, counted from 0."""
+    """For ply and glb: the timestep of the motion, counted from 0."""
     time: float | None = None
-    """For ply: the same as a normalised time, from 0 (start of the motion) to 1 (its end)."""
+    """For ply and glb: the same as a normalised time, from 0 (start of the motion) to 1 (its end)."""
     motion: Path | None = None
     """For html: what to play instead of the avatar's own motion; whatever `edit3dgs reenact --motion` takes. With other
     options of `reenact` (head pose, smoothing, ...) give the run that it has made as --load-config."""
@@ -98,12 +100,13 @@ class ExportCommand:
         return {name: value for name, value in options.items() if value is not None}
 
     def _refuse_options_of_other_formats(self) -> None:
-        of_ply = [name for name in ("timestep", "time") if getattr(self, name) is not None]
-        for format, names in (("ply", of_ply), ("html", list(self._page_options()))):
-            if names and format != self.format:
+        of_moment = [name for name in ("timestep", "time") if getattr(self, name) is not None]
+        of_page = list(self._page_options())
+        for formats, names in ((("ply", "glb"), of_moment), (("html",), of_page)):
+            if names and self.format not in formats:
                 raise UserError(
-                    f"{_flags(names)}: only for --format {format}, but this is --format {self.format}. Leave it out, or change the "
-                    "format."
+                    f"{_flags(names)}: only for --format {' or '.join(formats)}, but this is --format {self.format}. Leave it "
+                    "out, or change the format."
                 )
 
     def _check_output(self, output: Path) -> None:
@@ -120,12 +123,11 @@ class ExportCommand:
             free_output(output / name, self.overwrite)
 
     def _export_files(self, config: Path, output: Path) -> list[Path]:
-        from edit3dgs_ns.runs.exporting import export_pair, export_splat
+        from edit3dgs_ns.runs.exporting import export_glb, export_pair, export_splat
 
-        if self.format == "ply":
-            return export_splat(
-                config, output, self.timestep, self.time, self.overwrite, self.max_gaussians, say
-            )
+        if self.format in ("ply", "glb"):
+            export = export_splat if self.format == "ply" else export_glb
+            return export(config, output, self.timestep, self.time, self.overwrite, self.max_gaussians, say)
         paths, left_out = export_pair(config, output, self.overwrite, self.max_gaussians, say)
         for what in left_out:
             warn(f"the files do not hold the avatar's {what}: the format has no place for it.")

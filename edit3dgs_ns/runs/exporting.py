@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -16,9 +16,14 @@ from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
 from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
+from edit3dgs_ns.splats.world_splats import WorldSplats
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.runs.trained_run import TrainedRun
 
 OPTION = "--load-config"
 SPLAT_NAME = "splat.ply"
+GLB_NAME = "avatar.glb"
 _RUN = (
     "the config.yml of a run of `ns-train rigged-splatfacto` or `ns-train edit3dgs`, or of `edit3dgs import`"
 )
@@ -91,24 +96,65 @@ def export_splat(
         FileNotFoundError, ValueError: no run, none of a rigged avatar, or a moment outside its motion.
         FileExistsError: the file is there already.
     """
-    from edit3dgs_ns.runs.trained_run import TrainedRun
-
-    config, path = _require_config(load_config), output / SPLAT_NAME
-    _check_moment(timestep, time)
-    _refuse_existing((path,), overwrite)
-    run = TrainedRun(config)
+    path = output / SPLAT_NAME
+    run, moment = _run_at(load_config, path, timestep, time, overwrite, max_gaussians, report)
     model = run.pipeline.model
-    moment = _moment(model.head.num_timesteps - 1, timestep, time)
-    if max_gaussians is not None:
-        from edit3dgs_ns.runs.thinning import thin
-
-        report(str(thin(run, max_gaussians, moment)))
     with torch.no_grad():
         gaussians, colors = model.shown_at(moment)
     rest = torch.zeros_like(model.gauss_params["features_rest"])
     rest[:, : colors.shape[1] - 1] = colors[:, 1:]
     write_splat_ply(path, gaussians, model.gauss_params["opacities"], colors[:, 0], rest)
     return [path]
+
+
+def export_glb(
+    load_config: Path,
+    output: Path,
+    timestep: int | None = None,
+    time: float | None = None,
+    overwrite: bool = False,
+    max_gaussians: int | None = None,
+    report: Callable[[str], None] = lambda note: None,
+) -> list[Path]:
+    """Writes one timestep as a glTF file: the Gaussians by KHR_gaussian_splatting, and the head's skinned mesh in scene 1.
+
+    Args and errors are those of `export_splat`.
+    """
+    from edit3dgs_ns.splats.glb import write_glb
+    from edit3dgs_ns.splats.head_rig import head_rig
+
+    path = output / GLB_NAME
+    run, moment = _run_at(load_config, path, timestep, time, overwrite, max_gaussians, report)
+    model = run.pipeline.model
+    with torch.no_grad():
+        gaussians, colors = model.shown_at(moment)
+        splats = WorldSplats(gaussians, torch.sigmoid(model.gauss_params["opacities"][:, 0]), colors)
+    write_glb(path, splats, head_rig(model.head, model.head.pose_at(moment), run.expression_names))
+    return [path]
+
+
+def _run_at(
+    load_config: Path,
+    path: Path,
+    timestep: int | None,
+    time: float | None,
+    overwrite: bool,
+    max_gaussians: int | None,
+    report: Callable[[str], None],
+) -> tuple[TrainedRun, float]:
+    """The run, with the Gaussians that are to be written, and the normalised time; see `export_splat`."""
+    from edit3dgs_ns.runs.trained_run import TrainedRun
+
+    config = _require_config(load_config)
+    _check_moment(timestep, time)
+    _refuse_existing((path,), overwrite)
+    run = TrainedRun(config)
+    moment = _moment(run.pipeline.model.head.num_timesteps - 1, timestep, time)
+    if max_gaussians is not None:
+        from edit3dgs_ns.runs.thinning import thin
+
+        report(str(thin(run, max_gaussians, moment)))
+    return run, moment
 
 
 def _require_config(path: Path) -> Path:

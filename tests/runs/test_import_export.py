@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 from nerfstudio.utils.eval_utils import eval_setup
 from plyfile import PlyData
 
@@ -31,6 +32,7 @@ from edit3dgs_ns.splats.ply import BoundGaussians, read_bound_ply
 from edit3dgs_ns.splats.rasterize import rasterize
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from tests.flame.flame_files import write_flame
+from tests.gltf_reference import posed_gltf_mesh, read_gltf_splats
 from tests.tiny_capture import TinyCapture
 
 VIEWS = ViewSettings(cameras=3, timesteps=2, resolution=(48, 40))
@@ -304,6 +306,45 @@ def _agreement_of(imported: Path, rows: np.ndarray) -> float:
     return float(-10 * np.log10(error))
 
 
+def test_a_gltf_file_holds_the_gaussians_and_the_posed_head(
+    imported: Path, finished: TrainedRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "export",
+        "--load-config",
+        str(imported),
+        "--format",
+        "glb",
+        "--timestep",
+        "5",
+        "--output",
+        str(tmp_path),
+    ]
+    assert cli.run(words) == 0 and "avatar.glb" in capfd.readouterr().out
+    assert cli.run(words) == cli.USER_ERROR_EXIT_CODE and "is there already" in capfd.readouterr().err
+    path = tmp_path / "avatar.glb"
+    model = finished.pipeline.model
+    with torch.no_grad():
+        gaussians, colors = model.shown_at(5 / 8)
+    found = read_gltf_splats(path)
+    for name, expected in (
+        ("means", gaussians.means),
+        ("scales", gaussians.scales),
+        ("quats", torch.nn.functional.normalize(gaussians.quats, dim=-1)),
+        ("opacities", torch.sigmoid(model.gauss_params["opacities"][:, 0])),
+        ("colors", colors),
+    ):
+        np.testing.assert_allclose(found[name], expected.detach(), atol=1e-6, rtol=1e-5, err_msg=name)
+    posed = posed_gltf_mesh(path)
+    np.testing.assert_allclose(posed, model.head.vertices_at(5 / 8).detach(), atol=1e-6)
+
+    scene = trimesh.load(path)  # a reader that is not ours; it leaves out what it does not know
+    assert [type(part).__name__ for part in scene.geometry.values()] == ["PointCloud", "Trimesh"]
+    points, mesh = scene.geometry.values()
+    np.testing.assert_allclose(points.vertices, gaussians.means, atol=1e-6)
+    np.testing.assert_array_equal(mesh.faces, model.head.faces)
+
+
 def test_ns_export_writes_the_same_splat(imported: Path, tmp_path: Path) -> None:
     from nerfstudio.scripts.exporter import ExportGaussianSplat
 
@@ -395,7 +436,7 @@ def test_import_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--timestep", "1"], "--timestep: only for --format ply"),
+        (["--timestep", "1"], "--timestep: only for --format ply or glb"),
         (["--format", "ply", "--stride", "2"], "--stride: only for --format html"),
         (["--format", "ply", "--timestep", "9"], "has the timesteps 0 to 8"),
         (["--format", "ply", "--timestep", "-1"], "expected 0 or more"),
