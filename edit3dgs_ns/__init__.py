@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edit3dgs_ns.api import Avatar, Camera, Editor, Motion, load_editor
+    from edit3dgs_ns.api import Avatar, Camera, Editor, EditResult, Motion, load_editor
 
-__all__ = ["Avatar", "Camera", "Editor", "Motion", "load_editor"]
+__all__ = ["Avatar", "Camera", "EditResult", "Editor", "Motion", "load_editor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ from edit3dgs_ns.splats.ply import BoundGaussians, read_splat_ply
 from edit3dgs_ns.splats.run_config import read_run_config
 
 FRONT = Camera.look_at((0.0, 0.0, 1.0), width=48, height=40)
-PUBLIC = ["Avatar", "Camera", "Editor", "Motion", "load_editor"]
+PUBLIC = ["Avatar", "Camera", "EditResult", "Editor", "Motion", "load_editor"]
 
 
 class GreenEditor:

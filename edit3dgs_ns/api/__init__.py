@@ -15,6 +15,6 @@ from edit3dgs_ns.api.avatar import Avatar, Motion
 from edit3dgs_ns.api.avatar import EditedBatch as EditedBatch
 from edit3dgs_ns.api.editors import load_editor
 from edit3dgs_ns.capture.cameras import Camera
-from edit3dgs_ns.editing.editor import Editor
+from edit3dgs_ns.editing.editor import Editor, EditResult
 
-__all__ = ["Avatar", "Camera", "Editor", "Motion", "load_editor"]
+__all__ = ["Avatar", "Camera", "EditResult", "Editor", "Motion", "load_editor"]

@@ -110,9 +110,10 @@ def check_editor(config: EditorConfig) -> None:
             f"--pipeline.editor.keep-strength {config.keep_strength} --pipeline.editor.keep-from {config.keep_from} "
             f"--pipeline.editor.keep-until {config.keep_until}: expected numbers from 0 to 1, and from <= until."
         )
-    if not 0 <= config.share_prediction_until <= 1:
+    until = config.share_prediction_until
+    if until is not None and not 0 <= until <= 1:
         raise UserError(
-            f"--pipeline.editor.share-prediction-until {config.share_prediction_until:g}: expected a noise level from 0 to 1 (1 "
+            f"--pipeline.editor.share-prediction-until {until:g}: expected a noise level from 0 to 1 (1 "
             "for never)."
         )
     for name, least in (

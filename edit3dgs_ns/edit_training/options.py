@@ -63,9 +63,10 @@ class EditorConfig(KeepOptions):
     """Neighbouring views for each key view of a denoising step; of three views or more two are key views."""
     self_attention_below: int = 100
     """Below this diffusion timestep (of usually 1000) each view is denoised alone; 0 for never."""
-    share_prediction_until: float = 0.695
+    share_prediction_until: Optional[float] = None  # noqa: UP045
     """Down to this noise level (0 to 1, noise to noise and signal) a surface point is predicted the same in all views that
-    show it: the appearance is decided together. Below it every view makes its own detail. 1 for never."""
+    show it: the appearance is decided together. Below it, and in the last step, every view makes its own detail. 0 shares the
+    last step too, 1 is for never; the model's own if not given (0.695; FLUX.2 klein and demo-flow: 0.4)."""
     keep: str = "auto"
     """Parts of the head, separated by commas, that keep what their originals show, or `none`: `eyes,mouth` keeps the
     expression. `auto` keeps these two where the prompt does not speak of them and the first edits leave them alone. Any region
@@ -83,9 +84,14 @@ class EditorConfig(KeepOptions):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Reads a config.yml; older ones name the timestep of Stable Diffusion's schedule where there is a noise level now."""
-        until = state.get("share_prediction_until", 0)
+        until = state.get("share_prediction_until")
         self.__dict__.update(
-            state | {"share_prediction_until": level_of_timestep(until) if until > 1 else until}
+            state
+            | {
+                "share_prediction_until": level_of_timestep(until)
+                if until is not None and until > 1
+                else until
+            }
         )
 
 

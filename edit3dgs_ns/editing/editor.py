@@ -74,7 +74,7 @@ class EditRequest:
     """A number for every view that stays the same from request to request; 0, 1, ... when not given."""
     anchors: tuple[int, ...] = ()
     """Positions of views that are key views at every step: an appearance carried along from earlier requests, which the
-    other views are to follow. They are edited and returned like the others."""
+    other views are to follow. They are edited like the others, or returned as they are where that is all the editor needs."""
     seed: int = 0
     """Seed of the noise."""
     shared_noise: bool = True

@@ -11,6 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SHARED_UNTIL = 0.695
+"""Noise level down to which views share predictions where no model says another: there a UNet of many steps has decided the
+appearance."""
+
 
 def falling_noise(first: float, last: float, rounds: int) -> list[float]:
     """Noise of each round, a fraction of the diffusion schedule: from `first` linearly to `last` (`first` alone for one round)."""

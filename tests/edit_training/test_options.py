@@ -102,6 +102,7 @@ def test_references_are_images_of_a_size_that_can_be_used(model_of, tmp_path):
         ({"steps": -3}, "-3 steps"),
         ({"guidance_scale": math.nan}, "scales .nan"),
         ({"resolution": -8}, "resolution -8"),
+        ({"share_prediction_until": 600}, "share_prediction_until 600"),
         ({"steps": "many"}, "many"),
     ],
 )

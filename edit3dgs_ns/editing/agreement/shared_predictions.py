@@ -48,6 +48,14 @@ class SharedPredictions:
         self._scale, self._offset = scale, offset
         self._anchors, self._known = list(anchors), known
 
+    def shares_step(self, *, last: bool) -> bool:
+        """Whether a step may be shared: the last one of a schedule only with `until` 0.
+
+        Its prediction is what the view becomes, detail and all, and schedules of few steps that are shifted to much noise end
+        above any other level.
+        """
+        return not last or self._until == 0
+
     def __call__(
         self,
         predicted: Float[Tensor, "views channels height width"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from edit3dgs_ns.editing.agreement.correspondence import Correspondence, Corresp
 from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around_head, runs_of
 from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
 from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.editing.noise_levels import SHARED_UNTIL
 from edit3dgs_ns.editing.predictions import VariancePreservingSpace
 from edit3dgs_ns.errors import UserError
 
@@ -33,20 +34,30 @@ class SharingOptions:
     correspondence: CorrespondenceKind = "none"
     views_per_key: int = 5
     self_attention_below: int = 100
-    share_prediction_until: float = 0.695
+    share_prediction_until: float | None = None
+    """None for the model's own level; 0 shares the last step too."""
 
     def __post_init__(self) -> None:
         if self.views_per_key < 1:
             raise UserError(f"views_per_key {self.views_per_key}: expected at least 1.")
-        if not 0 <= self.share_prediction_until <= 1:
+        if not 0 <= self.until <= 1:
             raise UserError(
                 f"share_prediction_until {self.share_prediction_until}: expected a noise level from 0 to 1."
             )
 
     @property
+    def until(self) -> float:
+        """Noise level down to which predictions are shared."""
+        return SHARED_UNTIL if self.share_prediction_until is None else self.share_prediction_until
+
+    def completed(self, own: float) -> SharingOptions:
+        """With the model's own level where none is given."""
+        return self if self.share_prediction_until is not None else replace(self, share_prediction_until=own)
+
+    @property
     def shares_predictions(self) -> bool:
         """Not attention alone."""
-        return self.correspondence != "none" and self.share_prediction_until < NEVER
+        return self.correspondence != "none" and self.until < NEVER
 
     def settings(self) -> dict[str, Any]:
         """As JSON values; None where an option has no meaning."""
@@ -55,7 +66,7 @@ class SharingOptions:
             "correspondence": self.correspondence,
             "views_per_key": self.views_per_key if shared else None,
             "self_attention_below": self.self_attention_below if shared else None,
-            "share_prediction_until": self.share_prediction_until if self.shares_predictions else None,
+            "share_prediction_until": self.until if self.shares_predictions else None,
         }
 
 
@@ -103,7 +114,7 @@ class ViewSharing:
             SharedPredictions(
                 VariancePreservingSpace(scheduler),
                 correspondence,
-                options.share_prediction_until,
+                options.until,
                 request.anchors,
                 anchor_latents,
             )
@@ -133,9 +144,11 @@ class ViewSharing:
         predicted: Float[Tensor, "views channels h w"],
         noisy: Float[Tensor, "views channels h w"],
         t: Tensor | float,
+        *,
+        last: bool = False,
     ) -> Float[Tensor, "views channels h w"]:
         """The predictions of all views, which share what they are to share; see `SharedPredictions`."""
-        if self._predictions is None:
+        if self._predictions is None or not self._predictions.shares_step(last=last):
             return predicted
         return self._predictions(predicted, noisy, t, self._keys, self.attention.finest_layer())
 

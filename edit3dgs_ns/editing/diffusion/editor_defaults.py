@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edit3dgs_ns.editing.editor import EditRequest
+from edit3dgs_ns.editing.noise_levels import SHARED_UNTIL
 from edit3dgs_ns.errors import UserError
 
 
@@ -20,6 +21,8 @@ class EditorDefaults:
     steps: int = 20
     resolution: int | None = None
     """Longer side, in pixels, that the images are scaled to for the model; None leaves their size alone."""
+    share_prediction_until: float = SHARED_UNTIL
+    """Noise level down to which views that agree share their predictions."""
     text_options: dict[str, Any] = field(default_factory=dict)
     """Arguments of the model's pipeline that concern its text encoder: `max_sequence_length`, `text_encoder_out_layers`."""
     instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)

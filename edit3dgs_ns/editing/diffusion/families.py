@@ -250,7 +250,8 @@ _FAMILIES = (
         defaults=_FLUX2,
         variants=(
             Variant(
-                lambda index: bool(index.get("is_distilled")), replace(_FLUX2, guidance_scale=None, steps=4)
+                lambda index: bool(index.get("is_distilled")),
+                replace(_FLUX2, guidance_scale=None, steps=4, share_prediction_until=0.4),
             ),
         ),
     ),

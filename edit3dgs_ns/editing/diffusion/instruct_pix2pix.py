@@ -81,7 +81,7 @@ class InstructPix2Pix:
         self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self.name, self.defaults = name, defaults or EditorDefaults()
-        self.sharing = sharing or SharingOptions()
+        self.sharing = (sharing or SharingOptions()).completed(self.defaults.share_prediction_until)
         self.views_per_forward = views_per_forward
         self._unet_limit = ForwardLimit(views_per_forward)
         self._device = torch.device(device) if device is not None else unet.device
@@ -341,7 +341,7 @@ class InstructPix2Pix:
             lambda views: predict(views, lambda branches: attention.injected_pass(views, branches)),
             len(batch.branches),
         )
-        predicted = sharing.agree(predicted, latents, t)
+        predicted = sharing.agree(predicted, latents, t, last=step == len(batch.timesteps) - 1)
         sharing.end_step()
         return predicted
 

@@ -264,6 +264,7 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
             image_guidance_scale=number("image_guidance_scale"),
             steps=int(given.get("steps", usual.steps)),
             resolution=resolution or int(given.get("resolution") or 0) or usual.resolution,
+            share_prediction_until=float(given.get("share_prediction_until", usual.share_prediction_until)),
             text_options=_text_options(given.get("text_options", {})),
             instructions={
                 str(edit): tuple(map(str, wordings))
@@ -273,12 +274,14 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
         scales = (found.guidance_scale, found.image_guidance_scale)
         if not all(scale is None or 0 <= scale < math.inf for scale in scales) or found.steps < 1:
             raise ValueError(f"scales {scales} and {found.steps} steps")
+        if not 0 <= found.share_prediction_until <= 1:
+            raise ValueError(f"share_prediction_until {found.share_prediction_until}")
         if found.resolution is not None and found.resolution < 1:
             raise ValueError(f"resolution {found.resolution}")
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{source}/{DEFAULTS_FILE}: {error}. Expected numbers of at least 0 for guidance_scale and image_guidance_scale, of at "
-            "least 1 for steps and resolution, and instructions as {edit: [wordings]}."
+            "least 1 for steps and resolution, from 0 to 1 for share_prediction_until, and instructions as {edit: [wordings]}."
         ) from error
     return found
 

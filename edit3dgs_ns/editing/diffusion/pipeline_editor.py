@@ -69,7 +69,8 @@ class PipelineEditor:
         self.references = tuple(references)
         self._free_memory = free_memory or (lambda: None)
         self.pipeline, self.family, self.name = pipeline, family, name
-        self.defaults, self.sharing = defaults or family.defaults, sharing or SharingOptions()
+        self.defaults = defaults or family.defaults
+        self.sharing = (sharing or SharingOptions()).completed(self.defaults.share_prediction_until)
         self._device = torch.device(device) if device is not None else pipeline.device
         self._denoiser = getattr(pipeline, family.denoiser)
         self.view_pipelines = ViewPipelines(pipeline, self._device)
@@ -174,9 +175,23 @@ class _Shared:
     predictions: SharedPredictions
     runs: list[tuple[int, ...]]
     seed: int
+    edited: list[int]
+    """Positions of the views that the network predicts; the others are anchors, whose clean latents are known."""
+    num_views: int
 
-    def __call__(self, predicted: Tensor, noisy: Tensor, t: Tensor, step: int) -> Tensor:
-        return self.predictions(predicted, noisy, t, draw_key_views(self.runs, self.seed, step))
+    def __call__(self, predicted: Tensor, noisy: Tensor, t: Tensor, step: int, last: bool) -> Tensor:
+        if not self.predictions.shares_step(last=last):
+            return predicted
+        keys = draw_key_views(self.runs, self.seed, step)
+        # What stands in an anchor's place does not matter: it is replaced by what is known.
+        given, started = (_spread(values, self.edited, self.num_views) for values in (predicted, noisy))
+        return self.predictions(given, started, t, keys)[self.edited]
+
+
+def _spread(values: Tensor, positions: list[int], count: int) -> Tensor:
+    result = values.new_zeros(count, *values.shape[1:])
+    result[positions] = values
+    return result
 
 
 class _Batch:
@@ -186,7 +201,10 @@ class _Batch:
         self._editor, self._request = editor, request
         self.settings = editor.defaults.settings_for(request)
         steps = _steps_of(self.settings["steps"], request.noise)
-        self._work = Work(progress, request.num_views, 1 if request.noise >= 1 else 2, steps)
+        known = request.anchors if editor.sharing.shares_predictions else ()
+        # Anchors that lead by what is known of them need no evaluation of the network.
+        self._edited = [view for view in range(request.num_views) if view not in known]
+        self._work = Work(progress, len(self._edited), 1 if request.noise >= 1 else 2, steps)
         self._frame = editor.frame(*request.images.shape[1:3])
         self._correspondence = make_correspondence(
             editor.sharing.correspondence, request, self._frame, editor._device
@@ -199,26 +217,24 @@ class _Batch:
             editor._device,
             packed=editor.family.packed,
         )
-        self._generators = [
-            torch.Generator().manual_seed(request.view_seed(v)) for v in range(request.num_views)
-        ]
+        self._generators = [torch.Generator().manual_seed(request.view_seed(view)) for view in self._edited]
         self._views: list[ViewRun] = []
         self.evaluations, self.first_timestep = 0, 0.0
 
     def edited(self, finished: Finished | None) -> Float[np.ndarray, "views height width 3"]:
-        """The edited views."""
+        """The edited views; anchors that lead by what is known of them as they were given."""
         request, editor = self._request, self._editor
         noise = self._noise()
         starts = self._layout.given(self._start(noise))
         scheduler = copy.deepcopy(editor.pipeline.scheduler)
         self._views = [
             ViewRun(
-                partial(self._call, view, starts[view : view + 1]),
+                partial(self._call, view, start),
                 scheduler,
                 self._begin,
                 unit_start=request.noise < 1,
             )
-            for view in range(request.num_views)
+            for view, start in zip(self._edited, starts.split(1), strict=True)
         ]
         for view in self._views:
             event = view.advance()
@@ -269,7 +285,8 @@ class _Batch:
             return noise
         space = space_of(copy.deepcopy(self._editor.pipeline.scheduler))
         current = self._layout.encode(
-            self._frame.enter(to_tensor(self._request.images, self._editor._device)), self._work.add
+            self._frame.enter(to_tensor(self._request.images[self._edited], self._editor._device)),
+            self._work.add,
         )
         return space.start(current, noise.float(), amount, self.settings["steps"]).to(self._dtype)
 
@@ -279,14 +296,14 @@ class _Batch:
 
     @cached_property
     def _condition(self) -> Float[Tensor, "views 3 height width"]:
-        """The originals in their canvas, as 8 bits can show them: pipelines take images."""
-        canvas = self._frame.enter(to_tensor(self._request.originals, torch.device("cpu")))
+        """The edited views' originals in their canvas, as 8 bits can show them: pipelines take images."""
+        canvas = self._frame.enter(to_tensor(self._request.originals[self._edited], torch.device("cpu")))
         return (canvas * 255).round() / 255
 
     def _call(self, view: int, latents: Tensor, scheduler: Any) -> Float[Tensor, "1 3 height width"]:
         """The pipeline of one view, in its own thread."""
         editor, (height, width) = self._editor, self._frame.canvas
-        original = _as_image(self._condition[view])
+        original = _as_image(self._condition[self._edited.index(view)])
         call = Call(self._request.prompt, original, height, width, self.settings, editor.references)
         pipeline = editor.view_pipelines.make(scheduler)
         return pipeline(
@@ -317,13 +334,14 @@ class _Batch:
             )
             if shared is not None:
                 noisy = layout.unpack(scale(current, t))
-                predicted = layout.pack(shared(layout.unpack(predicted), noisy, t, step))
+                last = step == len(timesteps) - 1
+                predicted = layout.pack(shared(layout.unpack(predicted), noisy, t, step, last))
             latents = scheduler.step(predicted, t, current, **extra, return_dict=False)[0]
             if keeper is not None:
                 t_next = timesteps[step + 1] if step + 1 < len(timesteps) else None
                 latents = layout.pack(keeper.apply(layout.unpack(latents), t_next, step, len(timesteps)))
             answers = list(latents.split(1))
-        for number, (view, answer) in enumerate(zip(self._views, answers, strict=True)):
+        for number, view, answer in zip(self._edited, self._views, answers, strict=True):
             event = view.advance(answer)
             assert isinstance(event, RunFinished), "the schedule is at its end"
             yield number, event.result
@@ -343,20 +361,22 @@ class _Batch:
         predictions = SharedPredictions(
             space_of(scheduler),
             self._correspondence,
-            options.share_prediction_until,
+            options.until,
             anchors,
             self._encoded(request.images[anchors]) if anchors else None,
             scale,
             offset,
         )
         order = order_around_head(request.c2w, request.timesteps)
-        return _Shared(predictions, runs_of(order, options.views_per_key, request.anchors), request.seed)
+        runs = runs_of(order, options.views_per_key, request.anchors)
+        return _Shared(predictions, runs, request.seed, self._edited, request.num_views)
 
     def _keeper(self, scheduler: Any, noise: Float[Tensor, "views channels h w"]) -> LatentKeeper | None:
         request = self._request
         if request.keep_mask is None:
             return None
-        mask = latent_mask(request.keep_mask, self._frame, self._layout.size, self._editor._device)
+        kept = request.keep_mask[self._edited]
+        mask = latent_mask(kept, self._frame, self._layout.size, self._editor._device)
         # What is kept is what the pipelines are conditioned on, which is encoded already.
         original = self._layout.encode(self._condition.to(self._editor._device)).to(self._dtype)
         return LatentKeeper(original, mask, noise, space_of(scheduler), request.keep_options)
@@ -367,7 +387,7 @@ class _Batch:
         self, results: Iterator[tuple[int, Any]], finished: Callable[[int, np.ndarray], None] | None
     ) -> Float[np.ndarray, "views height width 3"]:
         request = self._request
-        images = np.empty(request.images.shape, np.float32)
+        images = request.images.copy()
         for view, canvas in results:
             image = self._frame.leave(canvas.float())[0].permute(1, 2, 0).cpu().numpy()
             images[view] = image

@@ -15,9 +15,6 @@ Correspondence = Literal["none", "epipolar", "rig"]
 Retention = bool | Literal["auto"]
 KEPT: dict[Retention, str] = {True: "eyes,mouth", False: "none", "auto": "auto"}
 """What `--pipeline.editor.keep` is for each kind of expression retention."""
-FLOW_EDITOR, FLOW_SHARED_UNTIL = "demo-flow", 0.4
-"""In four steps a transformer still decides at noise levels at which a UNet of many steps has decided: all but the last step are
-shared."""
 QUICK_FLAGS = ("--optimizers.features-dc.optimizer.lr", "0.03")
 """A row is short: at the usual rate, 0.01, colours could not change from dark to bright in its steps."""
 
@@ -115,8 +112,6 @@ class Job:
             "editor.correspondence": self.arm.correspondence,
             "editor.keep": KEPT[self.arm.retention],
         }
-        if editor == FLOW_EDITOR:
-            options["editor.share-prediction-until"] = FLOW_SHARED_UNTIL
         words = [word for name, value in options.items() for word in (f"--pipeline.{name}", str(value))]
         return ("--prompt", prompt, *words, *QUICK_FLAGS)
 
