@@ -37,7 +37,7 @@ from edit3dgs_ns.flame.motion_files import (
 Part = Literal["all", "train", "val", "test"]
 TRACKING_REPORT = "tracking.json"
 """What `edit3dgs track` writes beside a capture."""
-_TRACKED_VIDEO = re.compile(r"\.\w{2,4}(\.[^.]+)?\.tracked$")
+_TRACKED_VIDEO = re.compile(r"(\.\w{2,4})?(\.[^.]+)?\.tracked$")
 """End of the folder that a driving video is tracked into (`tracking.driving`)."""
 
 

@@ -82,7 +82,7 @@ def check_motion(motion: Path | None) -> None:
     from edit3dgs_ns.tracking.driving import is_video
 
     motion = motion.expanduser()
-    if not (is_video(motion) and motion.is_file()):
+    if not is_video(motion):
         check_motion_name(motion)
         return
     from edit3dgs_ns.tracking.video import describe_video

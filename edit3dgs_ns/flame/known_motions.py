@@ -8,11 +8,13 @@ from pathlib import Path
 from edit3dgs_ns.errors import MissingFileError, UserError
 
 KNOWN_FORMATS = (
-    "Known motions: a video (mp4, mov, ...); a capture's folder; flame_param.npz (GaussianAvatars, VHAP); VHAP's "
-    "tracked_flame_params_*.npz; the NeRSemble benchmark's flame2023_tracking_v2.npz; an npz, npy or pkl of DECA or EMOCA "
-    "('exp', 'pose'), or a folder of their single frames; a CSV or JSON file of ARKit coefficients."
+    "Known motions: a video (mp4, mov, gif, ...) or a folder of its frames; a capture's folder; flame_param.npz "
+    "(GaussianAvatars, VHAP); VHAP's tracked_flame_params_*.npz; the NeRSemble benchmark's flame2023_tracking_v2.npz; an npz, "
+    "npy or pkl of DECA or EMOCA ('exp', 'pose'), or a folder of their single frames; a CSV or JSON file of ARKit coefficients."
 )
 """List of the formats, for messages."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Of frames of a video."""
 ARKIT_SUFFIXES = (".csv", ".json")
 DECA_SUFFIXES = (".npz", ".npy", ".pkl")
 """Of files that hold a motion; npz are those of VHAP, GaussianAvatars and the benchmark as well."""
@@ -45,8 +47,13 @@ def check_motion_name(path: Path, option: str = "--motion") -> None:
         raise MissingFileError(f"{option} {path}: no such file or folder. {KNOWN_FORMATS}")
     if path.is_file():
         check_suffix(path, option)
-    elif not any(next(path.glob(pattern), None) for pattern in _IN_FOLDERS) and not _has_frames(path):
+    elif not holds_motion(path):
         raise MissingFileError(f"{option} {path}: no motion in this folder. {KNOWN_FORMATS}")
+
+
+def holds_motion(folder: Path) -> bool:
+    """Whether a folder is a capture, or has files of motions in it; images alone are none."""
+    return any(next(folder.glob(pattern), None) for pattern in _IN_FOLDERS) or _has_frames(folder)
 
 
 def check_suffix(path: Path, option: str = "") -> None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.tracking.detector import NUM_LANDMARKS, OUTER_EYE_CORNERS, FaceDetector
 from edit3dgs_ns.tracking.fit import LEAST_FACES
+from edit3dgs_ns.tracking.identity import SIDE, changes_of_person, head_thumbnail
 from edit3dgs_ns.tracking.orientation import LOOKED_AT, check_upright
 from edit3dgs_ns.tracking.output import LANDMARKS_FILE
 from edit3dgs_ns.tracking.parallel import read_ahead
@@ -37,6 +38,8 @@ class Detections:
     found: Bool[np.ndarray, " T"]
     """Frames that are used: with a face, as a whole."""
     most_faces: int
+    thumbnails: UInt8[np.ndarray, "T 24 24 3"] | None = None
+    """The head in every frame, black without one (`identity`); None in files of earlier versions."""
 
     @property
     def cut_off(self) -> Bool[np.ndarray, " T"]:
@@ -57,6 +60,7 @@ def detect_video(video: VideoInfo, progress: Progress) -> Detections:
         UserError: the faces are not upright.
     """
     landmarks, found, most = [], [], 0
+    thumbnails = []
     looked_at: list[np.ndarray] = []
     step = max(1, (video.frames or LOOKED_AT * 15) // LOOKED_AT)
     with FaceDetector() as detector:
@@ -67,11 +71,14 @@ def detect_video(video: VideoInfo, progress: Progress) -> Detections:
             most = max(most, detector.faces)
             landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
             found.append(face is not None)
+            thumbnails.append(
+                np.zeros((SIDE, SIDE, 3), np.uint8) if face is None else head_thumbnail(frame, face)
+            )
             progress("Finding the face", number + 1, video.frames or 0)
     check_upright(video.path, looked_at)
     # As they are kept in the file: going on gives the same bits.
     kept = np.array(landmarks, np.float32).astype(np.float64)
-    return Detections(kept, np.array(found), most)
+    return Detections(kept, np.array(found), most, np.array(thumbnails))
 
 
 def whole_faces(detections: Detections, width: int, height: int) -> Detections:
@@ -89,6 +96,20 @@ def left_out_notes(detections: Detections) -> list[str]:
     if cut_off:
         notes.append(f"In {cut_off} of {count} frames the image's edge cuts the face off: they are left out.")
     return notes
+
+
+def person_notes(detections: Detections, fps: float) -> list[str]:
+    """What is said where the video seems to go on with another person."""
+    if detections.thumbnails is None:
+        return []
+    changes = changes_of_person(detections.thumbnails, detections.found)
+    if not changes:
+        return []
+    seconds = ", ".join(f"{frame / fps:.1f}" for frame in changes[:5])
+    return [
+        f"At {seconds} s the head looks like another person's, or the light changes at once. One avatar is of one person: choose "
+        "one shot with --start and --end."
+    ]
 
 
 def check_detections(detections: Detections, video: VideoInfo) -> None:
@@ -125,8 +146,15 @@ def read_detections(out: Path) -> Detections | None:
     """What was found in the video that a folder was tracked from; None if it is not there or damaged."""
     try:
         with np.load(out / LANDMARKS_FILE, allow_pickle=False) as file:
-            kept = Detections(file["landmarks"].astype(np.float64), file["found"], int(file["most_faces"]))
+            kept = Detections(
+                file["landmarks"].astype(np.float64),
+                file["found"],
+                int(file["most_faces"]),
+                file["thumbnails"] if "thumbnails" in file.files else None,
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if kept.thumbnails is not None and kept.thumbnails.shape != (len(kept.found), SIDE, SIDE, 3):
         return None
     if kept.landmarks.shape != (len(kept.found), NUM_LANDMARKS, 2) or not np.isfinite(kept.landmarks).all():
         return None
@@ -141,4 +169,5 @@ def keep_detections(out: Path, detections: Detections) -> None:
             landmarks=detections.landmarks.astype(np.float32),
             found=detections.found,
             most_faces=np.array(detections.most_faces),
+            **({} if detections.thumbnails is None else {"thumbnails": detections.thumbnails}),
         )

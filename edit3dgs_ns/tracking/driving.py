@@ -1,4 +1,4 @@
-"""Videos as drivers: whatever `read_driver` reads, and videos, which are tracked first.
+"""Videos as drivers: whatever `read_driver` reads, and videos or folders of their frames, which are tracked first.
 
 A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it (for FLAME into `talk.mp4.flame2023_Open.tracked`); after
 that, nothing is detected or fitted for it. A video that was replaced is tracked again, and so is one whose folder is spoilt.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.flame.known_motions import IMAGE_SUFFIXES, holds_motion
 
 if TYPE_CHECKING:
     from edit3dgs_ns.capture.driver import Driver, Part
@@ -22,19 +23,23 @@ if TYPE_CHECKING:
     from edit3dgs_ns.flame.motion_files import RecordedMotion
     from edit3dgs_ns.flame.retarget import RetargetOptions
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".3gp")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".3gp", ".gif")
 ARKIT_SUFFIXES = (".csv", ".json")
 IMAGE_SIZE = 256
 """Pixels of a driver's own images, which are only looked at."""
 
 
 def is_video(path: Path) -> bool:
-    """Whether a motion is a video, by the ending of its name."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    """Whether a motion is a video that is there, by the ending of its name; or a folder of nothing but a video's frames."""
+    if path.is_dir():
+        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        return not holds_motion(path) and next(images, None) is not None
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
 
 
 def tracked_folder(video: Path, head: FlameAssets | None = None) -> Path:
     """Where a video's motion is kept; that of each head model apart. None: the open head's."""
+    video = video if video.name.strip(".") else video.resolve()
     flame = "" if head is None or head.name == "open-head" else f".{head.source.stem}"
     return video.with_name(f"{video.name}{flame}.tracked")
 
@@ -48,7 +53,7 @@ def open_driver(
     """Read a motion of any kind, tracking it first if it is a video.
 
     Args:
-        path: what `read_driver` reads, or a video.
+        path: what `read_driver` reads, a video, or a folder of its frames.
         head: the head model of the avatar to be driven; a video is tracked with it.
         part: of a capture or video: the timesteps of a split.
         progress: is told how far tracking is.
@@ -61,7 +66,7 @@ def open_driver(
     path = Path(path).expanduser()
     if head.expression_names is None and path.suffix.lower() in ARKIT_SUFFIXES and path.is_file():
         return _arkit_driver(path, head, part)
-    if not (is_video(path) and path.is_file()):
+    if not is_video(path):
         return _with_openness(read_driver(path, head, part), path, part)
     folder = tracked_folder(path, head)
     if not folder.exists() and not os.access(path.parent, os.W_OK):

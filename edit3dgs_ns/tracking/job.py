@@ -44,6 +44,7 @@ from edit3dgs_ns.tracking.detections import (
     detect_video,
     keep_detections,
     left_out_notes,
+    person_notes,
     read_detections,
     whole_faces,
 )
@@ -242,6 +243,7 @@ def _report(
     lost = np.flatnonzero(~detections.found & ~detections.cut_off)
     notes = list(video.notes)
     notes += left_out_notes(detections)
+    notes += person_notes(detections, video.fps)
     if detections.most_faces > 1:
         notes.append(
             f"Up to {detections.most_faces} faces are in the frames: the one that was the largest when a face was first found "

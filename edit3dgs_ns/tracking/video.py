@@ -18,8 +18,8 @@ from jaxtyping import UInt8
 
 from edit3dgs_ns.capture.images import read_image
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.flame.known_motions import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST_FPS = 30.0
 """Frames a second that are kept unless more are asked for: faces hardly move within a sixtieth of a second."""
 FEWEST_FRAMES = 10

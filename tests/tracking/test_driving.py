@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edit3dgs_ns.commands.options import check_motion
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.assets import FlameAssets
@@ -17,6 +18,7 @@ from edit3dgs_ns.tracking.calibration import LidsAndLips
 from edit3dgs_ns.tracking.driving import drive, open_driver, tracked_folder
 from edit3dgs_ns.tracking.landmark_transfer import dense_table_of
 from edit3dgs_ns.tracking.surface_points import JAW, NUM_POSE
+from edit3dgs_ns.tracking.video import describe_video, read_frames
 from tests.command_line import edit3dgs
 from tests.flame.open_head_as_flame import write_as_flame
 from tests.speaking_video import spoken, write_speaking_video
@@ -70,6 +72,26 @@ def test_a_folder_of_somebody_else_beside_the_video_is_left_alone(talk: Path, tm
     with pytest.raises(UserError, match=r"mine\.txt"):
         open_driver(video, HEAD)
     assert mine.read_text() == "keep"
+
+
+@pytest.mark.parametrize("kind", ["talk.gif", "talk"])
+def test_a_gif_and_a_folder_of_frames_drive_as_a_video_does(kind: str, talk: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    frames = [Image.fromarray(frame) for frame in read_frames(describe_video(talk))]
+    path = tmp_path / kind
+    if path.suffix:
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=80, loop=0)
+    else:
+        path.mkdir()
+        for number, frame in enumerate(frames):
+            frame.save(path / f"{number}.png")
+    check_motion(path)
+    driver = open_driver(path, HEAD)
+    assert len(driver.recorded.motion) == FRAMES and driver.name == "talk"
+    assert tracked_folder(path).is_dir()
+    whole = open_driver(talk, HEAD).recorded.motion
+    assert np.corrcoef(driver.recorded.motion.jaw_pose[:, 0], whole.jaw_pose[:, 0])[0, 1] > 0.9
 
 
 def test_flame_is_driven_by_the_fit_of_flame(
