@@ -2,6 +2,7 @@
 # make demo    edits a head with a prompt on this machine and shows the result in outputs/demo/
 # make test    the tests. With ONLY='-m "not slow"' or ONLY=tests/flame a part of them
 # make lint    ruff and mypy
+# make fuzz    2,000 spoilt files for every reader: a table, and a part of outputs/trust.json. With ONLY="config" a part of it
 # make docs    the documentation as a site, in site/; fails where a link leads nowhere
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
 # make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and images (40 minutes; resumes
@@ -23,7 +24,7 @@ TRACKING := mediapipe==0.10.21 protobuf==4.25.9 absl-py flatbuffers
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint docs bench ablation results clean-demo
+.PHONY: setup demo test lint docs fuzz bench ablation results clean-demo
 
 setup: $(STAMP)
 
@@ -59,6 +60,10 @@ lint: setup
 # The variable silences an advertisement of the theme's authors.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Files that nobody should have made, for every reader: outputs/trust.json
+fuzz: setup
+	$(BIN)/python -m tools.measure.fuzz $(if $(ONLY),--only $(ONLY))
 
 bench: setup
 	$(BIN)/python -m tools.measure.benchmarks $(if $(ONLY),--only $(ONLY))

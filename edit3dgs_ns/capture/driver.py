@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from edit3dgs_ns.flame.motion_files import (
     read_motion_folder,
     require_frames,
 )
+from edit3dgs_ns.untrusted import parse_json
 
 Part = Literal["all", "train", "val", "test"]
 TRACKING_REPORT = "tracking.json"
@@ -162,7 +162,7 @@ def _fps(folder: Path) -> float | None:
 
 def _tracked_fps(report: Path) -> Any:
     try:
-        content = json.loads(report.read_text(encoding="utf-8"))
+        content = parse_json(report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return content.get("fps") if isinstance(content, dict) else None

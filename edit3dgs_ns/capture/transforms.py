@@ -14,7 +14,6 @@ Nothing but the JSON files is opened here, so that tens of thousands of frames t
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -27,6 +26,7 @@ import numpy as np
 
 from edit3dgs_ns.capture.images import read_header
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
+from edit3dgs_ns.untrusted import parse_json
 
 SPLITS = ("train", "val", "test")
 _MOST = 2**31 - 1
@@ -156,7 +156,7 @@ def read_transforms(path: Path) -> dict[str, Any]:
         )
     try:
         # "sig": some editors, and PowerShell, begin a file with a byte order mark.
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UserError(
             f"{path} is not valid JSON: {error}. It may be truncated: export the capture again."

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edit3dgs_ns.edit_training.options import EditOptions, EditorConfig
+from edit3dgs_ns.editing.editor import check_prompt
 from edit3dgs_ns.errors import UserError
 
 _MOST = 100_000
@@ -20,6 +21,7 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
 
     if not config.prompt:
         raise UserError('edit3dgs needs an instruction: ns-train edit3dgs --prompt "Make him look older" ...')
+    check_prompt(config.prompt)
     if world_size > 1:
         raise UserError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
     for name in ("rounds", "edit_every", "views_per_edit", "timesteps_per_edit"):

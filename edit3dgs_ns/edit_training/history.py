@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.untrusted import parse_json
 
 HISTORY_FILE = "edit_history.json"
 
@@ -30,10 +32,23 @@ class History:
     finished: bool = False
 
     def read_batches(self, other: Path) -> None:
-        """Go on with the history of the run that is resumed."""
-        if other.is_file():
-            batches = json.loads(other.read_text(encoding="utf-8")).get("batches", [])
-            self.batches = [b for b in batches if isinstance(b, dict) and isinstance(b.get("round"), int)]
+        """Go on with the history of the run that is resumed.
+
+        Raises:
+            ValueError: that file is damaged.
+        """
+        if not other.is_file():
+            return
+        try:
+            batches = parse_json(other.read_text(encoding="utf-8")).get("batches", [])
+            kept = [b for b in batches if isinstance(b, dict) and isinstance(b.get("round"), int)]
+            replace(self, batches=kept)._content()  # can be gone on with
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{other} is damaged ({type(error).__name__}: {str(error)[:200]}). Move it away: the run goes on, without the "
+                "record of its earlier rounds."
+            ) from error
+        self.batches = kept
 
     def add(self, batch: dict[str, Any]) -> None:
         """A round is done; an earlier record of the same round is replaced."""
@@ -64,7 +79,10 @@ class History:
 
     def save(self) -> None:
         """Write the file."""
-        content = {
+        write_durably(self.path, (json.dumps(self._content(), indent=1) + "\n").encode())
+
+    def _content(self) -> dict[str, Any]:
+        return {
             "prompt": self.prompt,
             "rounds": len(self.batches),
             "rounds_planned": self.rounds_planned,
@@ -80,7 +98,6 @@ class History:
             "editor": self.editor,
             "batches": self.batches,
         }
-        write_durably(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _edited(batch: dict[str, Any]) -> list[int]:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
 from edit3dgs_ns.edit_training.cost import actual_cost
 from edit3dgs_ns.edit_training.history import HISTORY_FILE, History
@@ -174,5 +175,5 @@ def _open_store(folder: Path, resumed: Path | None, settings: Mapping[str, Any])
     old = None if resumed is None else resumed / "edits" / settings_hash(settings)
     if old is not None and old.is_dir() and old.resolve() != store.folder.resolve():
         taken = store.copy_from(EditStore(old, settings))
-        CONSOLE.log(f"Took over {taken} finished edits from {old}")
+        CONSOLE.log(escape(f"Took over {taken} finished edits from {old}"))
     return store

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Type  # noqa: UP035  (tyro reads
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
 from edit3dgs_ns.edit_training.checks import check_options, load_editor_of
 from edit3dgs_ns.edit_training.options import EditOptions
@@ -181,7 +182,7 @@ class EditPipeline(AvatarPipeline):
         config, model = self.config, self._avatar_model
         if config.avatar is not None:
             path = load_avatar(model, config.avatar)
-            CONSOLE.log(f"Editing the avatar of {path}")
+            CONSOLE.log(escape(f"Editing the avatar of {path}"))
         return prepare_edit(config, self.datamanager, model, lambda: ThreadSafeEditor(self._load_editor()))
 
     @property
@@ -194,7 +195,7 @@ class EditPipeline(AvatarPipeline):
         editor = load_editor_of(self.config.editor, self.device)
         warning = editor.unknown_instruction(self.config.prompt)
         if warning is not None:
-            CONSOLE.print(f"[bold yellow]Warning:[/bold yellow] {warning}", highlight=False)
+            CONSOLE.print(f"[bold yellow]Warning:[/bold yellow] {escape(warning)}", highlight=False)
         return editor
 
     def _start(self, trainer: Any, edit: PreparedEdit) -> EditLoop:

@@ -27,11 +27,14 @@ from typing import Any
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import write_durably, written_beside
 from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, CHECKPOINT_NAME
+from edit3dgs_ns.untrusted import parse_json
 
 FOLDER = "history"
 _FILE = "history.json"
 _ROUNDS = "edit_history.json"
 """The rounds of `ns-train edit3dgs`: the prompt of an edit that has no history yet."""
+_MOST = 10**9
+"""Of versions and steps."""
 _TICK_NS = 2_000_000_000
 """The coarsest clock of a file system (FAT's)."""
 _DIGESTS: dict[tuple[int, ...], str] = {}
@@ -269,20 +272,53 @@ class RunHistory:
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            self._versions = [Version(**entry) for entry in content["versions"]]
+            content = parse_json(path.read_text(encoding="utf-8"))
+            self._versions = [_checked(Version(**entry)) for entry in content["versions"]]
             self._current, pending = content["current"], content["pending"]
             numbers = [version.number for version in self._versions]
-            if not all(isinstance(number, int) for number in numbers) or self._current not in numbers:
+            _check_parents(self._versions)
+            if type(self._current) is not int or self._current not in numbers:
                 raise UserError("its current version is not among its versions")
-            if pending is not None and pending not in numbers:
+            if pending is not None and (type(pending) is not int or pending not in numbers):
                 raise UserError("its pending version is not among its versions")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} is damaged ({error}). Move the folder {self.folder} away: the history then begins anew with the run's "
                 "current avatar."
             ) from error
-        return None if pending is None else int(pending)
+        return pending
+
+
+def _checked(version: Version) -> Version:
+    """Raises a ValueError for a version with values of other types than `_write_versions` writes."""
+    numbers = {"number": version.number, "step": version.step}
+    if version.parent is not None:
+        numbers["parent"] = version.parent
+    wrong = [name for name, value in numbers.items() if type(value) is not int or not 0 <= value < _MOST]
+    texts = {
+        "sha256": version.sha256,
+        "made": version.made,
+        "prompt": "" if version.prompt is None else version.prompt,
+    }
+    wrong += [name for name, value in texts.items() if not isinstance(value, str)]
+    wrong += [] if isinstance(version.options, dict) else ["options"]
+    if wrong:
+        found = ", ".join(f"{name} {getattr(version, name)!r:.40}" for name in wrong)
+        raise UserError(f"a version has {found}")
+    return version
+
+
+def _check_parents(versions: list[Version]) -> None:
+    """Raises a ValueError unless numbers ascend and every parent is an earlier version: going back has to end."""
+    seen: set[int] = set()
+    for version in versions:
+        if seen and version.number <= max(seen):
+            raise UserError(f"version {version.number} comes after version {max(seen)}")
+        if version.parent is not None and version.parent not in seen:
+            raise UserError(
+                f"version {version.number} was made of version {version.parent}, which is not before it"
+            )
+        seen.add(version.number)
 
 
 def _take_over(chain: list[tuple[Version, Path]], folder: Path) -> None:
@@ -355,7 +391,7 @@ def _step(checkpoint: Path) -> int:
 def _last_edit(run: Path) -> tuple[str | None, dict[str, Any]]:
     """The prompt of a run of `ns-train edit3dgs`, and its rounds; (None, {}) for any other run."""
     with contextlib.suppress(OSError, ValueError):
-        content = json.loads((run / _ROUNDS).read_text(encoding="utf-8"))
+        content = parse_json((run / _ROUNDS).read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("prompt"), str):
             return content["prompt"], {"rounds": content.get("rounds"), "editor": content.get("editor")}
     return None, {}

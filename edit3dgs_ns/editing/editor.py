@@ -9,6 +9,7 @@ Conventions: images are float32 RGB in [0, 1] on white; `c2w` is camera-to-world
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +19,8 @@ from jaxtyping import Float
 
 from edit3dgs_ns.errors import UserError
 
+MOST_CHARACTERS = 4000
+"""Of a prompt."""
 Progress = Callable[[int, int], None]
 """`progress(done, total)`: what is done and to do of the batch: encodings, denoising steps and decodings of all its views."""
 
@@ -100,6 +103,7 @@ class EditRequest:
             raise UserError(
                 'The prompt is empty. Give an instruction, for example --prompt "Make him look older".'
             )
+        check_prompt(self.prompt)
         _check_images("images", self.images)
         _check_images("originals", self.originals)
         if self.images.shape != self.originals.shape:
@@ -274,6 +278,19 @@ def check_finite(image: Float[np.ndarray, "height width 3"], view_id: int) -> No
             f"The edit of view {view_id} came out with {bad} of {image.size} values that are not finite, and is not stored. "
             "Half precision can overflow: try --pipeline.editor.dtype float32 (or bfloat16). If that gives the same, the "
             "model's weights are damaged."
+        )
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises a ValueError for a prompt that cannot be stored, or that would control a terminal."""
+    if len(prompt) > MOST_CHARACTERS:
+        raise UserError(f"The prompt has {len(prompt)} characters; expected at most {MOST_CHARACTERS}.")
+    wrong = [
+        letter for letter in prompt if unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t"
+    ]
+    if wrong:
+        raise UserError(
+            f"The prompt has the character {wrong[0]!a} in it, which is no text. Write it without."
         )
 
 

@@ -29,6 +29,7 @@ from PIL import Image
 from edit3dgs_ns.editing.editor import check_finite
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.untrusted import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ def _to_json(content: Mapping[str, Any]) -> bytes:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.untrusted import parse_json
 
 OPTION = "--clip"
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
@@ -141,7 +141,7 @@ def _explain(source: Path | str, error: Exception) -> Exception:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):

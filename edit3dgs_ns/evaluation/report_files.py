@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,10 +62,16 @@ def _run_list(report: Report) -> str:
     lines = []
     for run in report.runs:
         lines.append(
-            f"**{run.name}**: “{run.prompt}”, with {run.editor}. From “{run.source_caption}” to “{run.target_caption}”. "
+            f"**{_plain(run.name)}**: “{_plain(run.prompt)}”, with {_plain(run.editor)}. From “{_plain(run.source_caption)}” to "
+            f"“{_plain(run.target_caption)}”. "
             f"`{run.run}`"
         )
     return _listed(lines) + f"\n\nCLIP: `{report.clip}`. Identity: {report.identity}."
+
+
+def _plain(text: object) -> str:
+    """Text that is nothing but itself in Markdown, which may hold HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>#!|~$&])", r"\\\1", " ".join(str(text).split()))
 
 
 def _definitions(report: Report) -> list[str]:

@@ -12,7 +12,6 @@ releases of the app, and with how the phone is held.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from torch import Tensor
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.untrusted import parse_json
 
 
 def _sides(name: str) -> tuple[str, ...]:
@@ -164,7 +164,10 @@ def arkit_notes(recording: ArkitRecording, mapped: Sequence[str], what: str) -> 
 
 
 def _csv_rows(path: Path, text: str) -> tuple[list[dict[str, Any]], float | None]:
-    lines = list(csv.reader(text.splitlines()))
+    try:
+        lines = list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise UserError(f"{path}: no readable CSV ({error}).") from error
     if not lines:
         return [], None
     header = [name.strip() for name in lines[0]]
@@ -185,7 +188,7 @@ def _csv_rows(path: Path, text: str) -> tuple[list[dict[str, Any]], float | None
 
 def _json_rows(path: Path, text: str) -> tuple[list[dict[str, Any]], float | None]:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}.") from error
     fps = None

@@ -29,6 +29,7 @@ from edit3dgs_ns.flame.arrays import finite_float32
 from edit3dgs_ns.flame.known_motions import DECA_SUFFIXES, FRAME_NUMBER
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.safe_pickle import parse_pickle
+from edit3dgs_ns.untrusted import read_npz
 
 _NAMES = {"exp": ("exp", "expcode"), "pose": ("pose", "posecode"), "shape": ("shape", "shapecode")}
 _POSE = 6
@@ -151,6 +152,8 @@ def _row(table: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
         if values is None or values.ndim not in (1, 2):
             raise UserError(f"{path}: {key!r} is not an array of finite numbers, one row a frame.")
         row[name] = np.atleast_2d(values)
+    if "shape" in row and not len(row["shape"]):
+        raise UserError(f"{path}: 'shape' has no rows, expected one, or one a frame.")
     frames = len(row["exp"])
     if row["pose"].shape != (frames, _POSE):
         raise UserError(f"{path}: 'pose' has shape {row['pose'].shape}, expected {(frames, _POSE)}.")
@@ -162,15 +165,7 @@ def _content(path: Path) -> Any:
         codes = {name: path / f"{name}.npy" for name in _NAMES}
         return {name: _read_npy(file) for name, file in codes.items() if file.is_file()}
     if path.suffix.lower() == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {
-                    key: archive[key]
-                    for key in archive.files
-                    if any(key in names for names in _NAMES.values())
-                }
-        except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-            raise UserError(f"{path}: not a readable npz of plain arrays ({error}).") from error
+        return read_npz(path, {key for names in _NAMES.values() for key in names})
     if path.suffix.lower() == ".npy":
         content = _read_npy(path)
         return content.item() if isinstance(content, np.ndarray) and content.shape == () else content

@@ -26,6 +26,7 @@ from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH, FlameAssets
 from edit3dgs_ns.flame.regions import FLAME_MASKS_NAME, with_flame_masks
 from edit3dgs_ns.flame.safe_pickle import parse_flame_pickle
 from edit3dgs_ns.flame.teeth import add_teeth, has_flame_topology
+from edit3dgs_ns.untrusted import read_npz
 
 MODEL_PATH_VARIABLE = "FLAME_MODEL_PATH"
 FLAME_SITE = "https://flame.is.tue.mpg.de"
@@ -92,7 +93,7 @@ def head_with(num_vertices: int | None, flame_model: str | Path | None = None) -
 def _read_table(path: Path) -> dict[str, np.ndarray]:
     kind = path.suffix.lower()
     if kind == ".npz":
-        return _read_npz(path)
+        return read_npz(path)
     if kind == ".zip":
         member, data = _model_in_zip(path)
         return parse_flame_pickle(data, f"{path}: {member}")
@@ -142,14 +143,6 @@ def _model_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     raise UserError(
         f"{path}: found {names}; expected one of {', '.join(FLAME_NAMES)}. Download {RECOMMENDED}, or name the .pkl file itself."
     )
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable npz of plain arrays ({error})") from error
 
 
 def _array(table: dict, key: str, path: Path, *shape: int | None) -> np.ndarray:

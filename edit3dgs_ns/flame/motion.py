@@ -22,6 +22,7 @@ from edit3dgs_ns.flame.arrays import as_float32, finite_float32
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.rotations import slerp_axis_angle
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES, TEETH_VERTICES
+from edit3dgs_ns.untrusted import read_npz
 
 FRAME_WIDTHS = {"rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
 """Fields with one row a frame, and the length of a row (``expr`` has a row too, of the model's length)."""
@@ -55,11 +56,11 @@ class FlameMotion:
     """Metres."""
 
     def __post_init__(self) -> None:
-        frames = self.expr.shape[0]
         if self.shape.ndim != 1 or self.expr.ndim != 2:
             raise UserError(
                 f"shape {tuple(self.shape.shape)} and expr {tuple(self.expr.shape)}: expected (S,) and (T, E)"
             )
+        frames = self.expr.shape[0]
         for name, width in FRAME_WIDTHS.items():
             found = tuple(getattr(self, name).shape)
             if found != (frames, width):
@@ -253,12 +254,7 @@ def _same_identity(a: FlameMotion, b: FlameMotion) -> bool:
 def _read_table(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected an npz of FLAME parameters")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            # Not the rest: a dynamic_offset holds 60 KB for every timestep.
-            return {key: archive[key] for key in archive.files if key in _KEYS}
-    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-        raise UserError(f"{path}: not a readable npz of plain arrays ({error})") from error
+    return read_npz(path, _KEYS)  # not the rest: a dynamic_offset holds 60 KB for every timestep
 
 
 def _tensor(table: dict[str, np.ndarray], key: str, path: Path) -> Tensor:

@@ -31,6 +31,7 @@ from edit3dgs_ns.flame.known_motions import ARKIT_SUFFIXES, KNOWN_FORMATS, check
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.flame.openness import FaceOpenness
 from edit3dgs_ns.flame.rotations import axis_angle_to_matrix, euler_xyz_to_axis_angle
+from edit3dgs_ns.untrusted import read_npz
 
 _BENCHMARK_KEYS = ("shape", "expression", "rotation", "translation", "jaw", "neck", "eyes", "scale")
 
@@ -172,17 +173,16 @@ def _read_benchmark(path: Path, head: FlameAssets) -> RecordedMotion:
 
 def _finite(path: Path, keys: Sequence[str]) -> dict[str, Tensor]:
     """Arrays of finite numbers."""
-    table = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for key in keys:
-            if key not in archive.files:
-                raise UserError(
-                    f"{path}: has no {key!r}; the benchmark's tracking files have {', '.join(_BENCHMARK_KEYS)}"
-                )
-            values = finite_float32(archive[key])
-            if values is None:
-                raise UserError(f"{path}: {key!r} is not an array of finite numbers")
-            table[key] = torch.from_numpy(values)
+    arrays, table = read_npz(path, keys), {}
+    for key in keys:
+        if key not in arrays:
+            raise UserError(
+                f"{path}: has no {key!r}; the benchmark's tracking files have {', '.join(_BENCHMARK_KEYS)}"
+            )
+        values = finite_float32(arrays[key])
+        if values is None:
+            raise UserError(f"{path}: {key!r} is not an array of finite numbers")
+        table[key] = torch.from_numpy(values)
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +20,14 @@ from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.evaluation.camera_paths import focus_point, orbit, sway
 from edit3dgs_ns.rendering.views import front_camera
 from edit3dgs_ns.runs.trained_run import TrainedRun, pose_matrices
+from edit3dgs_ns.untrusted import parse_json
 
 SWAY, LIFT = math.radians(24.0), math.radians(6.0)
 """How far a swaying camera swings to the sides, and up and down."""
 LEAST_SIDE, MOST_SIDE = 8, 8192
 """Pixels of a side of a video; encoders refuse more."""
+_NO_ROTATION = 1e-2
+"""Largest error of R R^T of a matrix that is taken for a rotation."""
 _FEW_DEGREES, _ALL_AROUND = 30.0, 300.0
 """A turntable turns at least so far, where cameras stand on one side only; and around, where they stand nearly all around."""
 _TIMED_PATH = (
@@ -236,14 +238,15 @@ def read_camera_path(path: Path) -> Trajectory:
     _require_times(path, entries)
     try:
         cameras = get_path_from_json(content)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{path}: no camera path of Nerfstudio ({type(error).__name__}: {error}).") from error
     if not bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()):
         raise UserError(
             f"{path}: has {content.get('camera_type')} cameras; avatars are drawn with perspective ones."
         )
+    _require_finite(path, cameras)
     size = content["render_width"], content["render_height"]
-    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in size):
+    if not all(isinstance(side, (int, float)) and LEAST_SIDE <= side <= MOST_SIDE for side in size):
         raise UserError(
             f"{path}: asks for {size[0]} x {size[1]} pixels; expected sides from {LEAST_SIDE} to {MOST_SIDE}."
         )
@@ -252,6 +255,21 @@ def read_camera_path(path: Path) -> Trajectory:
     cameras.width = torch.full_like(cameras.fx, int(content["render_width"]), dtype=torch.int64)
     cameras.height = torch.full_like(cameras.fx, int(content["render_height"]), dtype=torch.int64)
     return Trajectory(cameras)
+
+
+def _require_finite(path: Path, cameras: Cameras) -> None:
+    """Raises a ValueError for cameras that are nowhere, or see nothing."""
+    poses = cameras.camera_to_worlds
+    axes = poses[:, :3, :3].double()
+    turned = (axes @ axes.transpose(1, 2) - torch.eye(3, dtype=axes.dtype)).abs().amax(dim=(1, 2))
+    wrong = ~torch.isfinite(poses).all(dim=2).all(dim=1) | ~(turned < _NO_ROTATION)
+    for focal in (cameras.fx, cameras.fy):
+        wrong |= ~(torch.isfinite(focal) & (focal > 0))[:, 0]
+    if bool(wrong.any()):
+        raise UserError(
+            f"{path}: camera {int(wrong.nonzero()[0])} has a camera_to_world or a fov that no camera has ({int(wrong.sum())} such "
+            "cameras). Expected 16 finite numbers, of a rotation and a position, and degrees between 0 and 180."
+        )
 
 
 def path_fps(path: Path) -> float | None:
@@ -270,7 +288,7 @@ def _camera_path(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             f"--cameras {path}: no such file. Expected front, sway, capture, or a camera path (json) that ns-viewer has saved."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"--cameras {path} is not valid JSON: {error}.") from error
     entries = content.get("camera_path") if isinstance(content, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from edit3dgs_ns.errors import MissingFileError, UserError
-from edit3dgs_ns.runs.class_paths import unknown_classes_named
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.run_config import edited_avatar
+from edit3dgs_ns.untrusted import parse_json
 
 if TYPE_CHECKING:
     from edit3dgs_ns.flame.motion import FlameMotion
@@ -181,7 +179,7 @@ def _rounds(config: Path) -> dict[str, Any]:
             "For the quality of an avatar alone: --quality-only"
         )
     try:
-        history = json.loads(path.read_text(encoding="utf-8"))
+        history = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}. It may be cut off.") from error
     if not isinstance(history, dict) or not history.get("rounds"):
@@ -194,17 +192,14 @@ def _rounds(config: Path) -> dict[str, Any]:
 
 def _avatar_of(config: Path) -> Path:
     """The checkpoint that `--pipeline.avatar` named."""
-    # As every ns-* command reads it.
-    with unknown_classes_named(config):
-        content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    avatar = getattr(getattr(content, "pipeline", None), "avatar", None)
+    avatar = edited_avatar(config)
     if avatar is None:
         raise UserError(
             f"{OPTION} {config}: this run has trained its avatar itself and kept only the edited one. Give --base RUN, "
             f"{BASE}, on the same capture."
         )
     try:
-        return find_checkpoint(Path(avatar), "--pipeline.avatar", BASE)
+        return find_checkpoint(avatar, "--pipeline.avatar", BASE)
     except FileNotFoundError as error:
         raise MissingFileError(
             f"{config}: the avatar that was edited is not where it was. {error} Say where it is now: --base RUN"

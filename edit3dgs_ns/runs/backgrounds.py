@@ -16,6 +16,7 @@ from edit3dgs_ns.runs.placement import OPTION as TRANSFORM_OPTION
 from edit3dgs_ns.runs.placement import Placement, read_normalisation, read_placement
 from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.run_config import read_plain_yaml
 from edit3dgs_ns.splats.similarity import Similarity
 
 if TYPE_CHECKING:
@@ -157,28 +158,3 @@ def _model_options(run: Path) -> dict[str, Any]:
     for name in ("pipeline", "model"):
         content = content.get(name) if isinstance(content, dict) else None
     return content if isinstance(content, dict) else {}
-
-
-def read_plain_yaml(path: Path) -> Any:
-    """A YAML file that names Python objects, with plain dicts, lists and strings in their place; nothing is imported or called.
-
-    Raises:
-        ValueError: it is no YAML.
-    """
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        """Reads what stands in an object instead of building it."""
-
-    def plain(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.MappingNode):
-            return loader.construct_mapping(node, deep=True)
-        if isinstance(node, yaml.SequenceNode):
-            return loader.construct_sequence(node, deep=True)
-        return loader.construct_scalar(node)  # type: ignore[arg-type]
-
-    Plain.add_multi_constructor("tag:yaml.org,2002:python/", plain)
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=Plain)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no configuration of Nerfstudio: {str(error)[:200]}") from error

@@ -19,7 +19,7 @@ import yaml
 from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import folder_written_beside
 from edit3dgs_ns.flame.motion import FlameMotion
-from edit3dgs_ns.runs.class_paths import unknown_classes_named
+from edit3dgs_ns.runs.config_file import read_config
 from edit3dgs_ns.splats.checkpoints import (
     BACKDROP,
     CHECKPOINT_FOLDER,
@@ -108,19 +108,12 @@ def write_derived_run(
 
 def _config(load_config: Path, folder: Path) -> str:
     """The avatar's configuration for another folder beside its own."""
-    # As every ns-* command reads it.
-    with unknown_classes_named(load_config):
-        config: Any = yaml.load(load_config.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    config.output_dir = Path(os.path.abspath(config.output_dir))
-    config.timestamp = folder.name
+    config = read_config(load_config)
+    # Nerfstudio looks for checkpoints in OUTPUT/EXPERIMENT/METHOD/TIMESTAMP: where the run lies now.
+    method = folder.parent
+    config.output_dir, config.experiment_name = method.parent.parent, method.parent.name
+    config.method_name, config.timestamp = method.name, folder.name
     config.load_dir = config.load_step = config.load_checkpoint = None
-    expected = Path(os.path.abspath(config.get_base_dir()))
-    if expected != folder:
-        raise UserError(
-            f"{load_config} says that its run is in {expected.parent}, but it lies in {load_config.parent.parent}: it was moved or "
-            "copied, or this is another working directory than that of the training. Nerfstudio looks for checkpoints where the "
-            "configuration says; move the run back."
-        )
     return str(yaml.dump(config))
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-import yaml
 
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
 from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
+from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
 from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
+from edit3dgs_ns.splats.run_config import edited_avatar
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def export_pair(
     state = model_state(read_checkpoint(checkpoint, OPTION))
     if "gauss_params.means" not in state or "head.shape" not in state:
         raise UserError(f"{OPTION} {checkpoint} holds no rigged avatar. Expected {_RUN}.")
+    check_avatar_numbers(state, f"{OPTION} {checkpoint}")
     gaussians = bound_gaussians(state)
     if max_gaussians is not None:
         from edit3dgs_ns.runs.thinning import thin
@@ -191,13 +193,10 @@ def _imported_npz(config: Path) -> Path | None:
     own = config.parent / IMPORTED / NPZ_NAME
     if own.is_file():
         return own
-    # As every ns-* command reads it.
-    content: Any = yaml.load(config.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    edited = getattr(getattr(content, "pipeline", None), "avatar", None)
+    edited = edited_avatar(config)
     if edited is None:
         return None
-    run = Path(edited).expanduser()
-    run = run if run.is_dir() else run.parent
+    run = edited if edited.is_dir() else edited.parent
     for folder in (run, run.parent):
         if (folder / IMPORTED / NPZ_NAME).is_file():
             return folder / IMPORTED / NPZ_NAME

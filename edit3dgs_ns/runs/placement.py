@@ -24,6 +24,7 @@ import numpy as np
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.splats.similarity import Similarity
+from edit3dgs_ns.untrusted import parse_json
 
 OPTION = "--background-transform"
 NORMALISATION = "dataparser_transforms.json"
@@ -125,6 +126,6 @@ def _read_json(path: Path, why: str) -> Any:
     if not path.is_file():
         raise MissingFileError(f"{why}: {path}: no such file.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{why}: {path} is not valid JSON: {error}.") from error

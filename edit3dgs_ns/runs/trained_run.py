@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.utils.eval_utils import eval_setup
 
 from edit3dgs_ns.capture.images import read_mask
-from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.runs.backgrounds import drawn_otherwise
-from edit3dgs_ns.runs.class_paths import unknown_classes_named
-from edit3dgs_ns.training.datamanager import AvatarDatamanager
+from edit3dgs_ns.runs.open_pipeline import open_pipeline
 from edit3dgs_ns.training.dataset import AvatarDataset
 
 if TYPE_CHECKING:
@@ -85,19 +83,10 @@ class TrainedRun:
 
         Raises:
             FileNotFoundError: there is no such file.
-            UserError: it names classes that are not there, or is no run of an avatar.
+            UserError: it names classes that are not there, is no run of an avatar, or its checkpoint holds none.
         """
-        if not Path(config_path).is_file():
-            raise MissingFileError(
-                f"{config_path}: no such file. Expected the config.yml of a finished ns-train run."
-            )
-        with unknown_classes_named(Path(config_path)):
-            _, pipeline, _, self.step = eval_setup(Path(config_path), test_mode="test")
-        if not isinstance(pipeline.datamanager, AvatarDatamanager):
-            raise UserError(
-                f"{config_path} is no run of an avatar. Expected one of `ns-train rigged-splatfacto` or `ns-train edit3dgs`."
-            )
-        self.pipeline: Any = pipeline
+        self.pipeline: Any
+        self.pipeline, self.step = open_pipeline(Path(config_path))
         self._splits: dict[str, Split] = {}
 
     @classmethod

@@ -23,6 +23,7 @@ from edit3dgs_ns.flame.motion import FRAME_WIDTHS, NEEDS_TEETH, FlameMotion
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME, find_avatar
 from edit3dgs_ns.splats.ply import BoundGaussians, check_binding, read_bound_ply, write_bound_ply
+from edit3dgs_ns.untrusted import read_npz
 
 _POSES = ("expr", *FRAME_WIDTHS)
 
@@ -156,8 +157,7 @@ def _changed(motion: FlameMotion, original: Path) -> set[str]:
 
 def _updated_table(motion: FlameMotion, original: Path, changed: set[str]) -> dict[str, np.ndarray]:
     arrays = _arrays(motion)
-    with np.load(original, allow_pickle=False) as archive:
-        if len(archive["expr"]) != len(motion):
-            return _new_table(motion)  # another motion: nothing of the old one can stay
-        table = {name: archive[name] for name in archive.files}
+    table = read_npz(original)
+    if len(table["expr"]) != len(motion):
+        return _new_table(motion)  # another motion: nothing of the old one can stay
     return table | {name: arrays[name] for name in changed}

@@ -71,8 +71,14 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
             f"{option} {path} cannot be read ({type(error).__name__}: {str(error)[:200]}). It is damaged, or holds "
             "more than tensors and numbers. Use another checkpoint."
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Mapping):
+    pipeline = content.get("pipeline") if isinstance(content, dict) else None
+    if not isinstance(pipeline, Mapping) or not all(isinstance(name, str) for name in pipeline):
         raise UserError(f"{option} {path} is no checkpoint of a Nerfstudio run: it has no 'pipeline'.")
+    step = content.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 10**9:
+        raise UserError(
+            f"{option} {path} is no checkpoint of a Nerfstudio run: its 'step' is {str(step)[:40]!r}."
+        )
     return content
 
 

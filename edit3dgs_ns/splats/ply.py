@@ -31,6 +31,8 @@ from edit3dgs_ns.splats.world_splats import WorldSplats
 BINDING = "binding_0"
 _MAX_HEADER = 64 * 1024
 """Bytes; GaussianAvatars' own headers have about 1600."""
+_MOST_DIGITS = 12
+"""Of the number of Gaussians."""
 _END = b"end_header\n"
 MIN_LOG_SCALE = -13.8155
 """Logarithm of the least standard deviation in a splat, just above 1e-6 m: editors fail on thinner ones, and a thousandth of a
@@ -284,7 +286,8 @@ def _read_header(path: Path, start: bytes) -> tuple[int, list[str], int]:
             and count is None
             and len(words) == 3
             and words[1] == "vertex"
-            and words[2].isdigit()
+            and words[2].isdecimal()
+            and len(words[2]) <= _MOST_DIGITS
         ):
             count = int(words[2])
         elif (

@@ -14,6 +14,7 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.model import FlameModel, FlamePose
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, local_to_world
 from edit3dgs_ns.splats.ply import BoundGaussians
 from edit3dgs_ns.splats.rig import POSE_PARAMETERS, TrackedHead
@@ -49,6 +50,7 @@ class RiggedGaussians:
         """
         if not {"gauss_params.means", "binding", "head.shape"} <= state.keys():
             raise UserError("The checkpoint holds no rigged avatar (no Gaussians that are bound to a head).")
+        check_avatar_numbers(state, "The checkpoint")
         head = TrackedHead(FlameModel.from_assets(assets), motion_of(state))
         binding = state["binding"]
         if int(binding.max()) >= len(head.faces):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import yaml
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.splats.rasterize import RasterizeMode
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.splats.rasterize import RasterizeMode
 
 _PYTHON = "tag:yaml.org,2002:python/"
+_LARGEST = 4 * 2**20
+"""Bytes; Nerfstudio's have 20 kB."""
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What PyYAML raises for a file that is damaged: its own errors, and those of Python's types in scalars."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,60 @@ def read_run_config(path: Path) -> RunConfig:
     Raises:
         ValueError: it is damaged, or no configuration of `ns-train`.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no readable config.yml of a run: {str(error)[:200]}") from error
+    # Late: backgrounds read plain YAML with this module before anything that draws is loaded.
+    from edit3dgs_ns.splats import rasterize
+
+    modes = get_args(rasterize.RasterizeMode)
+    content = read_plain_yaml(path)
     model = _at(content, "pipeline", "model")
     if not isinstance(model, dict):
         raise UserError(f"{path} has no pipeline.model. Expected the config.yml of a run of `ns-train`.")
     parts = _at(content, "pipeline", "datamanager", "dataparser", "flame_model")
     flame_model = Path(*map(str, parts)) if isinstance(parts, list) and parts else None
-    return RunConfig(flame_model, cast(RasterizeMode, model.get("rasterize_mode", "classic")))
+    mode = model.get("rasterize_mode", "classic")
+    if mode not in modes:
+        raise UserError(
+            f"{path}: pipeline.model.rasterize_mode is {str(mode)[:80]!r}. Expected one of {', '.join(modes)}."
+        )
+    return RunConfig(flame_model, cast("RasterizeMode", mode))
+
+
+def edited_avatar(path: Path) -> Path | None:
+    """What `--pipeline.avatar` named when a run was started; None for a run that has trained its avatar itself.
+
+    Raises:
+        ValueError: the file is damaged, or the avatar no path.
+    """
+    avatar = _at(read_plain_yaml(path), "pipeline", "avatar")
+    if avatar is None:
+        return None
+    parts = avatar if isinstance(avatar, list) else [avatar]
+    if not parts or not all(isinstance(part, str) and part and "\0" not in part for part in parts):
+        raise UserError(f"{path}: pipeline.avatar is {str(avatar)[:80]!r}. Expected a path.")
+    return Path(*parts).expanduser()
+
+
+def read_plain_yaml(path: Path) -> Any:
+    """A YAML file that names Python objects, with plain dicts, lists and strings in their place; nothing is imported or called.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        return yaml.load(config_text(path), Loader=_PlainLoader)
+    except YAML_ERRORS as error:
+        raise UserError(f"{path} is no readable config.yml of a run: {str(error)[:200]}") from error
+
+
+def config_text(path: Path) -> str:
+    """The text of a config.yml.
+
+    Raises:
+        ValueError: it is no text, or longer than that of any run.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise UserError(f"{path} has {path.stat().st_size} bytes: it is no config.yml of a run.")
+    return path.read_text(encoding="utf-8")
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -14,6 +14,7 @@ from edit3dgs_ns.demo.job import find_ns_train, newest_step, training_command
 from edit3dgs_ns.demo.settings import CHECKPOINTS, run_dir
 from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.sweep.plan import Cell, Plan, Subject
+from edit3dgs_ns.untrusted import parse_json
 
 RunWords = Callable[[Sequence[str], Path], int]
 """Runs a command with its output in a file; returns its exit status."""
@@ -124,4 +125,4 @@ def report_of(plan: Plan, cell: Cell) -> Mapping[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else {}

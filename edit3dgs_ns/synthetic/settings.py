@@ -13,6 +13,7 @@ import numpy as np
 
 from edit3dgs_ns.capture.cameras import Camera, arc_cameras, arc_indices
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
+from edit3dgs_ns.untrusted import parse_json
 
 SETTINGS_FILE = "capture.json"
 TARGET = (0.0, -0.012, -0.028)
@@ -92,7 +93,7 @@ def read_settings(capture: Path) -> CaptureSettings:
             "Name the folder that command was given."
         )
     try:
-        record = json.loads(path.read_text())["settings"]
+        record = parse_json(path.read_text())["settings"]
         settings = CaptureSettings(**{field.name: record[field.name] for field in fields(CaptureSettings)})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(

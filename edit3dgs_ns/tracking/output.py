@@ -15,6 +15,7 @@ from edit3dgs_ns.errors import ExistingFileError, UserError
 from edit3dgs_ns.files import check_writable, write_atomically
 from edit3dgs_ns.tracking.foreground import mask_files
 from edit3dgs_ns.tracking.video import VideoPart, frame_files
+from edit3dgs_ns.untrusted import parse_json
 
 LANDMARKS_FILE, REPORT_FILE, PREVIEW_FILE = "landmarks.npz", "tracking.json", "tracking.mp4"
 _FOLDERS = {"images": r"\d{5}_00\.png", "fg_masks": r"\d{5}_00\.png", "flame_param": r"\d{5}\.npz"}
@@ -185,7 +186,7 @@ def _digest(out: Path) -> str:
 def _recorded_settings(out: Path) -> dict[str, Any] | None:
     """The settings in a folder's tracking.json; None if that is not ours."""
     try:
-        settings = json.loads((out / REPORT_FILE).read_text())["settings"]
+        settings = parse_json((out / REPORT_FILE).read_text())["settings"]
         return settings if {"video", "content", "head", "part", "size"} <= set(settings) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.checkpoints import PLAYS, find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 
@@ -57,6 +58,7 @@ def check_avatar_fits(
     """
     if "gauss_params.means" not in state or "binding" not in state or "head.shape" not in state:
         raise UserError(f"{option} {path} holds no rigged avatar. Expected {_RUN}.")
+    check_avatar_numbers(state, f"{option} {path}")
     own = model.state_dict()
     differences = []
 

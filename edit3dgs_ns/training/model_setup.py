@@ -11,7 +11,9 @@ from nerfstudio.models.splatfacto import num_sh_bases
 from torch import Tensor, nn
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.checkpoints import with_current_names
+from edit3dgs_ns.splats.spherical_harmonics import degree_of
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -157,6 +159,10 @@ def take_over_appearance(model: SplatfactoModel, state: Mapping[str, Any]) -> di
     """
     complete = with_current_names(state)
     own = model.state_dict(keep_vars=True)
+    if (
+        rest := complete.get("gauss_params.features_rest")
+    ) is not None:  # older versions always used all that there is
+        complete.setdefault("sh_degree_reached", torch.tensor(degree_of(1 + rest.shape[1])))
     complete.setdefault("appearance.light", torch.zeros_like(own["appearance.light"]))
     complete.setdefault("appearance.code_mean", own["appearance.code_mean"])
     complete.setdefault("appearance.code_basis", own["appearance.code_basis"][:, :0])
@@ -175,9 +181,12 @@ def check_avatar_state(state: Mapping[str, Any], head: TrackedHead) -> None:
         raise UserError(
             "The checkpoint holds no rigged avatar (no bound Gaussians). Train one with `ns-train rigged-splatfacto-fast`."
         )
+    if "head.static_offset" not in state:
+        raise UserError("The checkpoint holds no rigged avatar (no head.static_offset).")
     num_vertices, num_faces = len(state["head.static_offset"]), len(head.faces)
-    if num_vertices != head.flame.num_vertices or int(state["binding"].max()) >= num_faces:
+    if num_vertices != head.flame.num_vertices:
         raise UserError(
             f"The avatar in the checkpoint is bound to a head of {num_vertices} vertices, the data's head model has "
             f"{head.flame.num_vertices} (and {num_faces} faces). Give both the same --flame-model."
         )
+    check_avatar_numbers(state, "The checkpoint", num_faces)

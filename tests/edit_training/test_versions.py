@@ -11,7 +11,9 @@ import pytest
 
 from edit3dgs_ns.commands import main as cli
 from edit3dgs_ns.edit_training import versions as run_history
+from edit3dgs_ns.edit_training.history import History
 from edit3dgs_ns.edit_training.versions import RunHistory
+from edit3dgs_ns.errors import UserError
 
 
 def _save(run: Path, step: int, content: bytes, only: bool = True) -> Path:
@@ -178,6 +180,43 @@ def test_a_damaged_history_says_what_to_do(run, content):
     (run / "history" / "history.json").write_text(content)
     with pytest.raises(ValueError, match=r"history\.json is damaged.*Move the folder"):
         RunHistory(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"number": True}, "number True"),
+        ({"step": "3"}, "step '3'"),
+        ({"prompt": 3}, "prompt 3"),
+        ({"options": []}, r"options \[\]"),
+        ({"parent": 1}, "version 1 was made of version 1, which is not before it"),
+        ({"parent": 7}, "version 1 was made of version 7, which is not before it"),
+        ({"number": 0}, "version 0 comes after version 0"),
+    ],
+)
+def test_a_history_with_impossible_versions_is_refused(run, changes, message):
+    """A circle of parents would be followed for ever."""
+    entry = {"prompt": None, "parent": None, "step": 3, "sha256": "0", "made": "2026-01-01", "options": {}}
+    versions = [{"number": 0, **entry}, {"number": 1, **entry, **changes}]
+    (run / "history").mkdir()
+    content = {"current": 0, "pending": None, "versions": versions}
+    (run / "history" / "history.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"history\.json is damaged \(.*{message}"):
+        RunHistory(run)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"batches": 3}', '{"batches": [{"round": 0}]}', '{"batches": [{"round": 0, "views": 3}]}'],
+)
+def test_a_damaged_record_of_rounds_is_named_when_a_run_goes_on(tmp_path, content):
+    old = tmp_path / "old" / "edit_history.json"
+    old.parent.mkdir()
+    old.write_text(content)
+    history = History(tmp_path / "edit_history.json", "older", 1, 0, {})
+    with pytest.raises(UserError, match=r"old.edit_history\.json is damaged.*Move it away"):
+        history.read_batches(old)
+    assert not history.batches
 
 
 def test_the_command_lists_goes_back_and_undoes(run, tmp_path, capsys):

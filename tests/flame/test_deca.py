@@ -134,6 +134,7 @@ def test_two_faces_are_refused(tmp_path: Path) -> None:
         ({"exp": EXP.astype(np.float64) + 1e39}, "'exp' is not an array of finite numbers"),
         ({"exp": np.zeros((5, 7))}, "7 expression coefficients; the head model has 6"),
         ({"exp": EXP[:0], "pose": POSE[:0], "shape": SHAPE[:1]}, "has no frames"),
+        ({"shape": SHAPE[:0]}, "'shape' has no rows"),
         ({"exp": "text"}, "'exp' is not an array of finite numbers"),
     ],
 )

@@ -6,7 +6,6 @@ Needs neither PyTorch nor diffusers: a wrong option is answered at once.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,8 @@ _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 """Libraries that parts may come from."""
 _LARGEST_REFERENCE = 64_000_000
 """Pixels. Models scale references to about one million; Pillow takes larger ones for an attack."""
+MOST, MOST_PIXELS = 1000, 8192
+"""Of guidance scales and steps, and of a side of the images, in a folder's own defaults."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -272,16 +273,17 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
             },
         )
         scales = (found.guidance_scale, found.image_guidance_scale)
-        if not all(scale is None or 0 <= scale < math.inf for scale in scales) or found.steps < 1:
+        if not all(scale is None or 0 <= scale <= MOST for scale in scales) or not 1 <= found.steps <= MOST:
             raise ValueError(f"scales {scales} and {found.steps} steps")
         if not 0 <= found.share_prediction_until <= 1:
             raise ValueError(f"share_prediction_until {found.share_prediction_until}")
-        if found.resolution is not None and found.resolution < 1:
+        if found.resolution is not None and not 1 <= found.resolution <= MOST_PIXELS:
             raise ValueError(f"resolution {found.resolution}")
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{source}/{DEFAULTS_FILE}: {error}. Expected numbers of at least 0 for guidance_scale and image_guidance_scale, of at "
-            "least 1 for steps and resolution, from 0 to 1 for share_prediction_until, and instructions as {edit: [wordings]}."
+            f"{source}/{DEFAULTS_FILE}: {error}. Expected 0 to {MOST} for guidance_scale and image_guidance_scale, 1 to {MOST} "
+            f"steps, a resolution of 1 to {MOST_PIXELS}, 0 to 1 for share_prediction_until, and instructions as "
+            "{edit: [wordings]}."
         ) from error
     return found
 

@@ -25,6 +25,7 @@ from edit3dgs_ns.editing.masks.grounded_sam_files import CHECKPOINTS, fingerprin
 from edit3dgs_ns.editing.masks.grounded_sam_options import DETECTOR, OPTION, OTHERWISE, TOKENIZER, Backend
 from edit3dgs_ns.editing.masks.grounding_dino_weights import config_of, to_official, to_transformers
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.untrusted import parse_json
 
 if TYPE_CHECKING:
     from transformers import GroundingDinoForObjectDetection
@@ -260,7 +261,7 @@ def _check_folder(option: str, folder: Path) -> list[Path]:
             f"{hint} {OTHERWISE}"
         )
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        kind = parse_json((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
         raise UserError(
             f"{option} {folder / 'config.json'} is no JSON object: {error}. {OTHERWISE}"
