@@ -33,6 +33,8 @@ FORMER = {
 }
 """The modules of the classes in a config.yml, as they were called when all modules lay side by side."""
 STAYED = {"NersembleDataParser", "NersembleDataParserConfig"}
+INSTEAD = {"FusedAdamConfig": "nerfstudio.engine.optimizers.AdamOptimizerConfig"}
+"""Classes of ours that later took the place of Nerfstudio's, which older runs name."""
 CLASS_PATH = re.compile(r"edit3dgs_ns\.([a-z_.0-9]+)\.([A-Z]\w+)")
 
 
@@ -41,6 +43,8 @@ def as_it_was(text: str) -> str:
 
     def former(found: re.Match) -> str:
         name = found[2]
+        if name in INSTEAD:
+            return INSTEAD[name]
         return found[0] if name in STAYED else f"edit3dgs_ns.{FORMER[name]}.{name}"
 
     return CLASS_PATH.sub(former, text)
@@ -59,7 +63,7 @@ def test_every_former_path_leads_to_the_class_where_it_stands_now(module, name, 
 def test_the_table_has_all_classes_that_configs_named(make_config, small_avatar):
     texts = [yaml.dump(make_config()), (small_avatar / "config.yml").read_text()]
     named = {name for text in texts for _, name in CLASS_PATH.findall(text)}
-    assert named == set(FORMER) | STAYED
+    assert named == set(FORMER) | STAYED | set(INSTEAD)
     assert all(name in MOVED[module] for name, module in FORMER.items())
 
 
