@@ -45,11 +45,16 @@ def carry(
     Raises:
         IndexError: a binding beyond the faces.
     """
-    if len(binding) and not 0 <= int(binding.min()) <= int(binding.max()) < len(size):
-        raise IndexError(
-            f"binding names faces {int(binding.min())} to {int(binding.max())} of {len(size)}; expected 0 to {len(size) - 1}"
-        )
+    check_binding(binding, len(size))
     return _Carry.apply(means, quats, scales, binding, centre, rotation, face_quats, size)
+
+
+def check_binding(binding: Int[Tensor, " gaussians"], faces: int) -> None:
+    """Raises an IndexError for a Gaussian on none of the faces, which Numba would not notice."""
+    if len(binding) and not 0 <= int(binding.min()) <= int(binding.max()) < faces:
+        raise IndexError(
+            f"binding names faces {int(binding.min())} to {int(binding.max())} of {faces}; expected 0 to {faces - 1}"
+        )
 
 
 class _Carry(torch.autograd.Function):

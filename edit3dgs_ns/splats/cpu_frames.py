@@ -187,21 +187,29 @@ def _sum_at_vertices(faces, by_corner, result):
                 result[v, i] += by_corner[f, corner, i]
 
 
+@kernel()
+def _diagonal(m):
+    """Four times the squared entries of the quaternion, and the number of the largest."""
+    one = m.dtype.type(1)
+    diagonal = (
+        one + m[0, 0] + m[1, 1] + m[2, 2],
+        one + m[0, 0] - m[1, 1] - m[2, 2],
+        one - m[0, 0] + m[1, 1] - m[2, 2],
+        one - m[0, 0] - m[1, 1] + m[2, 2],
+    )
+    largest = 0
+    for i in range(1, 4):
+        if diagonal[i] > diagonal[largest]:
+            largest = i
+    return diagonal, largest
+
+
 @kernel(parallel=True)
 def _quats(rotation, quats):
     dt = rotation.dtype.type
     for f in prange(rotation.shape[0]):
         m = rotation[f]
-        diagonal = (
-            dt(1) + m[0, 0] + m[1, 1] + m[2, 2],
-            dt(1) + m[0, 0] - m[1, 1] - m[2, 2],
-            dt(1) - m[0, 0] + m[1, 1] - m[2, 2],
-            dt(1) - m[0, 0] - m[1, 1] + m[2, 2],
-        )
-        largest = 0
-        for i in range(1, 4):
-            if diagonal[i] > diagonal[largest]:
-                largest = i
+        diagonal, largest = _diagonal(m)
         x, y, z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
         xy, xz, yz = m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1]
         if largest == 0:
@@ -222,16 +230,7 @@ def _quats_backward(rotation, quats, gradient, result):
     dt = rotation.dtype.type
     for f in prange(rotation.shape[0]):
         m = rotation[f]
-        diagonal = (
-            dt(1) + m[0, 0] + m[1, 1] + m[2, 2],
-            dt(1) + m[0, 0] - m[1, 1] - m[2, 2],
-            dt(1) - m[0, 0] + m[1, 1] - m[2, 2],
-            dt(1) - m[0, 0] - m[1, 1] + m[2, 2],
-        )
-        largest = 0
-        for i in range(1, 4):
-            if diagonal[i] > diagonal[largest]:
-                largest = i
+        diagonal, largest = _diagonal(m)
         # The row of the largest entry, divided by its length; that entry of the quaternion is its own length's share.
         length = diagonal[largest] / quats[f, largest]
         along = dt(0)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from numba import prange
 from torch import Tensor
 
+from edit3dgs_ns.splats.cpu_binding import check_binding
 from edit3dgs_ns.splats.jit import kernel
 
 
@@ -42,10 +43,7 @@ def gained(
     Raises:
         IndexError: a binding beyond the faces.
     """
-    if len(binding) and not 0 <= int(binding.min()) <= int(binding.max()) < len(gain):
-        raise IndexError(
-            f"binding names faces {int(binding.min())} to {int(binding.max())} of {len(gain)}; expected 0 to {len(gain) - 1}"
-        )
+    check_binding(binding, len(gain))
     return _Gained.apply(colors, gain, binding, gray)
 
 

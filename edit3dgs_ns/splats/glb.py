@@ -18,6 +18,7 @@ import numpy as np
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.splats.head_rig import JOINT_NAMES, HeadRig
 from edit3dgs_ns.splats.ply import MIN_LOG_SCALE
+from edit3dgs_ns.splats.spherical_harmonics import DEGREE_0
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -30,8 +31,6 @@ _COMPONENTS = {
     np.dtype(np.uint32): _UNSIGNED_INT,
     np.dtype(np.float32): _FLOAT,
 }
-_SH_CONSTANT = 0.28209479177387814
-"""The spherical harmonic of degree 0."""
 
 
 def write_glb(path: Path, splats: WorldSplats, rig: HeadRig) -> None:
@@ -147,7 +146,7 @@ def _gaussians(file: _Glb, splats: WorldSplats) -> dict[str, Any]:
 
 def _plain_colors(constant: np.ndarray, opacities: np.ndarray) -> np.ndarray:
     """COLOR_0 of the points: glTF's vertex colours are linear, those of Gaussians as on the display (sRGB)."""
-    shown = np.clip(0.5 + _SH_CONSTANT * constant, 0, 1)
+    shown = np.clip(0.5 + DEGREE_0 * constant, 0, 1)
     linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     return np.rint(255 * np.concatenate([linear, opacities[:, None]], axis=1)).astype(np.uint8)
 

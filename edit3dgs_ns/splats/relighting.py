@@ -18,11 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from edit3dgs_ns.splats.cpu_relighting import gain_in_place, gained
+from edit3dgs_ns.splats.spherical_harmonics import DEGREE_0
 
 NUM_TERMS = 8
 """Terms of a quadratic polynomial on the sphere without the constant."""
-_Y0 = 0.28209479177387814
-"""The constant spherical harmonic: an SH coefficient of degree 0 means colour = _Y0 * coefficient + 0.5."""
 _MAX_LOG_GAIN = 2.0
 """Nothing becomes more than exp(2) times as bright or dark."""
 
@@ -62,10 +61,10 @@ def apply_gain(
         overwrite: `colors` may be changed, which is faster where nothing is trained.
     """
     if overwrite and colors.device.type == "cpu" and not (colors.requires_grad or gain.requires_grad):
-        gain_in_place(colors, gain, binding, 0.5 / _Y0)
+        gain_in_place(colors, gain, binding, 0.5 / DEGREE_0)
         return colors
     if colors.device.type == "cpu" and colors.dtype == gain.dtype:
-        return gained(colors, gain, binding, 0.5 / _Y0)
+        return gained(colors, gain, binding, 0.5 / DEGREE_0)
     factor = gain[binding][:, None]
-    offset = (factor - 1) * (0.5 / _Y0)
+    offset = (factor - 1) * (0.5 / DEGREE_0)
     return torch.cat([colors[:, :1] * factor + offset, colors[:, 1:] * factor], dim=1)
