@@ -7,9 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edit3dgs_ns.flame.model import FlamePose
+from edit3dgs_ns.splats import cpu_appearance
 from edit3dgs_ns.splats.binding import TriangleFrames
 from edit3dgs_ns.splats.motion_code import motion_code, motion_features
-from edit3dgs_ns.splats.relighting import NUM_TERMS, apply_gain, light_gain
+from edit3dgs_ns.splats.relighting import GRAY, NUM_TERMS, apply_gain, light_gain
+from edit3dgs_ns.splats.spherical_harmonics import bases_of
 
 
 class PoseDependentAppearance(nn.Module):
@@ -52,7 +54,9 @@ class PoseDependentAppearance(nn.Module):
     def forward(
         self,
         means: Float[Tensor, "gaussians 3"],
-        colors: Float[Tensor, "gaussians bases 3"],
+        dc: Float[Tensor, "gaussians 3"],
+        rest: Float[Tensor, "gaussians higher_bases 3"],
+        sh_degree: int,
         pose: FlamePose,
         frames: TriangleFrames,
         binding: Int[Tensor, " gaussians"],
@@ -63,20 +67,53 @@ class PoseDependentAppearance(nn.Module):
 
         Args:
             means: triangle-local, without offsets.
-            colors: SH coefficients, at rest; overwritten where nothing is trained.
+            dc: SH coefficients of degree 0, at rest.
+            rest: those of the higher degrees.
+            sh_degree: the degree in use.
             pose: of one timestep.
             frames: the triangle frames of that pose.
             binding: the face of each Gaussian.
             mean_offsets: of the triangle-local means, per unit of the code.
             color_offsets: of the SH coefficients of degree 0, per unit of the code.
         """
+        code = gain = None
         if self.rank and mean_offsets is not None and color_offsets is not None:
             # Detached: the offsets must not be what fine-tunes the motion.
             code = motion_code(motion_features(pose)[0].detach(), self.code_mean, self.code_basis)
-            means = means + torch.einsum("nkc,k->nc", mean_offsets, code)
-            shift = torch.einsum("nkc,k->nc", color_offsets, code)
-            colors = torch.cat([colors[:, :1] + shift[:, None], colors[:, 1:]], dim=1)
+            means = posed_means(means, mean_offsets, code)
         if self.relights:
             gain = light_gain(self.light, frames.rotation[..., 1], self.rest_normals)
-            colors = apply_gain(colors, gain, binding, overwrite=True)
-        return means, colors
+        return means, posed_colors(dc, rest, sh_degree, color_offsets, code, gain, binding)
+
+
+def posed_means(
+    means: Float[Tensor, "gaussians 3"],
+    offsets: Float[Tensor, "gaussians rank 3"],
+    code: Float[Tensor, " rank"],
+) -> Float[Tensor, "gaussians 3"]:
+    """Means moved by `offsets . code`; differentiable in both, the code is a constant."""
+    if means.device.type == "cpu" and means.dtype == offsets.dtype == code.dtype:
+        return cpu_appearance.posed_means(means, offsets, code)
+    return means + torch.einsum("nkc,k->nc", offsets, code)
+
+
+def posed_colors(
+    dc: Float[Tensor, "gaussians 3"],
+    rest: Float[Tensor, "gaussians higher_bases 3"],
+    sh_degree: int,
+    offsets: Float[Tensor, "gaussians rank 3"] | None,
+    code: Float[Tensor, " rank"] | None,
+    gain: Float[Tensor, "faces 3"] | None,
+    binding: Int[Tensor, " gaussians"],
+) -> Float[Tensor, "gaussians bases 3"]:
+    """SH coefficients of the degrees in use, moved by `offsets . code` (degree 0) and as bright as `gain` makes them.
+
+    Differentiable in everything but the code. Without a code or a gain, these have no effect.
+    """
+    given = [x for x in (dc, rest, offsets, code, gain) if x is not None]
+    if dc.device.type == "cpu" and len({x.dtype for x in given}) == 1:
+        return cpu_appearance.posed_colors(dc, rest, bases_of(sh_degree), offsets, code, gain, binding, GRAY)
+    if offsets is not None and code is not None:
+        dc = dc + torch.einsum("nkc,k->nc", offsets, code)
+    colors = torch.cat([dc[:, None], rest[:, : bases_of(sh_degree) - 1]], dim=1)
+    return colors if gain is None else apply_gain(colors, gain, binding)

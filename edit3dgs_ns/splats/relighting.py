@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edit3dgs_ns.splats.cpu_relighting import gain_in_place, gained
 from edit3dgs_ns.splats.spherical_harmonics import DEGREE_0
 
 NUM_TERMS = 8
 """Terms of a quadratic polynomial on the sphere without the constant."""
+GRAY = 0.5 / DEGREE_0
+"""The coefficient of degree 0 of the brightness that SH colours are counted from."""
 _MAX_LOG_GAIN = 2.0
 """Nothing becomes more than exp(2) times as bright or dark."""
 
@@ -50,21 +51,14 @@ def apply_gain(
     colors: Float[Tensor, "gaussians bases 3"],
     gain: Float[Tensor, "faces 3"],
     binding: Int[Tensor, " gaussians"],
-    overwrite: bool = False,
 ) -> Float[Tensor, "gaussians bases 3"]:
-    """SH coefficients whose colour, `Y . colors + 0.5`, is `gain` times as bright.
+    """SH coefficients whose colour, `Y . colors + 0.5`, is `gain` times as bright; differentiable in both.
 
     Args:
         colors: SH coefficients.
         gain: of each face, per channel.
         binding: the face of each Gaussian.
-        overwrite: `colors` may be changed, which is faster where nothing is trained.
     """
-    if overwrite and colors.device.type == "cpu" and not (colors.requires_grad or gain.requires_grad):
-        gain_in_place(colors, gain, binding, 0.5 / DEGREE_0)
-        return colors
-    if colors.device.type == "cpu" and colors.dtype == gain.dtype:
-        return gained(colors, gain, binding, 0.5 / DEGREE_0)
     factor = gain[binding][:, None]
-    offset = (factor - 1) * (0.5 / DEGREE_0)
+    offset = (factor - 1) * GRAY
     return torch.cat([colors[:, :1] * factor + offset, colors[:, 1:] * factor], dim=1)

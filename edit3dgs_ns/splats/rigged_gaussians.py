@@ -124,8 +124,8 @@ def pose_gaussians(
 ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
     """Gaussians in world coordinates and their SH coefficients in a pose of one frame; differentiable."""
     offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
-    colors = colors_of_degree(params, sh_degree)
-    means, colors = appearance(params["means"], colors, pose, frames, binding, *offsets)
+    stored = params["means"], params["features_dc"], params["features_rest"]
+    means, colors = appearance(*stored, sh_degree, pose, frames, binding, *offsets)
     return local_to_world(means, params["quats"], params["scales"], binding, frames), colors
 
 

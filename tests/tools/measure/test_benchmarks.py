@@ -151,6 +151,21 @@ def test_the_reenactment_section_films_what_it_measures() -> None:
     assert figures["video_megabytes"] > 0
 
 
+def test_the_training_section_trains_what_the_rasterizer_is_compared_on() -> None:
+    from tools.measure.benchmarks import training_step
+
+    figures = training_step.measure(QUIET, threads=1, gaussians=300, rounds=2)
+    assert set(bench.SECTIONS["training_step"]) <= set(figures)
+    ratio = figures["milliseconds"] / figures["rasterizer_ms"]
+    assert figures["ratio_to_rasterizer"] == pytest.approx(ratio, rel=0.05)
+    step = training_step.Step(300)
+    before = {name: value.detach().clone() for name, value in step.model.gauss_params.items()}
+    light = step.model.appearance.light.detach().clone()
+    step.whole()
+    changed = {name for name, value in step.model.gauss_params.items() if (value != before[name]).any()}
+    assert changed == set(before) and (step.model.appearance.light != light).any()
+
+
 def test_threads_are_put_back() -> None:
     before = numba.get_num_threads(), torch.get_num_threads()
     with common.threads(1):

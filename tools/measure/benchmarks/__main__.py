@@ -69,6 +69,10 @@ SECTIONS: dict[str, dict[str, Aim | None]] = {
         "width": None,
         "height": None,
     },
+    "training_step": {
+        "ratio_to_rasterizer": Aim("<=", 2.0),
+        "milliseconds": None,
+    },
     "reenactment": {
         "fps_ratio": Aim(">=", 0.9),
     },
@@ -135,6 +139,10 @@ def _measurement(
         from tools.measure.benchmarks import avatar_frame
 
         return partial(avatar_frame.measure, threads=machine["threads"])
+    if name == "training_step":
+        from tools.measure.benchmarks import training_step
+
+        return partial(training_step.measure, threads=machine["threads"])
     if name == "reenactment":
         from tools.measure.benchmarks import reenactment
 

@@ -102,7 +102,9 @@ def make_model(gaussians: int) -> Any:
     return model.eval()
 
 
-def cameras_around(model: Any, count: int) -> Any:
+def cameras_around(
+    model: Any, count: int, width: int = WIDTH, height: int = HEIGHT, focal: float = FOCAL
+) -> Any:
     """Cameras in front of the head, 20 degrees apart, as Nerfstudio describes them."""
     from nerfstudio.cameras.cameras import Cameras
 
@@ -115,5 +117,5 @@ def cameras_around(model: Any, count: int) -> Any:
         rotation = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         poses.append(torch.cat([rotation, place[:, None]], dim=1))
     return Cameras(
-        torch.stack(poses), FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT, times=torch.zeros(count, 1)
+        torch.stack(poses), focal, focal, width / 2, height / 2, width, height, times=torch.zeros(count, 1)
     )

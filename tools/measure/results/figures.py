@@ -341,6 +341,10 @@ CLAIMS: tuple[Claim, ...] = (
         {"share": _figure(BENCH, "reenactment", "fps_ratio", within=0.1)},
     ),
     Claim(
+        "A training step of 40,000 Gaussians (256 x 256) takes {ratio} times as long as rasterizing it forward and backward alone",
+        {"ratio": _figure(BENCH, "training_step", "ratio_to_rasterizer", within=0.2)},
+    ),
+    Claim(
         "With 20,000 images a training takes {gb} GB more memory than with 100, begins its first step after {seconds} seconds",
         {
             "gb": _figure(BENCH, "streaming", "extra_peak_gb", within=0.3),
