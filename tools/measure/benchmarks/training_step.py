@@ -1,8 +1,8 @@
 """A step of training an avatar on the CPU, beside the rasterizer's share of it: 40,000 Gaussians, one image of 256 x 256.
 
-The step is what Nerfstudio's trainer does between two images: the head posed, Gaussians carried along and relit, rasterized, L1 and
-SSIM, the binding's losses, all gradients (of the motion too), Adam, densification's statistics. `ratio_to_rasterizer` is its time
-over that of `rasterize`, forward and backward, of the same Gaussians and the same camera. Reading images is not in it (`streaming`).
+The step is what Nerfstudio's trainer does between two images: the head posed, Gaussians carried along and relit, rasterized, L1
+and SSIM, the binding's losses, all gradients (of the motion too), Adam, densification's statistics. `ratio_to_rasterizer` is its
+time over that of `rasterize`, forward and backward, of the same Gaussians and camera. Reading images is not in it (`streaming`).
 """
 
 from __future__ import annotations
@@ -81,10 +81,14 @@ class Step:
         with torch.no_grad():
             gaussians, colors = model.shown_at(float(camera.times[0]))
             opacities = torch.sigmoid(model.gauss_params["opacities"][:, 0])
-        values = [gaussians.means, gaussians.quats, gaussians.scales, opacities, colors]
-        values = [value.detach().requires_grad_() for value in values]
+        values = (gaussians.means, gaussians.quats, gaussians.scales, opacities, colors)
+        means, quats, scales, opacities, colors = (value.detach().requires_grad_() for value in values)
         render, _, _ = rasterize(
-            *values,
+            means,
+            quats,
+            scales,
+            opacities,
+            colors,
             viewmats_from_c2w(camera.camera_to_worlds),
             camera.get_intrinsics_matrices(),
             SIZE,
