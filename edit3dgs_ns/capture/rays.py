@@ -40,5 +40,5 @@ def ray_directions(camera: Camera, box: tuple[int, int, int, int], samples: int)
 
 def world_directions(camera: Camera, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     local = np.stack([x, -y, -np.ones_like(x)], axis=1).astype(np.float32)
-    local /= np.sqrt((local * local).sum(axis=1, keepdims=True))
+    local /= np.sqrt(np.einsum("ij,ij->i", local, local))[:, None]  # sum(axis=1) of three columns is slow
     return np.ascontiguousarray(local @ camera.c2w[:3, :3].T.astype(np.float32))

@@ -49,7 +49,8 @@ class EditorConfig(KeepOptions):
     """Views that go through an InstructPix2Pix together; less needs less memory. Halved by itself when a CUDA
     device runs out of memory. Other models take one view at a time."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Precision of the diffusion model: `auto` is float16 or bfloat16 on CUDA, as the model's family wants it, else float32."""
+    """Precision of the diffusion model: `auto` is float16 or bfloat16 on CUDA, as the model's family wants it; bfloat16 for the
+    UNet of InstructPix2Pix on processors that multiply it natively; else float32."""
     device: str = "auto"
     """Device of the diffusion model: `auto` is that of the avatar."""
     shared_noise: bool = True

@@ -32,7 +32,7 @@ def to_srgb(linear: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 def normalize(v: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     """Unit vectors; the zero vector stays zero."""
-    return v / np.maximum(np.sqrt((v * v).sum(axis=-1, keepdims=True)), 1e-12)
+    return v / np.maximum(np.sqrt(np.einsum("...i,...i->...", v, v))[..., None], 1e-12)
 
 
 def mirrored(normal: Float[np.ndarray, "n 3"], view: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

@@ -37,10 +37,10 @@ COLUMNS = 30
 
 def _bump(points: np.ndarray, centre, radius) -> np.ndarray:
     """exp(-d^2) of the ellipsoidal distance to a centre; x is mirrored."""
-    folded = points * [1.0, 1.0, 1.0]
-    folded[:, 0] = np.abs(folded[:, 0])
-    d = (folded - np.asarray(centre)) / np.asarray(radius)
-    return np.exp(-(d * d).sum(axis=1)).astype(np.float32)
+    squares = np.zeros(len(points))
+    for k, column in enumerate((np.abs(points[:, 0]), points[:, 1], points[:, 2])):
+        squares += ((column - centre[k]) / radius[k]) ** 2
+    return np.exp(-squares).astype(np.float32)
 
 
 @dataclass(frozen=True)

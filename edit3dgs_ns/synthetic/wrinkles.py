@@ -16,20 +16,26 @@ from edit3dgs_ns.synthetic.noise import fbm, smoothstep
 
 def wrinkle_height(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
     """Height of a fully wrinkled face over a smooth one, in millimetres; negative in creases."""
-    x, y, z = np.abs(points[:, 0]), points[:, 1] - landmarks.eye[1], points[:, 2]
-    front = smoothstep(landmarks.eye[2] - 0.055, landmarks.eye[2] - 0.025, z)
+    front = smoothstep(landmarks.eye[2] - 0.055, landmarks.eye[2] - 0.025, points[:, 2])
+    face = np.flatnonzero(front > 0)  # the rest is smooth, and most of what a camera beside the head sees
+    height = np.zeros(len(points), np.float32)
+    height[face] = front[face] * _height_in_front(points[face], landmarks)
+    return height
+
+
+def _height_in_front(points: np.ndarray, landmarks: Landmarks) -> np.ndarray:
+    x, y = np.abs(points[:, 0]), points[:, 1] - landmarks.eye[1]
     bend = fbm(points, 45.0, 2, seed=301)
     height = (
         _forehead(x, y, bend)
         + _frown(x, y, bend)
         + _crows_feet(x, y, bend, landmarks)
         + _bags(x, y, landmarks)
+        + 0.06 * fbm(points * [0.6, 1.5, 1.0], 260.0, 2, seed=305)
     )
     for line, width, depth in _folds(landmarks):
-        height = height + _crease(x, points[:, 1], line, width, depth, bend)
-    return (height * front + 0.06 * fbm(points * [0.6, 1.5, 1.0], 260.0, 2, seed=305) * front).astype(
-        np.float32
-    )
+        _add_crease(height, x, points[:, 1], _smooth_curve(line), width, depth, bend)
+    return height
 
 
 def _valley(distance: np.ndarray, width: float) -> np.ndarray:
@@ -99,16 +105,25 @@ def _folds(landmarks: Landmarks) -> tuple[tuple[np.ndarray, float, float], ...]:
     return (nasolabial, 0.0034, 1.5), (marionette, 0.0027, 1.2), (neck, 0.0028, 0.7)
 
 
-def _crease(
-    x: np.ndarray, y: np.ndarray, line: np.ndarray, width: float, depth: float, bend: np.ndarray
-) -> np.ndarray:
-    """A valley along a smooth curve through `line`, fading at both ends."""
-    dense = _smooth_curve(line)
+def _add_crease(
+    height: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    curve: np.ndarray,
+    width: float,
+    depth: float,
+    bend: np.ndarray,
+) -> None:
+    """Add a valley along a curve, fading at both ends."""
+    reach = 7 * width  # where the profile has fallen below 1e-13
+    low, high = curve.min(axis=0) - reach, curve.max(axis=0) + reach
+    near = np.flatnonzero((x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1]))
+    x, y, bend = x[near], y[near], bend[near]
     best = np.full(x.shape, np.inf)
     place = np.zeros_like(x)
-    segments = len(dense) - 1
+    segments = len(curve) - 1
     for k in range(segments):
-        a, b = dense[k], dense[k + 1]
+        a, b = curve[k], curve[k + 1]
         ab = b - a
         t = np.clip(((x - a[0]) * ab[0] + (y - a[1]) * ab[1]) / (ab @ ab), 0.0, 1.0)
         distance = np.hypot(x - a[0] - t * ab[0], y - a[1] - t * ab[1])
@@ -116,7 +131,7 @@ def _crease(
         best = np.where(closer, distance, best)
         place = np.where(closer, (k + t) / segments, place)
     ends = smoothstep(0.0, 0.22, place) * smoothstep(1.0, 0.6, place)
-    return depth * ends * (0.9 + 0.25 * bend) * _valley(best, width)
+    height[near] += depth * ends * (0.9 + 0.25 * bend) * _valley(best, width)
 
 
 def _smooth_curve(line: np.ndarray, count: int = 9) -> np.ndarray:

@@ -8,6 +8,14 @@ import pytest
 from tests.tiny_editor import save_tiny_editor
 
 
+@pytest.fixture(autouse=True)
+def exact_processor(monkeypatch):
+    """A processor without bfloat16, whatever this machine's can do: comparisons with diffusers are exact then."""
+    from edit3dgs_ns.editing.diffusion import loading
+
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def tiny_editor_folder(tmp_path_factory) -> Path:
     """A folder with a random model that predicts noise, on DDIM."""

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion import loading, model_folder
@@ -297,3 +298,21 @@ def test_auto_precision_is_half_on_cuda_only(name, half):
     assert loading._precision("auto", torch.device("cuda"), family) == getattr(torch, half)
     assert loading._precision("auto", torch.device("cpu"), family) == torch.float32
     assert loading._precision("bfloat16", torch.device("cuda"), family) == torch.bfloat16
+
+
+@pytest.mark.parametrize("correspondence", ["none", "rig"])
+def test_a_processor_with_bfloat16_halves_the_unet_alone_and_edits_the_same(
+    correspondence, make_request, monkeypatch
+):
+    y, x = np.mgrid[:32, :32].astype(np.float32) / 320
+    canonical = np.tile(np.stack([x, y, 0 * x], axis=-1), (2, 1, 1, 1))
+    c2w = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
+    c2w[:, 2, 3] = 1
+    request = make_request(views=2, canonical=canonical, c2w=c2w, steps=4)
+    sharing = SharingOptions(correspondence)
+    expected = load_editor("demo", sharing=sharing, dtype="float32").edit(request).images
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda: True)
+    editor = load_editor("demo", sharing=sharing)
+    assert (editor.unet.dtype, editor.vae.dtype) == (torch.bfloat16, torch.float32)
+    difference = np.abs(editor.edit(request).images - expected)
+    assert 0 < difference.mean() < 0.004, difference.mean()

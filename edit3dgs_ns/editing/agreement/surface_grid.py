@@ -16,6 +16,8 @@ _TORN = 2.5
 """Neighbours farther apart than this many times the spacing lie on two surfaces."""
 _REACH = 0.75
 """How far (in cells, each way) a point may lie from the centre of its nearest cell."""
+_SMALLEST = 1e-10
+"""Area of a cell in square metres (a hundredth of a millimetre each way) below which all count as equally large."""
 _SKEWEST = 0.05
 """Squared sine of the angle between the directions to the right and down, below which they fix no place between cells."""
 
@@ -47,7 +49,8 @@ class SurfaceGrid:
         total, count = uniform_filter(area, 3), uniform_filter((area > 0).astype(np.float64), 3)
         known = count > 0.05  # one of nine, and not a running sum's rounding error
         area = np.where(known, total / np.where(known, count, 1.0), np.nan_to_num(self.spacing, nan=1.0) ** 2)
-        return np.where(self._shown, 1 / area, 0.0)
+        # Several cells of one place have no area: maps smaller than the grid.
+        return np.where(self._shown, 1 / np.maximum(area, _SMALLEST), 0.0)
 
     @cached_property
     def solid(self) -> Float[np.ndarray, "height width"]:

@@ -85,7 +85,10 @@ class InstructPix2Pix:
         self.views_per_forward = views_per_forward
         self._unet_limit = ForwardLimit(views_per_forward)
         self._device = torch.device(device) if device is not None else unet.device
-        self._codec = ImageCodec(vae, self._device, unet.dtype, views_per_forward)
+        # A UNet in half precision on a processor leaves the latents, which add up small steps, in the autoencoder's float32.
+        self._codec = ImageCodec(
+            vae, self._device, torch.promote_types(unet.dtype, vae.dtype), views_per_forward
+        )
         self._encode_prompt = Encodings().remembering(self._embedded)
         self._image_prompt = image_prompt
         self._free_memory = free_memory or (lambda: None)
@@ -361,11 +364,14 @@ class InstructPix2Pix:
             extra = {}
             if self._image_prompt is not None:
                 texts = [batch.branches[b].text for b in branches]
-                extra["added_cond_kwargs"] = {"image_embeds": self._image_prompt.rows(texts, len(picked))}
+                pictures = self._image_prompt.rows(texts, len(picked))
+                extra["added_cond_kwargs"] = {"image_embeds": [x.to(self.unet.dtype) for x in pictures]}
             with during(branches):
-                prediction = self.unet(inputs, t, encoder_hidden_states=words, return_dict=False, **extra)[0]
+                prediction = self.unet(
+                    inputs.to(self.unet.dtype), t, encoder_hidden_states=words, return_dict=False, **extra
+                )[0]
             batch.evaluations += len(inputs)
-            for branch, part in zip(branches, prediction.chunk(len(branches)), strict=True):
+            for branch, part in zip(branches, prediction.to(latents.dtype).chunk(len(branches)), strict=True):
                 result = result + batch.branches[branch].weight * part
         return result  # type: ignore[return-value]
 
