@@ -37,6 +37,8 @@ _MANIFEST = "manifest.json"
 _NOTES = "notes.json"
 _TEMPORARY = ".part"
 _RECORD = re.compile(r"(\d{5,9})_(\d{5,9})\.json")
+_OVERSHOOT = 0.5
+"""By which values may leave [0, 1] before they are clipped."""
 _IMAGE = re.compile(r"(\d{5,9})_(\d{5,9})\.png")
 
 
@@ -112,12 +114,10 @@ class EditStore:
             record: JSON values to keep with it.
 
         Raises:
-            ValueError: the image has the wrong shape, or the image or the record holds a number that is not finite. Nothing is
-                stored then.
+            UserError: this is no image, the image or the record holds a number that is not finite, or the disk is full, cannot be
+                written or gives back something else than was written. Nothing is stored then.
         """
-        if image.ndim != 3 or image.shape[-1] != 3:
-            raise UserError(f"Edit {key.stem}: expected an image (height, width, 3), found {image.shape}.")
-        check_finite(image, key.view)
+        _check_image(image, key)
         buffer = io.BytesIO()
         Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)).save(buffer, format="PNG")
         data = buffer.getvalue()
@@ -131,8 +131,16 @@ class EditStore:
             text = _to_json(entry)
         except ValueError as error:  # JSON has no NaN
             raise UserError(f"Edit {key.stem}: its record cannot be stored: {error}.") from error
-        write_durably(self._path(key, "png"), data)
-        write_durably(self._path(key, "json"), text)
+        self._records.pop(key, None)  # a former edit is gone as soon as its image is replaced
+        try:
+            write_durably(self._path(key, "png"), data)
+            self._checked_bytes(key, entry)
+            write_durably(self._path(key, "json"), text)
+        except OSError as error:
+            raise UserError(
+                f"{self._path(key, 'png')}: this edit cannot be stored ({error.strerror or error}). Make room or name another "
+                "--output-dir, then go on with --load-dir: no edit that was stored before is lost."
+            ) from error
         self._records[key] = entry
 
     def get(self, key: EditKey) -> UInt8[np.ndarray, "height width 3"]:
@@ -140,10 +148,11 @@ class EditStore:
 
         Raises:
             KeyError: it is not in the store.
+            UserError: its file was changed or lost since.
         """
         if key not in self._records:
             raise KeyError(f"{self.folder} holds no edit {key.stem}.")
-        with Image.open(self._path(key, "png")) as image:
+        with Image.open(io.BytesIO(self._checked_bytes(key, self._records[key]))) as image:
             return np.asarray(image.convert("RGB"))
 
     def take_note(self, name: str, value: Mapping[str, Any]) -> None:
@@ -180,15 +189,35 @@ class EditStore:
             self.take_note(name, other._notes[name])
         new = [key for key in sorted(other._records) if key not in self]
         for key in new:
-            for ending in ("png", "json"):
-                write_durably(self._path(key, ending), other._path(key, ending).read_bytes())
-            self._records[key] = other.record(key)
+            entry = other.record(key)
+            write_durably(self._path(key, "png"), other._checked_bytes(key, entry))
+            write_durably(self._path(key, "json"), _to_json(entry))
+            self._records[key] = entry
         return len(new)
 
     def _path(self, key: EditKey, ending: str) -> Path:
         if key.round < 0 or key.view < 0:
             raise UserError(f"{key}: expected numbers of at least 0.")
         return self.folder / f"{key.stem}.{ending}"
+
+    def _checked_bytes(self, key: EditKey, entry: Mapping[str, Any]) -> bytes:
+        """The file of an edit, if it is the one that was written.
+
+        Raises:
+            UserError: it is not, or cannot be read.
+        """
+        path = self._path(key, "png")
+        try:
+            data = path.read_bytes()
+            what = "was changed" if hashlib.sha256(data).hexdigest() != entry["sha256"] else ""
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+        if what:
+            raise UserError(
+                f"The stored edit {path} {what} since it was written, and is not trained on. Go on with --load-dir: this view is "
+                "then edited anew. If it happens again, the disk is failing."
+            )
+        return data
 
     def _check_manifest(self) -> None:
         path = self.folder / _MANIFEST
@@ -238,6 +267,21 @@ class EditStore:
             )
             return None
         return entry
+
+
+def _check_image(image: Float[np.ndarray, "height width 3"], key: EditKey) -> None:
+    """Raises a UserError for anything but a float image with values in [0, 1]; editors may overshoot a little."""
+    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise UserError(f"Edit {key.stem}: expected an image (height, width, 3), found {image.shape}.")
+    if image.dtype.kind != "f":
+        raise UserError(f"Edit {key.stem}: expected floats in [0, 1], found {image.dtype}.")
+    check_finite(image, key.view)
+    low, high = float(image.min()), float(image.max())
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise UserError(
+            f"Edit {key.stem}: expected an image with values in [0, 1], found {low:.4g} to {high:.4g}. The editor returns another "
+            "range, like 0 to 255: it has to divide."
+        )
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

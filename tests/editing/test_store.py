@@ -45,6 +45,77 @@ def test_what_is_not_finite_is_never_stored(tmp_path, value):
     assert len(EditStore(tmp_path, SETTINGS)) == 0
 
 
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((8, 8), np.float32), "expected an image"),
+        (np.zeros((0, 8, 3), np.float32), "expected an image"),
+        (np.zeros((8, 8, 4), np.float32), "expected an image"),
+        (np.full((8, 8, 3), 200, np.uint8), "found uint8"),
+        (np.full((8, 8, 3), 200, np.float32), "found 200 to 200"),
+        (np.full((8, 8, 3), -1, np.float32), "found -1 to -1"),
+    ],
+)
+def test_what_is_no_image_is_never_stored(tmp_path, image, message):
+    store = EditStore(tmp_path, SETTINGS)
+    with pytest.raises(UserError, match=message):
+        store.put(EditKey(0, 7), image)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("damage", ["other image", "one bit", "delete"])
+def test_an_edit_that_is_damaged_while_the_store_is_open_is_never_given_out(tmp_path, damage):
+    store, key = EditStore(tmp_path / "a", SETTINGS), EditKey(0, 1)
+    store.put(key, _image())
+    store.put(EditKey(0, 2), _image(2))
+    path = tmp_path / "a" / "00000_00001.png"
+    data = path.read_bytes()
+    if damage == "other image":
+        path.write_bytes(path.with_name("00000_00002.png").read_bytes())
+    elif damage == "one bit":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match=r"00000_00001\.png .* --load-dir"):
+        store.get(key)
+    with pytest.raises(UserError, match=r"00000_00001\.png"):
+        EditStore(tmp_path / "b", SETTINGS).copy_from(store)
+    assert EditStore(tmp_path / "b", SETTINGS).edits() == []
+    assert EditStore(tmp_path / "a", SETTINGS).edits() == [EditKey(0, 2)], "it is due again"
+
+
+@pytest.mark.parametrize("full_from", ["png", "json"])
+def test_a_full_disk_is_said_and_leaves_no_edit(tmp_path, monkeypatch, full_from):
+    from edit3dgs_ns import files
+
+    store = EditStore(tmp_path, SETTINGS)
+    store.put(EditKey(0, 1), _image(1))
+    opened = files.Path.open
+
+    def full(self, *args, **kwargs):
+        if f".{full_from}." in self.name:
+            raise OSError(28, "No space left on device", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(files.Path, "open", full)
+    with pytest.raises(UserError, match=r"00000_00002\.png.*No space left.*--load-dir"):
+        store.put(EditKey(0, 2), _image(2))
+    monkeypatch.undo()
+    assert EditKey(0, 2) not in store
+    assert EditStore(tmp_path, SETTINGS).edits() == [EditKey(0, 1)]
+
+
+def test_what_a_disk_gives_back_is_looked_at(tmp_path, monkeypatch):
+    from edit3dgs_ns.editing import store as module
+
+    write = module.write_durably
+    store = EditStore(tmp_path, SETTINGS)
+    monkeypatch.setattr(module, "write_durably", lambda path, data: write(path, data[:-1]))
+    with pytest.raises(UserError, match="was changed since it was written"):
+        store.put(EditKey(0, 2), _image(2))
+    assert EditKey(0, 2) not in store and EditStore(tmp_path, SETTINGS).edits() == []
+
+
 def test_latest_edit_of_each_view(tmp_path):
     store = EditStore(tmp_path, SETTINGS)
     for round_, view in [(0, 1), (0, 2), (1, 2), (3, 1)]:
