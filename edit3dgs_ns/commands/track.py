@@ -54,7 +54,7 @@ class TrackCommand:
         if self.multi:
             return self._track_capture(video, out)
         from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
-        from edit3dgs_ns.tracking.output import TrackingOptions, check_folder, settings_of
+        from edit3dgs_ns.tracking.output import TrackingOptions, check_folder, continued_note, settings_of
         from edit3dgs_ns.tracking.video import VideoPart, describe_video
 
         options = TrackingOptions(
@@ -62,7 +62,9 @@ class TrackCommand:
         )
         options.validate()
         describe_video(video, options.part)
-        check_folder(out, settings_of(video, self.head or OPEN_HEAD_PATH, options), self.overwrite)
+        settings = settings_of(video, self.head or OPEN_HEAD_PATH, options)
+        if check_folder(out, settings, self.overwrite) == "goes on":
+            say(continued_note(out))
         with progress_bars() as progress:
             with working(progress, "Preparing to track"):
                 from edit3dgs_ns.flame.loading import load_assets
@@ -92,9 +94,15 @@ class TrackCommand:
         if any(given.values()):
             names = ", ".join(name for name, is_given in given.items() if is_given)
             raise UserError(f"{names}: not with --multi: the capture says it. Leave it out.")
+        from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+        from edit3dgs_ns.tracking.multi_capture import MultiCapture
+        from edit3dgs_ns.tracking.output import check_folder, continued_note
+
+        settings = MultiCapture.read(capture).settings(self.head or OPEN_HEAD_PATH)
+        if check_folder(out, settings, self.overwrite) == "goes on":
+            say(continued_note(out))
         with progress_bars() as progress:
             with working(progress, "Preparing to track"):
-                from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
                 from edit3dgs_ns.flame.loading import load_assets
                 from edit3dgs_ns.tracking.multi_job import track_capture
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,14 +59,31 @@ def detect_video(video: VideoInfo, progress: Progress) -> Detections:
     Raises:
         UserError: the faces are not upright.
     """
-    landmarks, found, most = [], [], 0
-    thumbnails = []
     looked_at: list[np.ndarray] = []
     step = max(1, (video.frames or LOOKED_AT * 15) // LOOKED_AT)
-    with FaceDetector() as detector:
-        for number, frame in enumerate(read_ahead(read_frames(video))):
+
+    def frames() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(read_frames(video)):
             if number % step == 0 and len(looked_at) < LOOKED_AT:
                 looked_at.append(frame)
+            yield frame
+
+    found = detect_frames(frames(), lambda done: progress("Finding the face", done, video.frames or 0))
+    check_upright(video.path, looked_at)
+    return found
+
+
+def detect_frames(frames: Iterable[np.ndarray], done: Callable[[int], None]) -> Detections:
+    """Landmarks of the consecutive frames of one camera.
+
+    Args:
+        frames: RGB, all of one size.
+        done: is told how many frames are done, after each.
+    """
+    landmarks, found, most = [], [], 0
+    thumbnails = []
+    with FaceDetector() as detector:
+        for number, frame in enumerate(read_ahead(frames)):
             face = detector.detect(frame)
             most = max(most, detector.faces)
             landmarks.append(np.zeros((NUM_LANDMARKS, 2)) if face is None else face)
@@ -74,8 +91,7 @@ def detect_video(video: VideoInfo, progress: Progress) -> Detections:
             thumbnails.append(
                 np.zeros((SIDE, SIDE, 3), np.uint8) if face is None else head_thumbnail(frame, face)
             )
-            progress("Finding the face", number + 1, video.frames or 0)
-    check_upright(video.path, looked_at)
+            done(number + 1)
     # As they are kept in the file: going on gives the same bits.
     kept = np.array(landmarks, np.float32).astype(np.float64)
     return Detections(kept, np.array(found), most, np.array(thumbnails))
@@ -142,10 +158,10 @@ def check_detections(detections: Detections, video: VideoInfo) -> None:
         )
 
 
-def read_detections(out: Path) -> Detections | None:
+def read_detections(out: Path, name: str = LANDMARKS_FILE) -> Detections | None:
     """What was found in the video that a folder was tracked from; None if it is not there or damaged."""
     try:
-        with np.load(out / LANDMARKS_FILE, allow_pickle=False) as file:
+        with np.load(out / name, allow_pickle=False) as file:
             kept = Detections(
                 file["landmarks"].astype(np.float64),
                 file["found"],
@@ -161,9 +177,9 @@ def read_detections(out: Path) -> Detections | None:
     return kept
 
 
-def keep_detections(out: Path, detections: Detections) -> None:
+def keep_detections(out: Path, detections: Detections, name: str = LANDMARKS_FILE) -> None:
     """Write what was found, for a run that goes on and for drivers."""
-    with written_beside(out / LANDMARKS_FILE) as partial, partial.open("wb") as file:
+    with written_beside(out / name) as partial, partial.open("wb") as file:
         np.savez(
             file,
             landmarks=detections.landmarks.astype(np.float32),

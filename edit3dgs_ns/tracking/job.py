@@ -12,9 +12,7 @@ OUT/landmarks.npz               what the detector found, so that a broken-off jo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,16 +25,19 @@ from edit3dgs_ns.capture.images import read_image, read_mask
 from edit3dgs_ns.capture.layout import (
     SPLITS,
     first_held_out,
-    flame_param_bytes,
     frame_entry,
-    png_bytes,
     split_of,
-    transforms_text,
 )
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.tracking.capture_files import (
+    View,
+    ViewFiles,
+    write_head_parameters,
+    write_transforms,
+    write_views,
+)
 from edit3dgs_ns.tracking.detections import (
     Detections,
     Progress,
@@ -48,9 +49,9 @@ from edit3dgs_ns.tracking.detections import (
     read_detections,
     whole_faces,
 )
-from edit3dgs_ns.tracking.detector import PersonSegmenter, require_mediapipe
+from edit3dgs_ns.tracking.detector import require_mediapipe
 from edit3dgs_ns.tracking.fit import HeadFit, Observations, TrackingState
-from edit3dgs_ns.tracking.foreground import cleaned, mask_files, steadied
+from edit3dgs_ns.tracking.foreground import mask_files
 from edit3dgs_ns.tracking.framing import Crop, crop_around
 from edit3dgs_ns.tracking.hair_offsets import chosen_timesteps, hair_offsets, names_hair
 from edit3dgs_ns.tracking.landmark_transfer import landmark_table_of
@@ -58,14 +59,13 @@ from edit3dgs_ns.tracking.outline import OutlineTerm
 from edit3dgs_ns.tracking.output import (
     LANDMARKS_FILE,
     PREVIEW_FILE,
-    REPORT_FILE,
     TrackingOptions,
     begin_folder,
     check_folder,
-    finished_mark,
     settings_of,
+    write_report,
 )
-from edit3dgs_ns.tracking.parallel import in_threads, read_ahead
+from edit3dgs_ns.tracking.parallel import read_ahead
 from edit3dgs_ns.tracking.photometric import FaceImages
 from edit3dgs_ns.tracking.preview import draw_preview
 from edit3dgs_ns.tracking.priors import priors_of
@@ -74,8 +74,6 @@ from edit3dgs_ns.tracking.video import VideoInfo, describe_video, read_frames
 
 POOR_FIT = 3.0
 """Percent of the distance between the eyes that landmarks are missed by, on average, beyond which the user is warned."""
-CANONICAL_JAW = 0.3
-"""Radians that the canonical head's mouth is open, as in VHAP's exports."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ def track_video(
     _write_images(out, video, options, detections, crop, progress)
     progress("Fitting the head", 0, 1)
     shown = int(detections.found.sum())
-    images = (read_image(out / "images" / f"{t:05d}_00.png")[0] for t in range(shown))
+    images = (read_image(ViewFiles.at(out, t).image)[0] for t in range(shown))
     masks = out / "fg_masks"
     fit, observed, state = fit_video(head, detections, crop, video, options.focal, images, masks)
     progress("Fitting the head", 1, 1)
@@ -206,9 +204,7 @@ def track_video(
     motion = _with_hair(masks, head, motion, camera)
     _write_preview(out, head, motion, camera, detections, crop, video, progress)
     _write_parameters(out, head, motion, camera, np.flatnonzero(detections.found), video.fps)
-    # Last: with its mark the folder is whole.
-    report["finished"] = finished_mark(out)
-    write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+    write_report(out, report)  # last: with its mark the folder is whole
     frames = tuple(int(n) for n in np.flatnonzero(detections.found))
     return TrackingResult(motion, camera, frames, video.fps, report)
 
@@ -290,59 +286,28 @@ def _write_images(
     progress: Progress,
 ) -> None:
     numbers = np.flatnonzero(detections.found)
-    paths = [
-        (out / "images" / f"{t:05d}_00.png", out / "fg_masks" / f"{t:05d}_00.png")
-        for t in range(len(numbers))
-    ]
-    if all(image.is_file() and mask.is_file() for image, mask in paths):
-        return
+    files = [ViewFiles.at(out, t) for t in range(len(numbers))]
     faces = crop.points(detections.landmarks[numbers].mean(1))
-    masks = steadied(read_ahead(_masks(video, options, detections, crop, paths)))
-
-    def write(numbered: tuple[int, np.ndarray]) -> None:
-        t, mask = numbered
-        write_atomically(paths[t][1], png_bytes(cleaned(mask, tuple(faces[t]))))
-
-    for t, _ in enumerate(in_threads(write, enumerate(masks))):
-        progress("Writing images", t + 1, len(numbers))
-    if not paths[-1][1].is_file():
+    views = _views(video, options, detections, crop)
+    write_views(files, views, faces, lambda done: progress("Writing images", done, len(numbers)))
+    if not files[-1].mask.is_file():
         raise UserError(
             f"{video.path}: has fewer frames than {out / LANDMARKS_FILE} is of. Delete that file and track again."
         )
 
 
-def _masks(
-    video: VideoInfo,
-    options: TrackingOptions,
-    detections: Detections,
-    crop: Crop,
-    paths: list[tuple[Path, Path]],
-) -> Iterator[np.ndarray]:
-    """Masks of the frames with a face; writes their images on the way, so that the video is decoded once."""
+def _views(video: VideoInfo, options: TrackingOptions, detections: Detections, crop: Crop) -> Iterator[View]:
+    """The frames with a face, cropped, with the user's masks."""
     own = None if options.masks is None else mask_files(options.masks)
-    with PersonSegmenter() as segmenter, ThreadPoolExecutor(1) as writer:
-        t = 0
-        writing: Future[None] | None = None
-        for number, frame in enumerate(read_ahead(read_frames(video))):
-            if number >= len(detections.found) or not detections.found[number]:
-                continue
-            image = crop.image(frame)
-            if writing:
-                writing.result()
-            writing = None if paths[t][0].is_file() else writer.submit(_write_image, paths[t][0], image)
-            if own is None:
-                yield segmenter.segment(image)
-            else:
-                mask = read_mask(own[number], (video.width, video.height))
-                # The crop fills with white what lies outside of a frame: nobody is there.
-                yield 1 - crop.image(255 - mask) / np.float32(255)
-            t += 1
-        if writing:
-            writing.result()
-
-
-def _write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    write_atomically(path, png_bytes(image))
+    for number, frame in enumerate(read_ahead(read_frames(video))):
+        if number >= len(detections.found) or not detections.found[number]:
+            continue
+        mask = None
+        if own is not None:
+            # The crop fills with white what lies outside of a frame: nobody is there.
+            outside = 255 - read_mask(own[number], (video.width, video.height))
+            mask = 1 - crop.image(outside) / np.float32(255)
+        yield View(crop.image(frame), mask)
 
 
 def _read_masks(folder: Path, timesteps: Iterable[int], camera: Camera) -> Iterator[np.ndarray]:
@@ -369,21 +334,8 @@ def _write_preview(
     progress: Progress,
 ) -> None:
     landmarks = crop.points(detections.landmarks[detections.found])
-    images = [out / "images" / f"{t:05d}_00.png" for t in range(len(motion))]
+    images = [ViewFiles.at(out, t).image for t in range(len(motion))]
     draw_preview(out / PREVIEW_FILE, head, motion, camera, images, landmarks, video.fps, progress)
-
-
-def write_head_parameters(folder: Path, motion: FlameMotion) -> None:
-    """Writes flame_param/ with one file a timestep, and canonical_flame_param.npz, of a motion with static offsets."""
-    assert motion.static_offset is not None
-    shape, offset = motion.shape.numpy(), motion.static_offset.numpy()
-    rows = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
-    for t in range(len(motion)):
-        frame = {row: getattr(motion, row)[t].numpy() for row in rows}
-        write_atomically(folder / "flame_param" / f"{t:05d}.npz", flame_param_bytes(frame, shape, offset))
-    canonical = {row: np.zeros_like(getattr(motion, row)[0].numpy()) for row in rows}
-    canonical["jaw_pose"][0] = CANONICAL_JAW
-    write_atomically(folder / "canonical_flame_param.npz", flame_param_bytes(canonical, shape, offset))
 
 
 def _write_parameters(
@@ -401,6 +353,4 @@ def _write_parameters(
         entry = frame_entry("", out.name, t, t, 0, camera, single=True)
         entry["timestep_index_original"] = int(numbers[t])
         entries[split_of(0, t >= held_out_from, 1)].append(entry)
-    for split in SPLITS:
-        text = transforms_text(entries[split], {0: camera}, head.name, principal_point=True, fps=fps)
-        write_atomically(out / f"transforms_{split}.json", text.encode())
+    write_transforms(out, entries, {0: camera}, head.name, fps)

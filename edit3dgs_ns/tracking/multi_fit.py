@@ -8,6 +8,7 @@ Conventions: camera-to-world matrices with OpenGL axes (x right, y up, looking a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from edit3dgs_ns.capture.cameras import Camera
-from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.tracking.banded import SequenceSystem
 from edit3dgs_ns.tracking.fit import (
@@ -95,15 +95,7 @@ class MultiFit:
 
         Returns:
             The state; its focal length means nothing. Timesteps without a face are filled by the priors; they are not to be used.
-
-        Raises:
-            UserError: fewer than `FEWEST_TIMESTEPS` show a face.
         """
-        seen = torch.stack([view.found for view in views]).any(0)
-        if int(seen.sum()) < FEWEST_TIMESTEPS:
-            raise UserError(
-                f"A face was found in {int(seen.sum())} of {len(seen)} timesteps; at least {FEWEST_TIMESTEPS} are needed."
-            )
         state = self.start(views)
         spreads = [self._spread(view, state) for view in views]
         for number, steps in enumerate(ROUNDS):
@@ -135,6 +127,24 @@ class MultiFit:
         """Distance of each landmark from the fitted head's in one camera, pixels."""
         predicted, _ = view.project(self.head.points.positions(state.shape, state.frames))
         return (predicted + self.slid(view, state) - view.pixels).norm(dim=-1)
+
+    def face_pixels(self, view: CameraView, state: TrackingState) -> Float[Tensor, "T L 2"]:
+        """Where the fitted head's landmarks are in the images of a camera."""
+        return view.project(self.head.points.positions(state.shape, state.frames))[0]
+
+    def shows_face(self, view: CameraView, state: TrackingState, degrees: float) -> Bool[Tensor, " T"]:
+        """Timesteps at which the fitted face is in the image as a whole, and turned to the camera within an angle."""
+        positions = self.head.points.positions(state.shape, state.frames)
+        pixels, _ = view.project(positions)
+        size = torch.tensor([view.camera.width, view.camera.height])
+        inside = ((pixels >= 0) & (pixels <= size)).all(-1).all(-1)
+        towards = torch.from_numpy(view.camera.c2w[:3, 3]) - positions.mean(1)
+        cosine = (head_rotation(state)[:, :, 2] * towards).sum(1) / towards.norm(dim=1)
+        return (
+            inside
+            & (view.in_camera(positions)[..., 2] < 0).all(-1)
+            & (cosine > math.cos(math.radians(degrees)))
+        )
 
     def slid(self, view: CameraView, state: TrackingState) -> Float[Tensor, "T L 2"]:
         """Pixels that the landmarks are displaced by, seen from a camera (see `landmark_table`)."""

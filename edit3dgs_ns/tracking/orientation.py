@@ -24,6 +24,8 @@ SURER = 0.08
 """How much higher the score of the face in another orientation must be than that in the frame as it is."""
 UPRIGHT = 45.0
 """Degrees from the vertical, at most, of the line from the eyes to the mouth."""
+LEAST_TURNED = 3
+"""Frames that show it, at least: the back of a head is a face now and then."""
 _LEAST_SCORE = 0.3
 _MOUTH = 3
 """Of the detector's key points; the first two are the eyes."""
@@ -31,8 +33,15 @@ _FILTERS = {1: "transpose=2", 2: "hflip,vflip", 3: "transpose=1"}
 """FFmpeg's, by quarter turns counter-clockwise."""
 
 
-def check_upright(path: Path, frames: list[UInt8[np.ndarray, "height width 3"]]) -> None:
+def check_upright(
+    path: Path, frames: list[UInt8[np.ndarray, "height width 3"]], camera: int | None = None
+) -> None:
     """Refuse a video whose faces lie on their side or are upside down in most of the frames that show one.
+
+    Args:
+        path: the video, the folder of its frames, or a capture.
+        frames: a few of it.
+        camera: of a capture, whose frames they are.
 
     Raises:
         UserError: says how they lie, and how to turn the video.
@@ -43,16 +52,22 @@ def check_upright(path: Path, frames: list[UInt8[np.ndarray, "height width 3"]])
     turned = best[scores.max(axis=1) > scores[:, 0] + SURER]
     for turns, video_filter in _FILTERS.items():
         count = int((turned == turns).sum())
-        if count > len(scores) / 2:
+        if count > len(scores) / 2 and count >= LEAST_TURNED:
             how = "is upside down" if turns == 2 else "lies on its side"
-            to_do = (
-                "Turn its images upright"
-                if path.is_dir()
-                else f"Turn the video upright: ffmpeg -i {path.name} -vf {video_filter} upright.mp4"
-            )
+            where = f"{path}" if camera is None else f"{path}: camera {camera}"
             raise UserError(
-                f"{path}: the face {how} ({count} of {len(scores)} frames that were looked at). {to_do}."
+                f"{where}: the face {how} ({count} of {len(scores)} frames that were looked at). "
+                f"{_what_turns(path, video_filter, camera)}."
             )
+
+
+def _what_turns(path: Path, video_filter: str, camera: int | None) -> str:
+    if not path.is_dir():
+        return f"Turn the video upright: ffmpeg -i {path.name} -vf {video_filter} upright.mp4"
+    images = f"Turn its images upright (each: ffmpeg -i IMAGE -vf {video_filter} UPRIGHT)"
+    if camera is None:
+        return images
+    return f"{images}, and with them its transform_matrix, size, focal lengths and principal point"
 
 
 def _scores(frames: list[UInt8[np.ndarray, "height width 3"]]) -> Float[np.ndarray, "T 4"]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +19,22 @@ from edit3dgs_ns.tracking.video import VideoPart, frame_files
 from edit3dgs_ns.untrusted import parse_json
 
 LANDMARKS_FILE, REPORT_FILE, PREVIEW_FILE = "landmarks.npz", "tracking.json", "tracking.mp4"
-_FOLDERS = {"images": r"\d{5}_00\.png", "fg_masks": r"\d{5}_00\.png", "flame_param": r"\d{5}\.npz"}
-_FILES = (
-    LANDMARKS_FILE,
-    PREVIEW_FILE,
-    "canonical_flame_param.npz",
-    *(f"transforms_{split}.json" for split in ("train", "val", "test")),
+_FOLDERS = {
+    "images": r"\d{5}_\d{2,}\.png",
+    "fg_masks": r"\d{5}_\d{2,}\.png",
+    "flame_param": r"\d{5}\.npz",
+}
+"""Folders that a tracking writes, and the names of its files in them."""
+_LANDMARKS = r"landmarks(_\d{2,})?\.npz"
+_FILES = "|".join(
+    (
+        _LANDMARKS,
+        re.escape(PREVIEW_FILE),
+        r"canonical_flame_param\.npz",
+        r"transforms_(train|val|test)\.json",
+    )
 )
+"""Names of its other files, but the report."""
 
 FolderState = Literal["new", "goes on", "replaces"]
 
@@ -72,8 +82,12 @@ def settings_of(video: Path, head: Path, options: TrackingOptions) -> dict[str, 
 
 
 def _stamp(path: Path) -> list[list[object]]:
-    """Sizes and times of the files: content that was replaced under the same name is noticed."""
-    files = [path] if path.is_file() else sorted({*frame_files(path), *mask_files(path)})
+    """Of a file, or of the images in a folder."""
+    return stamps([path] if path.is_file() else sorted({*frame_files(path), *mask_files(path)}))
+
+
+def stamps(files: Iterable[Path]) -> list[list[object]]:
+    """Sizes and times of files: content that was replaced under the same name is noticed."""
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
@@ -108,8 +122,10 @@ def check_own(out: Path) -> None:
     Raises:
         ExistingFileError: names what was not.
     """
-    own = {*_FOLDERS, *_FILES, REPORT_FILE}
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in own)
+    own = {*_FOLDERS, REPORT_FILE}
+    foreign = sorted(
+        path.name for path in out.iterdir() if path.name not in own and not re.fullmatch(_FILES, path.name)
+    )
     if foreign:
         raise ExistingFileError(
             f"{out}: {foreign[0]} was not written by a tracking, and replacing the folder would delete it. Move it away, or "
@@ -126,9 +142,18 @@ def begin_folder(out: Path, settings: dict[str, Any], state: FolderState) -> Non
             for path in list((out / name).glob("*")):
                 if re.fullmatch(pattern, path.name):
                     path.unlink()
-        for name in _FILES:
-            (out / name).unlink(missing_ok=True)
+        for path in _own_files(out):
+            path.unlink()
     write_atomically(out / REPORT_FILE, (json.dumps({"settings": settings}, indent=2) + "\n").encode())
+
+
+def continued_note(out: Path) -> str:
+    """What the user is told of a folder in which a run with the same settings goes on."""
+    landmarks = [path.name for path in out.iterdir() if re.fullmatch(_LANDMARKS, path.name)]
+    images = sum(1 for _ in (out / "images").glob("*.png"))
+    cameras = f" (cameras: {len(landmarks)})" if LANDMARKS_FILE not in landmarks else ""
+    found = [f"landmarks{cameras}"] * bool(landmarks) + [f"images ({images})"] * bool(images)
+    return f"Continuing in {out}: {' and '.join(found)} are there." if found else f"Beginning anew in {out}."
 
 
 @functools.cache
@@ -141,9 +166,10 @@ def tracker_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def finished_mark(out: Path) -> dict[str, str]:
-    """What tracking.json says of a tracking that is finished: by which version, and a digest of what was written."""
-    return {"version": tracker_version(), "digest": _digest(out)}
+def write_report(out: Path, report: dict[str, Any]) -> None:
+    """Write tracking.json with the mark that the folder is whole: the tracker's version, and a digest of what was written."""
+    report["finished"] = {"version": tracker_version(), "digest": _digest(out)}
+    write_atomically(out / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
 
 
 def is_finished(out: Path, settings: dict[str, Any]) -> bool:
@@ -176,11 +202,15 @@ def _digest(out: Path) -> str:
     """Of all files that a tracking writes, but the preview, which is only looked at, and the report."""
     digest = hashlib.sha256()
     paths = [path for name in _FOLDERS for path in (out / name).glob("*")]
-    paths += [out / name for name in _FILES if name != PREVIEW_FILE]
+    paths += [path for path in _own_files(out) if path.name != PREVIEW_FILE]
     for path in sorted(path for path in paths if path.is_file()):
         digest.update(f"{path.relative_to(out).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _own_files(out: Path) -> list[Path]:
+    return [path for path in out.iterdir() if path.is_file() and re.fullmatch(_FILES, path.name)]
 
 
 def _recorded_settings(out: Path) -> dict[str, Any] | None:
