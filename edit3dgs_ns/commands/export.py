@@ -37,8 +37,8 @@ class ExportCommand:
     """`gaussian-avatars`: point_cloud.ply and flame_param.npz, the avatar with all of its motion, as GaussianAvatars saves
     it; an avatar that was imported and not changed comes out bit for bit. `ply`: splat.ply, one timestep as an ordinary splat
     that any viewer of Gaussians shows. `glb`: avatar.glb, one timestep as glTF with KHR_gaussian_splatting, and the head's mesh
-    with joints and morph targets as a second scene. `html`: avatar.html, one page with everything in it, which plays the avatar
-    in a browser, without a server or a network."""
+    with joints and morph targets as a second scene. `html`: avatar.html, one page with everything in it, rig and all, where anybody
+    plays and poses the avatar in a browser, without a server or a network."""
     timestep: int | None = None
     """For ply and glb: the timestep of the motion, counted from 0."""
     time: float | None = None
@@ -50,11 +50,11 @@ class ExportCommand:
     """For html, of a capture given by --motion: only the timesteps of this split."""
     fps: float | None = None
     """For html: frames per second of the motion. Default: what its file says, else 25."""
-    stride: int = 1
-    """For html: keep one frame of the motion in this number, for a smaller page; between them heads move straight."""
     degrees: float | None = None
     """For html: how far the page can be turned; 360 is around. Default: as far as the capture's cameras stand; behind them
     the avatar has learnt nothing."""
+    before: bool = True
+    """For html, of an edited avatar: put the avatar from before its edits into the page, too, for a wipe between both."""
     title: str | None = None
     """For html: stands over the page. Default: the experiment's name."""
     max_gaussians: int | None = None
@@ -69,8 +69,6 @@ class ExportCommand:
         check_time(self.timestep, self.time)
         check_positive(fps=self.fps)
         check_video(fps=self.fps)
-        if self.stride < 1:
-            raise UserError(f"--stride {self.stride}: expected 1 (every frame), 2 (every other one), ...")
         if self.max_gaussians is not None and self.max_gaussians < 1:
             raise UserError(f"--max-gaussians {self.max_gaussians}: expected 1 or more.")
         config = find_config(self.load_config)
@@ -93,8 +91,8 @@ class ExportCommand:
             "motion": self.motion,
             "motion_part": None if self.motion_part == "all" else self.motion_part,
             "fps": self.fps,
-            "stride": None if self.stride == 1 else self.stride,
             "degrees": self.degrees,
+            "before": None if self.before else False,
             "title": self.title,
         }
         return {name: value for name, value in options.items() if value is not None}
@@ -150,11 +148,11 @@ class ExportCommand:
         say(f"{page.gaussians} Gaussians, {page.frames} frames, {page.size / 1e6:.1f} MB")
         if page.size > LARGE:
             warn(
-                f"a page of more than {LARGE / 1e6:.0f} MB is slow to send and to open. Keep fewer frames (--stride 2, or a "
-                "shorter --motion); an avatar with fewer Gaussians helps too."
+                f"a page of more than {LARGE / 1e6:.0f} MB is slow to send and to open. Keep fewer Gaussians "
+                "(--max-gaussians 40000), or leave out the avatar before its edits (--no-before)."
             )
         return page.path
 
 
 def _flags(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    return ", ".join("--no-before" if name == "before" else f"--{name.replace('_', '-')}" for name in names)

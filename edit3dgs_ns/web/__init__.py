@@ -1,1 +1,1 @@
-"""An avatar and its motion as one HTML page that plays them in a browser: NumPy alone, without nerfstudio and torch."""
+"""An avatar, its rig and its motion as one HTML page that poses and plays them in a browser, without nerfstudio."""

@@ -14,17 +14,27 @@ from string import Template
 
 from edit3dgs_ns.errors import UserError
 
-_PLAYER = ("reader.js", "gaussians.js", "player.js")
+_PLAYER = (
+    "reader.js",
+    "rig.js",
+    "motion.js",
+    "gaussians.js",
+    "view.js",
+    "panel.js",
+    "player.js",
+    "start.js",
+)
 _LIBRARY, _LICENCES = "splat_viewer.min.js", "splat_viewer.licenses.txt"
 
 
-def render_page(packed: bytes, title: str, caption: str) -> str:
+def render_page(packed: bytes, title: str, caption: str, poster: bytes = b"") -> str:
     """The HTML of the page.
 
     Args:
         packed: of `WebScene.packed`.
         title: of the page; plain text, as the caption: neither is read as HTML.
         caption: of the avatar, such as the edit's prompt.
+        poster: a JPEG file that is shown while the page loads.
     """
     library = f"/*\n{_asset(_LICENCES)}*/\n{_asset(_LIBRARY)}"
     scripts = {"viewer": library, "player": "\n".join(_asset(name) for name in _PLAYER)}
@@ -38,6 +48,7 @@ def render_page(packed: bytes, title: str, caption: str) -> str:
         title=html.escape(title),
         caption=html.escape(caption),
         style=f"\n{style}\n",
+        poster=f"data:image/jpeg;base64,{base64.b64encode(poster).decode()}" if poster else "data:,",
         avatar=base64.b64encode(packed).decode(),
         **{name: f"\n{text}\n" for name, text in scripts.items()},
     )

@@ -1,31 +1,31 @@
-"""The scene of a web page: triangle-local Gaussians, a motion and a camera, and the steps to which they are quantised."""
+"""The scene of a web page: triangle-local Gaussians, the rig and motion that pose them, and a camera."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from edit3dgs_ns.web.packing import Quantised, indices, pack, quantise, unpack
+from edit3dgs_ns.web.packing import Quantised, exact, indices, pack, quantise, unpack
+from edit3dgs_ns.web.rig import WebMotion, WebRig
 
 STEPS = {
-    "vertices": 8e-6,  # metres: a fiftieth of a pixel of a image 800 pixels high
-    "normals": 1 / 32767,
     "means": 1e-3,  # sizes of a triangle, which are a few millimetres
     "quats": 1 / 32767,
     "scales": 2e-3,  # of the logarithm: 0.2 %
     "opacities": 1 / 4096,
     "colors": 1 / 512,  # a grey level of 256 is 1/72
     "offsets": 1 / 1024,
-    "codes": 1 / 4096,
 }
 """Quantisation steps (`packing.quantise`)."""
+_BEFORE = "before_"
 
 
 @dataclass(frozen=True)
 class WebGaussians:
-    """Gaussians as the page draws them, in the frames of their triangles (`splats.binding`)."""
+    """Gaussians as the page draws them, in the frames of their triangles (`splats.binding`), and what their colours follow."""
 
     binding: Int[np.ndarray, " gaussians"]
     """The face of each Gaussian."""
@@ -43,6 +43,38 @@ class WebGaussians:
     """Change of the means for each unit of the code (see `splats.appearance`); a rank of 0 for none."""
     color_offsets: Float[np.ndarray, "gaussians rank 3"]
     """The same of the colours of degree 0."""
+    code_mean: Float[np.ndarray, " features"]
+    """Of `splats.motion_code`."""
+    code_basis: Float[np.ndarray, "features rank"]
+    light: Float[np.ndarray, "8 3"]
+    """Of `splats.relighting`."""
+
+    def arrays(self) -> dict[str, Quantised]:
+        """As they are stored."""
+        offsets = np.concatenate([self.mean_offsets, self.color_offsets], axis=1)
+        quats = self.quats / np.linalg.norm(self.quats, axis=1, keepdims=True)
+        stored = {"means": self.means, "quats": quats, "scales": self.scales, "opacities": self.opacities}
+        stored |= {"colors": self.colors, "offsets": offsets}
+        return {
+            "binding": indices(self.binding),
+            **{name: quantise(values, STEPS[name]) for name, values in stored.items()},
+            "code_mean": exact(self.code_mean),
+            "code_basis": exact(self.code_basis),
+            "light": exact(self.light),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Quantised]) -> WebGaussians:
+        """What `arrays` has stored."""
+        stored = {name: array.restored() for name, array in arrays.items()}
+        rank = stored["code_basis"].shape[1]
+        names = ("means", "quats", "scales", "opacities", "colors", "code_mean", "code_basis", "light")
+        return cls(
+            binding=arrays["binding"].values.astype(np.int64),
+            mean_offsets=stored["offsets"][:, :rank],
+            color_offsets=stored["offsets"][:, rank:],
+            **{name: stored[name] for name in names},
+        )
 
 
 @dataclass(frozen=True)
@@ -63,29 +95,25 @@ class WebCamera:
 
 @dataclass(frozen=True)
 class WebScene:
-    """The avatar, its motion, light and camera."""
+    """The avatar, its rig, motion and camera."""
 
     gaussians: WebGaussians
-    faces: Int[np.ndarray, "faces 3"]
-    vertices: Float[np.ndarray, "frames vertices 3"]
-    """At every frame of the motion, metres."""
-    rest_normals: Float[np.ndarray, "faces 3"]
-    """Of the head at rest."""
-    codes: Float[np.ndarray, "frames rank"]
-    """The expression's code at every frame, for the offsets."""
-    light: Float[np.ndarray, "8 3"]
-    """Of `splats.relighting`."""
+    rig: WebRig
+    motion: WebMotion
     camera: WebCamera
     fps: float
     """Frames per second of the motion."""
+    before: WebGaussians | None = None
+    """The avatar before its edits."""
     antialiased: bool = False
     """Whether opacities are compensated for the rasterizer's blur (Mip-Splatting)."""
 
     def centred(self) -> WebScene:
-        """The scene with the camera's target at the origin: small numbers are quantised more finely."""
+        """The scene with the camera's target at the origin, where float32 is finest."""
         origin = self.camera.target
         camera = replace(self.camera, position=self.camera.position - origin, target=np.zeros(3))
-        return replace(self, vertices=self.vertices - origin, camera=camera)
+        motion = replace(self.motion, translation=self.motion.translation - origin)
+        return replace(self, motion=motion, camera=camera)
 
     def packed(self) -> bytes:
         """The scene as bytes for the page's reader.
@@ -93,25 +121,15 @@ class WebScene:
         Raises:
             ValueError: it holds numbers that are not finite.
         """
-        g, camera = self.gaussians, self.camera
-        quats = g.quats / np.linalg.norm(g.quats, axis=1, keepdims=True)
-        arrays = {
-            "faces": indices(self.faces),
-            "binding": indices(g.binding),
-            "vertices": quantise(self.vertices, STEPS["vertices"], differences=True),
-            "normals": quantise(self.rest_normals, STEPS["normals"]),
-            "means": quantise(g.means, STEPS["means"]),
-            "quats": quantise(quats, STEPS["quats"]),
-            "scales": quantise(g.scales, STEPS["scales"]),
-            "opacities": quantise(g.opacities, STEPS["opacities"]),
-            "colors": quantise(g.colors, STEPS["colors"]),
-            "offsets": _offsets(g),
-            "codes": quantise(self.codes, STEPS["codes"]),
-        }
+        arrays = {**self.rig.arrays(), **self.motion.arrays(), **self.gaussians.arrays()}
+        if self.before is not None:
+            arrays |= {f"{_BEFORE}{name}": array for name, array in self.before.arrays().items()}
+        camera = self.camera
         facts = {
             "fps": self.fps,
             "antialiased": self.antialiased,
-            "light": np.asarray(self.light, np.float64).tolist(),
+            "parents": list(self.rig.parents),
+            "names": None if self.rig.names is None else list(self.rig.names),
             "camera": {
                 "position": camera.position.tolist(),
                 "target": camera.target.tolist(),
@@ -126,25 +144,12 @@ class WebScene:
 def unpacked(data: bytes) -> WebScene:
     """The quantised scene that the page renders, from `WebScene.packed`."""
     arrays, facts = unpack(data)
-    numbers = {name: array.restored() for name, array in arrays.items()}
-    rank = numbers["codes"].shape[1]
-    camera = facts["camera"]
+    camera, names = facts["camera"], facts["names"]
+    before = {name.removeprefix(_BEFORE): array for name, array in arrays.items() if name.startswith(_BEFORE)}
     return WebScene(
-        gaussians=WebGaussians(
-            binding=arrays["binding"].values.astype(np.int64),
-            means=numbers["means"],
-            quats=numbers["quats"],
-            scales=numbers["scales"],
-            opacities=numbers["opacities"],
-            colors=numbers["colors"],
-            mean_offsets=numbers["offsets"][:, :rank],
-            color_offsets=numbers["offsets"][:, rank:],
-        ),
-        faces=arrays["faces"].values.astype(np.int64),
-        vertices=numbers["vertices"],
-        rest_normals=numbers["normals"],
-        codes=numbers["codes"],
-        light=np.array(facts["light"]),
+        gaussians=WebGaussians.from_arrays(arrays),
+        rig=WebRig.from_arrays(arrays, tuple(facts["parents"]), None if names is None else tuple(names)),
+        motion=WebMotion.from_arrays(arrays),
         camera=WebCamera(
             position=np.array(camera["position"]),
             target=np.array(camera["target"]),
@@ -153,10 +158,6 @@ def unpacked(data: bytes) -> WebScene:
             reach=tuple(camera["reach"]),
         ),
         fps=facts["fps"],
+        before=WebGaussians.from_arrays(before) if before else None,
         antialiased=facts["antialiased"],
     )
-
-
-def _offsets(g: WebGaussians) -> Quantised:
-    """Of each Gaussian first those of its mean, then those of its colour."""
-    return quantise(np.concatenate([g.mean_offsets, g.color_offsets], axis=1), STEPS["offsets"])

@@ -437,7 +437,7 @@ def test_import_says_what_is_wrong(
     ("words", "message"),
     [
         (["--timestep", "1"], "--timestep: only for --format ply or glb"),
-        (["--format", "ply", "--stride", "2"], "--stride: only for --format html"),
+        (["--format", "ply", "--fps", "2"], "--fps: only for --format html"),
         (["--format", "ply", "--timestep", "9"], "has the timesteps 0 to 8"),
         (["--format", "ply", "--timestep", "-1"], "expected 0 or more"),
         (["--format", "ply", "--timestep", "1", "--time", "0.5"], "give one of them"),

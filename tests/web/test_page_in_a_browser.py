@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
+from edit3dgs_ns.flame.arkit import gaze_of
+from edit3dgs_ns.flame.model import FlamePose
+from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.web.packing import unpack
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import unpacked
-from tests.web_scenes import ball, looking_at, picture
+from tests.web_scenes import NAMES, ball, looking_at, picture, pose_at, posed
 from tools.measure.pages.browser import (
     PageLog,
     chromium,
+    decode_image,
     drag,
     find_chromium,
     new_page,
@@ -35,28 +41,39 @@ WIDTH, HEIGHT = 360, 300
 WITHIN = 120
 """Seconds: what a busy machine may take, not what is expected."""
 TITLE = "</h1><b>bold</b>"
-CONTROLS = (
-    "[document.querySelector('header'), document.getElementById('view'), document.getElementById('controls')]"
-)
-SCENE = unpacked(ball().centred().packed())
-"""As it is stored, so that pictures differ by how they are drawn alone."""
+CONTROLS = "[document.querySelector('header'), document.getElementById('panel'), document.getElementById('controls')]"
+SCENE = unpacked(ball(before=True).centred().packed())
+"""As it is stored, so that images differ by how they are drawn alone."""
+HELD = dict(zip(NAMES, (0.9, 0.0, 0.4, 1.0), strict=True))
+"""An expression by the names of ARKit."""
 
 
 class Player:
     """An open page, whose controls may be hidden: then the canvas has the whole viewport."""
 
-    def __init__(self, page: Page, file: Path):
-        self.page, self.log = page, PageLog(page)
-        page.goto(f"{file.as_uri()}#still")
-        self.drawn(0)
+    def __init__(self, page: Page, file: Path, address: str = "#still"):
+        self.page, self.file, self.log = page, file, PageLog(page)
+        page.goto(f"{file.as_uri()}{address}")
+        page.locator("body[data-drawn]").wait_for()
 
     def drawn(self, frame: int) -> None:
         self.page.locator(f'body[data-drawn="{frame}"]').wait_for()
 
+    def show(self, what: str) -> None:
+        """What `Player.show` of the page takes, as JavaScript."""
+        self.page.evaluate(f"player.show({what})")
+
     def bare(self, hidden: bool = True) -> None:
         self.page.evaluate(f"for (const e of {CONTROLS}) e.hidden = {str(hidden).lower()}")
         wait_for_frame(self.page)
-        self.page.evaluate("player.redraw()")
+        self.page.evaluate("player.view.redraw()")
+
+    def vertices(self) -> np.ndarray:
+        """As the page has posed them, metres."""
+        head = "player.view._head"
+        texels = f"{head}.texture.image.data.subarray(0, 4 * {head}.rig.count)"
+        found = np.array(self.page.evaluate(f"Array.from({texels})"))
+        return found.reshape(-1, 4)[:, :3] / self.page.evaluate("UNITS")
 
     def image(self) -> np.ndarray:
         return screenshot(self.page) / 255
@@ -93,45 +110,148 @@ def _blocks(image: np.ndarray, side: int = 20) -> np.ndarray:
     return image.reshape(height, side, width, side, 3).mean(axis=(1, 3))
 
 
+def rebuilt(face: dict[str, Any] | None = None, frame: int = 0) -> FlamePose:
+    """A frame's pose with other fields."""
+    pose = pose_at(SCENE.motion, frame)
+    fields = {name: torch.tensor([value], dtype=torch.float32) for name, value in (face or {}).items()}
+    return replace(pose, **fields)
+
+
 def test_it_reads_what_was_packed(player: Player) -> None:
     stored, _ = unpack(SCENE.packed())
-    for name in ("vertices", "faces", "binding", "quats", "colors", "offsets", "codes"):
-        read = player.page.evaluate(f"Array.from(player.gaussians.avatar.arrays.{name}.values)")
-        np.testing.assert_array_equal(np.array(read), stored[name].values.ravel())
+    read = player.page.evaluate("Object.keys(player.view._avatar.arrays)")
+    assert read == list(stored)
+    for name in stored:
+        values = player.page.evaluate(f"Array.from(player.view._avatar.arrays.{name}.values)")
+        np.testing.assert_array_equal(
+            np.array(values, stored[name].values.dtype), stored[name].values.ravel()
+        )
+
+
+def test_it_poses_the_head_as_the_rig_says(player: Player) -> None:
+    for frame in range(len(SCENE.motion)):
+        player.show(f"{{time: {frame}}}")
+        expected = posed(SCENE.rig, pose_at(SCENE.motion, frame))
+        np.testing.assert_allclose(player.vertices(), expected, atol=2e-6)
+
+
+def test_between_frames_rotations_take_the_great_arc(player: Player) -> None:
+    motion = FlameMotion(
+        shape=torch.zeros(1),
+        static_offset=None,
+        **{name: torch.from_numpy(values).float() for name, values in vars(SCENE.motion).items()},
+    )
+    last = len(SCENE.motion) - 1
+    for time in (0.25, 1.5, 2.9):
+        player.show(f"{{time: {time}}}")
+        expected = posed(SCENE.rig, motion.interpolate(time / last))
+        np.testing.assert_allclose(player.vertices(), expected, atol=3e-6)
 
 
 def test_it_draws_what_the_rasterizer_draws(player: Player) -> None:
     player.bare()
     for frame in (0, 3):
-        player.page.evaluate(f"player.show({frame})")
+        player.show(f"{{time: {frame}}}")
         assert_same_picture(player.image(), picture(SCENE, frame, WIDTH, HEIGHT))
-    # Between two frames the vertices move straight.
-    player.page.evaluate("player.show(1.5)")
-    between = {name: getattr(SCENE, name)[1:3].mean(axis=0, keepdims=True) for name in ("vertices", "codes")}
-    half = replace(SCENE, **between)
-    assert_same_picture(player.image(), picture(half, 0, WIDTH, HEIGHT))
+
+
+def test_an_expression_is_held_while_the_head_moves_on(player: Player) -> None:
+    player.bare()
+    player.show(f"{{time: 0, face: player.source.fromActions({json.dumps({**HELD, 'jawOpen': 0.5})})}}")
+    held = {"expr": list(HELD.values()), "jaw_pose": [0.17, 0, 0], "eyes_pose": [0] * 6}
+    for frame in (0, 2):
+        player.show(f"{{time: {frame}}}")
+        np.testing.assert_allclose(player.vertices(), posed(SCENE.rig, rebuilt(held, frame)), atol=2e-6)
+    # The colours and means that follow the expression, too.
+    assert_same_picture(player.image(), picture(SCENE, rebuilt(held, 2), WIDTH, HEIGHT))
+    player.page.evaluate("player.toggleHold()")
+    np.testing.assert_allclose(player.vertices(), posed(SCENE.rig, pose_at(SCENE.motion, 2)), atol=2e-6)
+
+
+def test_gaze_turns_as_arkit_says(player: Player) -> None:
+    amounts = {"eyeLookDownLeft": 0.5, "eyeLookOutLeft": 1, "eyeLookInRight": 1, "eyeLookUpRight": 0.2}
+    found = player.page.evaluate(f"player.source.fromActions({json.dumps(amounts)}).eyes_pose")
+    rows = {name: np.array([amount], np.float32) for name, amount in amounts.items()}
+    np.testing.assert_allclose(found, gaze_of(rows, 1)[0], atol=1e-6)
+
+
+def test_a_slider_holds_what_it_changes(player: Player) -> None:
+    player.bare(False)
+    player.show("{time: 1}")
+    player.page.get_by_role("slider", name="Jaw", exact=True).fill("20")
+    player.page.get_by_role("slider", name="Turn", exact=True).fill("-30")
+    wait_for_frame(player.page)
+    neck = [*SCENE.motion.neck_pose[1]]
+    neck[1] = -np.pi / 6
+    jaw = [np.pi / 9, *SCENE.motion.jaw_pose[1][1:]]
+    expected = posed(SCENE.rig, rebuilt({"jaw_pose": jaw, "neck_pose": neck}, 1))
+    wait_until(lambda: np.abs(player.vertices() - expected).max() < 2e-6, WITHIN, "the sliders' pose")
+    player.page.get_by_role("button", name="Follow the motion again").click()
+    expected = posed(SCENE.rig, pose_at(SCENE.motion, 1))
+    wait_until(lambda: np.abs(player.vertices() - expected).max() < 2e-6, WITHIN, "the motion's pose")
+
+
+def test_the_wipe_shows_before_on_the_left_and_after_on_the_right(player: Player) -> None:
+    player.bare()
+    player.show("{time: 2}")
+    after = picture(SCENE, 2, WIDTH, HEIGHT)
+    before = picture(SCENE, 2, WIDTH, HEIGHT, SCENE.before)
+    assert np.abs(before - after).mean() > 0.03
+    hide = "document.getElementById('wipe').hidden = true"
+    player.page.evaluate(f"player.wipeTo(0.5).then(() => {{ {hide} }})")
+    half = WIDTH // 2
+    assert_same_picture(player.image(), np.concatenate([before[:, :half], after[:, half:]], axis=1))
+    player.page.evaluate(f"player.wipeTo(1).then(() => {{ {hide} }})")
+    assert_same_picture(player.image(), before)
+    player.page.evaluate("player.wipeTo(0)")
+    assert_same_picture(player.image(), after)
+
+
+def test_keys_wipe_hold_and_step(player: Player) -> None:
+    player.bare(False)
+    player.show("{time: 0}")
+    press = player.page.keyboard.press
+    player.page.evaluate("document.activeElement.blur()")
+    press("b")
+    assert player.page.locator("#compare").get_attribute("aria-pressed") == "true"
+    press("b")
+    assert player.page.locator("#compare").get_attribute("aria-pressed") == "false"
+    press("h")
+    player.page.get_by_role("button", name="Follow the motion again").wait_for()
+    press("h")
+    press("ArrowRight")
+    player.drawn(1)
+
+
+def test_a_png_is_what_is_seen(player: Player) -> None:
+    player.bare()
+    player.show("{time: 3}")
+    with player.page.expect_download() as saved:
+        player.page.keyboard.press("s")
+    assert saved.value.suggested_filename.endswith("_4.png")
+    image = decode_image(Path(saved.value.path()).read_bytes()) / 255
+    assert_same_picture(image, picture(SCENE, 3, WIDTH, HEIGHT))
 
 
 def test_the_slider_moves_it(player: Player) -> None:
     player.bare(False)
-    player.page.evaluate("player.show(0)")
+    player.show("{time: 0}")
     at_start = player.image()
-    player.page.locator("#frame").click()
-    wait_for_frame(player.page)
+    player.page.locator("#frame").focus()
     player.page.keyboard.press("End")
     player.drawn(3)
-    assert np.abs(player.image() - at_start).mean() > 0.02
-    assert player.page.evaluate("document.getElementById('number').textContent") == "4 / 4"
+    assert np.abs(player.image() - at_start).mean() > 0.01
+    assert player.page.locator("#number").text_content() == "4 / 4"
     player.bare()
     assert_same_picture(player.image(), picture(SCENE, 3, WIDTH, HEIGHT))
 
 
 def test_the_mouse_turns_it_and_a_button_turns_it_back(player: Player) -> None:
     player.bare()
-    player.page.evaluate("player.show(0)")
+    player.show("{time: 0}")
     front = player.image()
     drag(player.page, (WIDTH // 2, HEIGHT // 2), (WIDTH // 2 + 30, HEIGHT // 2 + 10))
-    player.page.evaluate("player.redraw()")
+    player.page.evaluate("player.view.redraw()")
     assert np.abs(player.image() - front).mean() > 0.02
     assert 0.3 < abs(_angles(player)[0]) < SCENE.camera.reach[0] - 0.1
     drag(player.page, (20, 20), (WIDTH - 20, HEIGHT - 20))  # further than the avatar was ever seen from
@@ -145,21 +265,21 @@ def test_the_mouse_turns_it_and_a_button_turns_it_back(player: Player) -> None:
 def _angles(player: Player) -> np.ndarray:
     """How far the camera stands to the side and above, radians."""
     camera = SCENE.camera
-    place = np.array(player.page.evaluate("player._camera.position.toArray()"))
+    place = np.array(player.page.evaluate("player.view.camera.position.toArray()"))
     right, up, back = place @ looking_at(camera.position, camera.target, camera.up)[:3, :3]
     return np.array([np.arctan2(right, back), np.arctan2(up, np.hypot(right, back))])
 
 
 def test_it_plays_and_stops(player: Player) -> None:
     player.bare(False)
-    player.page.evaluate("player.show(0)")
+    player.show("{time: 0}")
     player.page.locator("#play").click()
     seen: set[float] = set()
     wait_until(lambda: seen.add(player.page.evaluate("player.time")) or len(seen) > 3, WITHIN, "it plays")
     player.page.locator("#play").click()
     assert player.page.evaluate("player.playing") is False
-    place = player.page.evaluate("player.redraw().then(() => player.time)")
-    assert player.page.evaluate("player.redraw().then(() => player.time)") == place
+    place = player.page.evaluate("player.view.redraw().then(() => player.time)")
+    assert player.page.evaluate("player.view.redraw().then(() => player.time)") == place
 
 
 def test_words_are_words_and_no_address_was_asked_for(player: Player) -> None:
@@ -172,14 +292,51 @@ def test_words_are_words_and_no_address_was_asked_for(player: Player) -> None:
 def test_a_still_avatar_of_other_kinds(
     degree: int, antialiased: bool, browser: Browser, tmp_path: Path
 ) -> None:
-    """One frame has no controls; fewer spherical harmonics; a rasterizer that makes up for its blur."""
-    packed = ball(frames=1, degree=degree, rank=0, antialiased=antialiased).packed()
+    """One frame cannot be played; fewer spherical harmonics; a rasterizer that makes up for its blur."""
+    packed = ball(frames=1, degree=degree, rank=0, antialiased=antialiased, names=None).packed()
     (tmp_path / "still.html").write_text(render_page(packed, "Still", ""))
     still = Player(new_page(browser, (WIDTH, HEIGHT), offline=True), tmp_path / "still.html")
-    assert still.page.locator("#controls").is_hidden()
+    assert still.page.locator("#play").is_hidden() and still.page.locator("#compare").is_hidden()
     still.bare()
     assert_same_picture(still.image(), picture(unpacked(packed), 0, WIDTH, HEIGHT))
     still.assert_no_errors()
+
+
+def test_the_address_says_what_is_shown(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "avatar.html").write_text(render_page(SCENE.packed(), "Shared", "", poster=b"\xff\xd8\xff"))
+    page = new_page(browser, (WIDTH, HEIGHT), offline=True)
+    words = "?t=0.5&expression=browInnerUp:0.5,mouthsmileleft"
+    asked = Player(page, tmp_path / "avatar.html", words)
+    pose = FlameMotion(
+        shape=torch.zeros(1),
+        static_offset=None,
+        **{name: torch.from_numpy(values).float() for name, values in vars(SCENE.motion).items()},
+    ).interpolate(0.5)
+    held = replace(
+        pose,
+        expr=torch.tensor([[1.0, 0, 0.5, 0]]),
+        jaw_pose=torch.zeros(1, 3),
+        eyes_pose=torch.zeros(1, 6),
+    )
+    np.testing.assert_allclose(asked.vertices(), posed(SCENE.rig, held), atol=3e-6)
+    assert page.evaluate("player.playing") is False
+    assert page.locator("#poster").is_hidden()
+    asked.assert_no_errors()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
+def test_nothing_hangs_over_the_edge(size: tuple[int, int], player: Player, browser: Browser) -> None:
+    """On a phone and on a laptop every control is inside the window, with the panel open."""
+    opened = Player(new_page(browser, size, offline=True), Path(player.file))
+    opened.page.evaluate("player.togglePanel(true)")
+    wait_for_frame(opened.page)
+    boxes = opened.page.locator("#controls button:visible, #controls select, #frame, #panel, #canvas")
+    for box in (boxes.nth(n).bounding_box() for n in range(boxes.count())):
+        assert box is not None and box["x"] >= 0 and box["y"] >= 0
+        assert box["x"] + box["width"] <= size[0] + 0.5 and box["y"] + box["height"] <= size[1] + 0.5
+    canvas = opened.page.locator("#canvas").bounding_box()
+    assert canvas is not None and canvas["height"] > 0.4 * size[1]
+    opened.assert_no_errors()
 
 
 def test_a_damaged_page_says_so(browser: Browser, tmp_path: Path) -> None:

@@ -72,36 +72,42 @@ const HARMONICS = [
   "-0.5900435899266435 * d.x * (d.x * d.x - 3.0 * d.y * d.y)",
 ];
 
-class AvatarGaussians {
+// The posed vertices as a texture, which the Gaussians before and after an edit share.
+class HeadTexture {
   constructor(avatar) {
-    const { faces, vertices, colors, offsets, codes } = avatar.arrays;
-    this.avatar = avatar;
-    this.frames = vertices.shape[0];
-    this.count = avatar.arrays.binding.shape[0];
-    this.bases = colors.shape[1];
-    this.rank = codes.shape[1];
-    this._vertexCount = vertices.shape[1];
-    this._fixed = texture(fixedTexels(avatar, faces), this.count * TEXELS);
-    this._colors = texture(texelsOf(colors), this.count * this.bases);
-    this._offsets = texture(texelsOf(offsets), Math.max(1, this.count * this.rank * 2));
-    this._light = texture(padded(avatar.light.flat()), 8, 8);
-    // The moving part: the vertices, then the expression's code, one number a texel.
-    this._moving = texture(new Float32Array(4 * (this._vertexCount + this.rank)), this._vertexCount + this.rank);
+    this.rig = new HeadRig(avatar);
+    this.texture = texture(new Float32Array(4 * this.rig.count), this.rig.count);
+  }
+
+  pose(pose) {
+    this.rig.write(pose, this.texture.image.data, UNITS);
+    this.texture.needsUpdate = true;
+  }
+}
+
+class AvatarGaussians {
+  // arrays: of the Gaussians, by the names of web/scene.py.
+  constructor(arrays, faces, normals, head) {
+    this.arrays = arrays;
+    this.count = arrays.binding.shape[0];
+    this.bases = arrays.colors.shape[1];
+    this.rank = arrays.code_basis.shape[1];
+    this._head = head;
+    this._fixed = texture(fixedTexels(arrays, faces, normals), this.count * TEXELS);
+    this._colors = texture(padded(numbers(arrays.colors)), this.count * this.bases);
+    this._offsets = texture(padded(numbers(arrays.offsets)), Math.max(1, this.count * this.rank * 2));
+    this._light = texture(padded(arrays.light.values), 8, 8);
+    this._code = texture(new Float32Array(4 * Math.max(1, this.rank)), 1, Math.max(1, this.rank));
     this._eye = new Splats.dyno.DynoVec3({ value: new Splats.Vector3() });
     this.object = new Splats.SplatGenerator({ numSplats: this.count, generator: this._generator() });
     this.object.frustumCulled = false;
   }
 
-  // Poses the vertices at a time, in frames; between two frames they are interpolated linearly.
-  pose(time) {
-    const { vertices, codes } = this.avatar.arrays;
-    const first = Math.min(Math.max(Math.floor(time), 0), this.frames - 1);
-    const second = Math.min(first + 1, this.frames - 1);
-    const share = time - first;
-    const data = this._moving.image.data;
-    mix(data, 0, vertices, first, second, share, 3, UNITS);
-    mix(data, 4 * this._vertexCount, codes, first, second, share, 1, 1);
-    this._moving.needsUpdate = true;
+  // The head's texture has been posed already.
+  pose(pose) {
+    const { code_mean, code_basis } = this.arrays;
+    expressionCode(pose, code_mean, code_basis).forEach((value, k) => { this._code.image.data[4 * k] = value; });
+    this._code.needsUpdate = true;
     this.object.updateVersion();
   }
 
@@ -116,12 +122,12 @@ class AvatarGaussians {
     const gaussian = (index) => new dyno.Dyno({
       inTypes: {
         index: "int", fixed: "sampler2D", colors: "sampler2D", offsets: "sampler2D", light: "sampler2D",
-        moving: "sampler2D", eye: "vec3",
+        vertices: "sampler2D", code: "sampler2D", eye: "vec3",
       },
       outTypes: { gsplat: dyno.Gsplat },
       inputs: {
         index, fixed: sampler(this._fixed), colors: sampler(this._colors), offsets: sampler(this._offsets),
-        light: sampler(this._light), moving: sampler(this._moving), eye: this._eye,
+        light: sampler(this._light), vertices: sampler(this._head.texture), code: sampler(this._code), eye: this._eye,
       },
       globals: () => [dyno.defineGsplat, POSING],
       statements: ({ inputs, outputs }) => this._shader(inputs, outputs.gsplat).split("\n"),
@@ -134,7 +140,7 @@ class AvatarGaussians {
       (basis, k) => `color += (${basis}) * coefficient(${on.colors}, ${on.index} * ${this.bases} + ${k + 1});`);
     const follow = [];
     for (let k = 0; k < this.rank; k++) {
-      const code = `texelFetch(${on.moving}, texelAt(${this._vertexCount + k}), 0).x`;
+      const code = `texelFetch(${on.code}, ivec2(${k}, 0), 0).x`;
       const at = `${on.index} * ${2 * this.rank} + ${k}`;
       follow.push(`mean.xyz += ${code} * coefficient(${on.offsets}, ${at});`);
       follow.push(`base += ${code} * coefficient(${on.offsets}, ${at} + ${this.rank});`);
@@ -148,7 +154,7 @@ class AvatarGaussians {
       vec3 restNormal = texelFetch(${on.fixed}, texelAt(first + 4), 0).xyz;
       vec3 base = coefficient(${on.colors}, ${on.index} * ${this.bases});
       ${follow.join("\n")}
-      vec3 v0 = corner(${on.moving}, corners.x), v1 = corner(${on.moving}, corners.y), v2 = corner(${on.moving}, corners.z);
+      vec3 v0 = corner(${on.vertices}, corners.x), v1 = corner(${on.vertices}, corners.y), v2 = corner(${on.vertices}, corners.z);
       mat3 face = faceRotation(v0, v1, v2);
       float size = faceSize(v0, v1, v2, face[2]);
       vec3 center = size * (face * mean.xyz) + (v0 + v1 + v2) / 3.0;
@@ -166,8 +172,7 @@ class AvatarGaussians {
 }
 
 // What a Gaussian keeps: TEXELS texels each.
-function fixedTexels(avatar, faces) {
-  const { binding, means, quats, scales, opacities, normals } = avatar.arrays;
+function fixedTexels({ binding, means, quats, scales, opacities }, faces, normals) {
   const count = binding.shape[0];
   const data = new Float32Array(count * TEXELS * 4);
   for (let n = 0; n < count; n++) {
@@ -183,10 +188,6 @@ function fixedTexels(avatar, faces) {
     for (let i = 0; i < 4; i++) data[at + 4 + i] = quats.values[4 * n + ((i + 1) % 4)] * quats.step; // wxyz to xyzw
   }
   return data;
-}
-
-function texelsOf({ values, step }) {
-  return padded(Float32Array.from(values, (value) => value * step));
 }
 
 // Triples as texels of four.
@@ -205,14 +206,4 @@ function texture(texels, count, width = ROW) {
   const made = new Splats.DataTexture(data, width, height, Splats.RGBAFormat, Splats.FloatType);
   made.needsUpdate = true;
   return made;
-}
-
-// Numbers between two frames, `width` to a texel.
-function mix(data, start, { values, shape, step }, first, second, share, width, factor) {
-  const size = shape.slice(1).reduce((a, b) => a * b, 1);
-  for (let i = 0; i < size; i++) {
-    const a = values[first * size + i];
-    const b = values[second * size + i];
-    data[start + 4 * Math.floor(i / width) + (i % width)] = (a + share * (b - a)) * step * factor;
-  }
 }

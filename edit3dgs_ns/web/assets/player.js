@@ -1,71 +1,54 @@
-// The page: draws the avatar, lets the mouse move the camera and the controls move through the motion.
+// The page: plays the motion, holds expressions, wipes between before and after, and tells it all to the controls.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
 
 class Player {
   constructor(avatar) {
-    this.gaussians = new AvatarGaussians(avatar);
+    this.source = new PoseSource(avatar);
     this.fps = avatar.fps;
     this.time = 0; // in frames
     this.playing = false;
+    this.preset = null;
     this._runs = 0;
-    this._view = avatar.camera;
-    this._renderer = new Splats.WebGLRenderer({ canvas: byId("canvas"), antialias: false });
-    this._renderer.setClearColor(new Splats.Color(1, 1, 1), 1);
-    this._scene = new Splats.Scene();
-    this._spark = new Splats.SparkRenderer({
-      renderer: this._renderer,
-      autoUpdate: false, // drawn when something has changed, always sorted for what is shown
-      accumExtSplats: true,
-      enableLod: false,
-      sortRadial: false,
-      maxStdDev: 3.0,
-      minAlpha: 1 / 255,
-      // 0.3 pixels^2 of blur; an avatar trained with anti-aliasing makes up for it in the opacity.
-      preBlurAmount: avatar.antialiased ? 0.0 : 0.3,
-      blurAmount: avatar.antialiased ? 0.3 : 0.0,
-    });
-    this._scene.add(this._spark, this.gaussians.object);
-    this._camera = new Splats.PerspectiveCamera();
-    this._camera.up.fromArray(avatar.camera.up); // before the controls: they turn about it
-    this._controls = new Splats.OrbitControls(this._camera, this._renderer.domElement);
-    this._controls.addEventListener("change", () => this.redraw());
-    this._resetCamera();
-    this._limit(avatar.camera.reach);
-    this._resize();
-    new ResizeObserver(() => this._resize()).observe(byId("viewport"));
+    this.view = new View(avatar, byId("canvas"), byId("viewport"), () => this.pose());
+    this.panel = new Panel(this, avatar, this.view.reach);
   }
 
-  // Shows a time, in frames, and waits until it is drawn.
-  async show(time) {
-    const last = this.gaussians.frames - 1;
-    this.time = Math.min(Math.max(time, 0), last);
+  get frames() {
+    return this.source.frames;
+  }
+
+  pose() {
+    return this.source.at(this.time);
+  }
+
+  // Shows a time, in frames, or a held face or neck, and waits until it is drawn.
+  async show({ time = this.time, face = undefined, neck = undefined, preset = null } = {}) {
+    this.time = Math.min(Math.max(time, 0), this.frames - 1);
+    if (face !== undefined) [this.source.face, this.preset] = [face, preset];
+    if (neck !== undefined) this.source.neck = neck;
     byId("frame").value = Math.round(this.time);
-    byId("number").textContent = `${Math.round(this.time) + 1} / ${last + 1}`;
-    this._moved = true;
-    await this.redraw();
-  }
-
-  // One drawing at a time; what changes meanwhile is drawn next.
-  redraw() {
-    this._changed = true;
-    this._drawing ??= this._draw().finally(() => { this._drawing = null; });
-    return this._drawing;
-  }
-
-  async _draw() {
-    while (this._changed) {
-      await new Promise(requestAnimationFrame);
-      this._changed = false;
-      if (this._moved) this.gaussians.pose(this.time);
-      this._moved = false;
-      this._camera.updateMatrixWorld();
-      this.gaussians.lookFrom(this._camera.position);
-      await this._spark.update({ scene: this._scene, camera: this._camera });
-      this._renderer.render(this._scene, this._camera);
-    }
+    byId("number").textContent = `${Math.round(this.time) + 1} / ${this.frames}`;
+    this.panel.update(face !== undefined || neck !== undefined || !this.playing);
+    await this.view.redraw();
     document.body.dataset.drawn = Math.round(this.time);
+  }
+
+  // Changes a held "face" or "neck"; what was not held yet is held from now on.
+  change(group, change) {
+    this.source[group === "face" ? "holdFace" : "holdNeck"](this.time);
+    change(group === "face" ? this.source.face : { neck_pose: this.source.neck });
+    this.preset = null;
+    return this.show();
+  }
+
+  toggleHold() {
+    if (this.source.face || this.source.neck) this.source.release();
+    else this.source.holdFace(this.time);
+    this.preset = null;
+    this.panel.update(true);
+    return this.show();
   }
 
   play(on = true) {
@@ -75,6 +58,7 @@ class Player {
     byId("play").setAttribute("aria-label", on ? "Pause" : "Play");
     byId("play").title = on ? "Pause (space)" : "Play (space)";
     if (on) this._run(++this._runs);
+    else this.panel.update(true);
   }
 
   // Goes on until it is paused, at the motion's own pace: frames for which there is no time are left out.
@@ -85,79 +69,35 @@ class Player {
       const now = performance.now();
       const frames = ((now - before) / 1000) * this.fps * Number(byId("speed").value);
       before = now;
-      await this.show((this.time + frames) % this.gaussians.frames);
+      await this.show({ time: (this.time + frames) % this.frames });
     }
   }
 
-  _resetCamera() {
-    this._camera.position.fromArray(this._view.position).multiplyScalar(UNITS);
-    this._controls.target.fromArray(this._view.target).multiplyScalar(UNITS);
-    const distance = this._camera.position.distanceTo(this._controls.target);
-    this._camera.near = distance / 100;
-    this._camera.far = distance * 100;
-    this._controls.minDistance = distance / 8;
-    this._controls.maxDistance = distance * 8;
-    this._controls.update();
-    this.redraw();
+  step(frames) {
+    this.play(false);
+    return this.show({ time: Math.round(this.time) + frames });
   }
 
-  // From further round the avatar has never been seen, and nobody should.
-  _limit([aside, upwards]) {
-    const controls = this._controls;
-    const azimuth = controls.getAzimuthalAngle();
-    const polar = controls.getPolarAngle();
-    if (aside < Math.PI) [controls.minAzimuthAngle, controls.maxAzimuthAngle] = [azimuth - aside, azimuth + aside];
-    controls.minPolarAngle = Math.max(polar - upwards, 0);
-    controls.maxPolarAngle = Math.min(polar + upwards, Math.PI);
+  // Share of the window, from the left, that shows the avatar before its edit.
+  wipeTo(share) {
+    this.view.wipe = Math.min(Math.max(share, 0), 1);
+    byId("wipe").hidden = this.view.wipe === 0;
+    byId("wipe").style.left = `${100 * this.view.wipe}%`;
+    byId("wipe").setAttribute("aria-valuenow", Math.round(100 * this.view.wipe));
+    byId("compare").setAttribute("aria-pressed", String(this.view.wipe > 0));
+    return this.view.redraw();
   }
 
-  // All that the camera of the capture sees stays in the window, whatever its shape.
-  _resize() {
-    const { clientWidth: width, clientHeight: height } = byId("viewport");
-    this._renderer.setPixelRatio(Math.min(window.devicePixelRatio, 2));
-    this._renderer.setSize(width, height, false);
-    this._camera.aspect = width / height;
-    const [across, up] = this._view.tangents;
-    this._camera.fov = (360 / Math.PI) * Math.atan(Math.max(up, across / this._camera.aspect));
-    this._camera.updateProjectionMatrix();
-    this.redraw();
+  async save() {
+    const link = element("a", { href: URL.createObjectURL(await this.view.image()) });
+    link.download = `${document.title.replace(/[^\p{L}\p{N}]+/gu, "_") || "avatar"}_${Math.round(this.time) + 1}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  listen() {
-    const frame = byId("frame");
-    frame.max = this.gaussians.frames - 1;
-    frame.addEventListener("input", () => { this.play(false); this.show(Number(frame.value)); });
-    byId("play").addEventListener("click", () => this.play(!this.playing));
-    byId("reset").addEventListener("click", () => this._resetCamera());
-    document.addEventListener("keydown", (event) => {
-      if (event.target.matches("select, button")) return; // they have keys of their own
-      if (event.key === " ") this.play(!this.playing);
-      else if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
-        this.play(false);
-        this.show(Math.round(this.time) + (event.key === "ArrowRight" ? 1 : -1));
-      } else return;
-      event.preventDefault();
-    });
-    byId("controls").hidden = this.gaussians.frames < 2;
+  togglePanel(open = byId("panel").hidden) {
+    byId("panel").hidden = !open;
+    byId("pose").setAttribute("aria-pressed", String(open));
+    this.panel.update(true);
   }
 }
-
-function complain(error) {
-  byId("message").textContent =
-    `The avatar cannot be shown (${error?.message ?? error}). It needs a browser of 2023 or later, with WebGL 2 switched on.`;
-  byId("message").hidden = false;
-}
-
-async function start() {
-  const player = new Player(await readAvatar(byId("avatar").textContent.trim()));
-  byId("avatar").remove();
-  window.player = player;
-  player.listen();
-  await player.show(0);
-  byId("message").hidden = true;
-  player.play(!matchMedia("(prefers-reduced-motion: reduce)").matches && location.hash !== "#still");
-}
-
-window.addEventListener("error", (event) => complain(event.error ?? event.message));
-window.addEventListener("unhandledrejection", (event) => complain(event.reason));
-start();

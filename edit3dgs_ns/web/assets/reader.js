@@ -2,7 +2,7 @@
 //   uint32 length of the header | header (JSON) | the arrays, one after the other.
 "use strict";
 
-const KINDS = { int16: Int16Array, uint32: Uint32Array };
+const KINDS = { int16: Int16Array, uint32: Uint32Array, float32: Float32Array };
 
 async function readAvatar(base64) {
   const text = atob(base64);
@@ -31,11 +31,10 @@ function decode(entry, planes) {
   for (let plane = 0; plane < size; plane++) {
     for (let i = 0; i < count; i++) bytes[i * size + plane] = planes[plane * count + i];
   }
-  const values = new Kind(bytes.buffer);
-  if (entry.differences) {
-    // Along the first axis each row is stored as its change from the row before; the sums wrap as Python's do.
-    const row = count / entry.shape[0];
-    for (let i = row; i < count; i++) values[i] += values[i - row];
-  }
-  return values;
+  return new Kind(bytes.buffer);
+}
+
+// The numbers that an array stands for.
+function numbers({ values, step }) {
+  return step === 1 && values instanceof Float32Array ? values : Float32Array.from(values, (value) => value * step);
 }
