@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +58,21 @@ def open_networks(options: EvaluationOptions) -> tuple[Clip, IdentityEmbedding |
 
 
 def open_comparisons(
-    options: EvaluationOptions, infos: list[EditedRun], captions: list[tuple[str, str]], clip: Clip
+    options: EvaluationOptions,
+    infos: list[EditedRun],
+    captions: list[tuple[str, str]],
+    clip: Clip,
+    show: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> tuple[list[Comparison], list[str]]:
+    """The comparisons, and what the user should know of them.
+
+    Args:
+        options: what is compared.
+        infos: the edited runs.
+        captions: before and after, of each run.
+        clip: embeds the captions.
+        show: is told how far a video that drives is tracked (what is done, frames done, frames in all).
+    """
     from edit3dgs_ns.rendering.views import shared_frames
     from edit3dgs_ns.run_evaluation.expression import ExpressionFits
     from edit3dgs_ns.run_evaluation.truth import find_true_edit
@@ -73,7 +87,7 @@ def open_comparisons(
     fits: dict[int, ExpressionFits] = {}
     comparisons = []
     for info, (base, edited), pair in zip(infos, pairs, captions, strict=True):
-        settings = _settings(options, edited, allowed, notes)
+        settings = _settings(options, edited, allowed, notes, show)
         if options.expression_frames and id(base) not in fits:
             fits[id(base)] = ExpressionFits(base, options.expression_frames)
         truth = find_true_edit(edited, info.prompt, options.true_edit)
@@ -103,14 +117,21 @@ def _embedded(captions: tuple[str, str], clip: Clip) -> Captions:
 
 
 def _settings(
-    options: EvaluationOptions, run: TrainedRun, allowed: set[tuple[str, str]], notes: list[str]
+    options: EvaluationOptions,
+    run: TrainedRun,
+    allowed: set[tuple[str, str]],
+    notes: list[str],
+    show: Callable[[str, int, int], None],
 ) -> list[Setting]:
     from edit3dgs_ns.evaluation.report_data import SETTINGS
     from edit3dgs_ns.rendering.views import cross_reenactment, novel_view, self_reenactment, thinned
 
     settings = [novel_view(run, allowed), self_reenactment(run, allowed, options.all_cameras)]
     if options.motion is not None:
-        settings.append(cross_reenactment(run, read_driving_motion(options.motion, run)))
+        motion, said = read_driving_motion(options.motion, run, show)
+        for text in said:
+            _note(notes, f"--motion: {text}.")
+        settings.append(cross_reenactment(run, motion))
     found = []
     for setting in settings:
         setting, stride = thinned(setting, options.max_frames)
@@ -131,17 +152,20 @@ def _settings(
     return found
 
 
-def read_driving_motion(path: Path, run: TrainedRun) -> FlameMotion:
-    """Another actor's motion on the avatar's head: its expressions and joints; the head stays where the avatar's mostly is.
+def read_driving_motion(
+    path: Path, run: TrainedRun, show: Callable[[str, int, int], None]
+) -> tuple[FlameMotion, tuple[str, ...]]:
+    """Another actor's motion on the avatar's head, and notes on it: its expressions and joints; the head stays where the avatar's
+    mostly is.
 
     Raises:
         FileNotFoundError, ValueError: there is no such motion, or it belongs to another head model.
     """
     from edit3dgs_ns.tracking.driving import drive, open_driver
 
-    driver = open_driver(path, run.head)
-    motion, _ = drive(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
-    return motion
+    driver = open_driver(path, run.head, progress=show)
+    motion, notes = drive(driver.recorded, run.pipeline.model.head.motion().to("cpu"), run.head)
+    return motion, (*driver.recorded.notes, *notes)
 
 
 def _note(notes: list[str], text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
-from edit3dgs_ns.console import progress_bars, warn, working
+from edit3dgs_ns.console import progress_bars, shown_on, warn, working
 from edit3dgs_ns.run_evaluation.comparisons import (
     Comparison,
     open_comparisons,
@@ -60,7 +60,7 @@ def _evaluate(options: EvaluationOptions, progress: Progress) -> tuple[Report, P
     for note in unclear:
         warn(note)
     with working(progress, "Opening the runs"):
-        comparisons, notes = open_comparisons(options, infos, captions, clip)
+        comparisons, notes = open_comparisons(options, infos, captions, clip, shown_on(progress))
     report = _measure(options, comparisons, clip, identity, folder, [*unclear, *notes], progress)
     with working(progress, "Writing the report"):
         return report, _write(report, comparisons, folder)

@@ -28,6 +28,7 @@ from edit3dgs_ns.runs.trained_run import TrainedRun
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME
 from tests.known_edits import edited_run, gaussians, known_avatar
+from tests.speaking_video import write_speaking_video
 from tests.tiny_capture import TinyCapture, write_tiny_capture
 from tests.tiny_clip import save_tiny_clip
 
@@ -218,6 +219,21 @@ def test_embeddings_are_made_once(
     assert [r.settings["novel_view"].series["clip_s"] for r in again.runs] == [
         r.settings["novel_view"].series["clip_s"] for r in first.runs
     ]
+
+
+def test_how_far_a_driving_video_is_tracked_is_shown(
+    edited: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
+    video = write_speaking_video(tmp_path / "talk.mp4", frames=10, size=96)
+    words = ["evaluate", "--load-config", edited, "--motion", video, "--source-caption", SOURCE]
+    words += ["--target-caption", TARGET, "--clip", clip, "--max-frames", 2, "--expression-frames", 0]
+    assert cli.run([str(word) for word in [*words, "--output", tmp_path / "out"]]) == 0
+    shown = capfd.readouterr().err
+    for stage in ("Finding the face", "Writing images", "Fitting the head"):
+        assert stage in shown
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["runs"][0]["settings"]["cross_reenactment"]["frames"] == 2
 
 
 def test_several_runs_side_by_side(
