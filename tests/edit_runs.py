@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,6 +48,27 @@ def checkpoint_of(run: Path) -> dict[str, Any]:
     """The content of its one checkpoint."""
     (path,) = (run / "nerfstudio_models").glob("*.ckpt")
     return torch.load(path, weights_only=True)
+
+
+def leaves_of(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested dicts and lists, by where they are."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for name, value in items:
+        if isinstance(value, (dict, list, tuple)):
+            yield from leaves_of(value, f"{path}/{name}")
+        else:
+            yield f"{path}/{name}", value
+
+
+def differing_leaves(one: Any, other: Any) -> list[str]:
+    """Where nested dicts and lists of tensors and values differ in any bit."""
+    leaves = [dict(leaves_of(content)) for content in (one, other)]
+    names = sorted({*leaves[0], *leaves[1]})
+    return [name for name in names if not _equal(leaves[0].get(name), leaves[1].get(name))]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 class PulledPlug(BaseException):

@@ -21,7 +21,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
@@ -102,9 +101,6 @@ class EditLoop:
             self.edit.delay += max(start_step - self.plan.first_step_of(schedule.round), 0)
         for number in range(schedule.round):
             self.rounds.run(schedule.batch(number), start_step)
-        torch.set_rng_state(
-            state["torch_rng"].cpu().to(torch.uint8)
-        )  # last: edits made again draw numbers too
 
     def before_step(self, step: int) -> None:
         """Sets the learning rates, and edits a round if one is due. Lets the model go if that fails."""
@@ -144,12 +140,11 @@ class EditLoop:
 
 
 def loop_state(edit: PreparedEdit) -> dict[str, Any]:
-    """What a checkpoint says of an edit: plain values and a tensor."""
+    """What a checkpoint says of an edit, as plain values."""
     return {
         "settings": edit.settings,
         "schedule": edit.schedule.state_dict(),
         "delay": edit.delay,
-        "torch_rng": torch.get_rng_state(),
     }
 
 

@@ -162,7 +162,7 @@ class EditPipeline(AvatarPipeline):
         super().load_pipeline(loaded_state, step)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint says of the edit: plain values and a tensor."""
+        """What a checkpoint says of the edit, as plain values."""
         from edit3dgs_ns.edit_training.loop import loop_state
 
         return self._resumed if self._edit is None else loop_state(self._edit)
@@ -219,7 +219,7 @@ class EditPipeline(AvatarPipeline):
         )
         if self._resumed:
             loop.resume(self._resumed, trainer._start_step)
-        left = max(self.total_steps - trainer._start_step, 1)
+        left = max(self.total_steps - trainer._start_step, 0)  # none for a run that was over
         trainer.config.max_num_iterations = min(trainer.config.max_num_iterations, left)
         return loop
 

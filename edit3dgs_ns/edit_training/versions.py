@@ -246,6 +246,11 @@ class RunHistory:
         version = next(version for version in self._versions if version.number == number)
         models = self.run / CHECKPOINT_FOLDER
         target = models / f"step-{version.step:09d}.ckpt"
+        if not self._file(version).is_file():
+            raise UserError(
+                f"{self._file(version)} is missing, so going back to version {number} of {self.run} cannot be completed. Restore "
+                f"the file from a copy, or move the folder {self.folder} away: the history then begins anew."
+            )
         _link(self._file(version), target)
         for path in models.glob("step-*.ckpt"):
             if path == target:

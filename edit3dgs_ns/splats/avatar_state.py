@@ -14,6 +14,10 @@ from edit3dgs_ns.splats.rig import POSE_PARAMETERS
 _WIDTHS = {"means": (3,), "scales": (3,), "quats": (4,), "features_dc": (3,), "opacities": (1,)}
 """Of the Gaussians' parameters, after the first axis."""
 _GAUSSIANS, _POSE = "gauss_params.", "head.pose."
+_LARGEST = 1e6
+"""No number of an avatar is near this; squares of much larger ones are infinite."""
+_LARGEST_SCALE = 40.0
+"""Of the logarithms of scales: exp(40) times a triangle is no Gaussian any more."""
 
 
 def check_avatar_numbers(state: Mapping[str, Any], where: str, num_faces: int | None = None) -> None:
@@ -33,7 +37,12 @@ def check_avatar_numbers(state: Mapping[str, Any], where: str, num_faces: int | 
 
 
 def _problem(state: Mapping[str, Any], num_faces: int | None) -> str | None:
-    needed = [*(f"{_GAUSSIANS}{name}" for name in (*_WIDTHS, "features_rest")), "binding", "head.shape"]
+    needed = [
+        *(f"{_GAUSSIANS}{name}" for name in (*_WIDTHS, "features_rest")),
+        "binding",
+        "head.shape",
+        "head.static_offset",
+    ]
     needed += [f"{_POSE}{name}" for name in POSE_PARAMETERS]
     missing = [name for name in needed if name not in state]
     if missing:
@@ -41,10 +50,13 @@ def _problem(state: Mapping[str, Any], num_faces: int | None) -> str | None:
     for name, value in state.items():
         if not isinstance(value, Tensor):
             return f"{name} is no tensor"
-        if name.startswith((_GAUSSIANS, "head.", "appearance.")) and not value.is_floating_point():
-            return f"{name} has numbers of the type {value.dtype}"
+        if name.startswith((_GAUSSIANS, "head.", "appearance.")) and value.dtype != torch.float32:
+            return f"{name} has numbers of the type {value.dtype} instead of {torch.float32}"
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             return f"{name} has {int((~torch.isfinite(value)).sum())} numbers that are not finite"
+        largest = float(value.abs().max()) if value.is_floating_point() and value.numel() else 0.0
+        if largest > (_LARGEST_SCALE if name == f"{_GAUSSIANS}scales" else _LARGEST):
+            return f"{name} has numbers as large as {largest:.3g}"
     return _wrong_shape(state) or _wrong_binding(state["binding"], num_faces) or _wrong_degree(state)
 
 
@@ -82,13 +94,15 @@ def _wrong_appearance(state: Mapping[str, Tensor], count: int) -> str | None:
     from edit3dgs_ns.splats.relighting import NUM_TERMS
 
     basis = state.get("appearance.code_basis", torch.zeros(0, 0))
-    rank = basis.shape[1] if basis.ndim == 2 else 0
+    if basis.ndim != 2:
+        return f"appearance.code_basis has the shape {tuple(basis.shape)}"
+    rank = basis.shape[1]
     offsets: dict[str, tuple[int, ...]] = {
         f"{_GAUSSIANS}{name}": (count, rank, 3) for name in ("expression_means", "expression_colors")
     }
     light: dict[str, tuple[int, ...]] = {
         "appearance.light": (NUM_TERMS, 3),
-        "appearance.code_mean": (len(basis) if basis.ndim else 0,),
+        "appearance.code_mean": (len(basis),),
     }
     for name, shape in (offsets | light).items():
         is_used = name in state and (rank or name == "appearance.light")

@@ -58,6 +58,8 @@ def find_checkpoint(run: Path, option: str, what: str) -> Path:
 def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
     """The content of a checkpoint. Nothing but tensors and plain values is ever built from it.
 
+    Its step is the last one that was done: -1 for a run that was stopped in its first round of edits, before any.
+
     Raises:
         ValueError: it is damaged, or no checkpoint of Nerfstudio.
     """
@@ -75,7 +77,7 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
     if not isinstance(pipeline, Mapping) or not all(isinstance(name, str) for name in pipeline):
         raise UserError(f"{option} {path} is no checkpoint of a Nerfstudio run: it has no 'pipeline'.")
     step = content.get("step")
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 10**9:
+    if not isinstance(step, int) or isinstance(step, bool) or not -1 <= step < 10**9:
         raise UserError(
             f"{option} {path} is no checkpoint of a Nerfstudio run: its 'step' is {str(step)[:40]!r}."
         )

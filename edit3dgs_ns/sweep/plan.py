@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edit3dgs_ns.editing.editors import check_editor_name
 from edit3dgs_ns.editing.worker_names import parse_workers
@@ -169,7 +169,12 @@ class _Reader:
         return Prompt(self._get(entry, "prompt", str), self._get(entry, "target_caption", str))
 
     def _place(self, text: str) -> Path:
-        return (self._path.parent / Path(text).expanduser()).resolve()
+        try:
+            place = (self._path.parent / Path(text).expanduser()).resolve()
+            place.exists()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, NUL
+            self._refuse(f"the path {text[:100]!a} ({error.__class__.__name__})", "a path of this machine")
+        return place
 
     def _check_keys(self, where: str, table: Mapping[str, Any], known: set[str]) -> None:
         for key in table:
@@ -192,7 +197,7 @@ class _Reader:
             self._refuse(said, f"a list of {_words(kind)}s")
         return list(values or [])
 
-    def _refuse(self, found: str, expected: str) -> None:
+    def _refuse(self, found: str, expected: str) -> NoReturn:
         raise UserError(f"{self._path}: {found}; expected {expected}.")
 
 

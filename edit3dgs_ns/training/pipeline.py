@@ -12,6 +12,7 @@ from typing import Any, Type  # noqa: UP035  (tyro reads these at run time)
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
+from torch import Tensor
 
 from edit3dgs_ns.capture.transforms import CyConvention
 from edit3dgs_ns.errors import UserError
@@ -65,14 +66,18 @@ class AvatarPipeline(VanillaPipeline):
         fill_unseen_of(self.model, self.datamanager, settle=settle)
 
     @contextmanager
-    def completed(self, keep: bool) -> Iterator[None]:
+    def completed(self, keep: bool) -> Iterator[dict[str, Tensor]]:
         """To be saved in: the avatar is complete. Afterwards it is so only with `keep`; else training goes on with what it had, and
-        does not wait for the Gaussians to settle."""
+        does not wait for the Gaussians to settle.
+
+        Yields:
+            What training goes on with; nothing with `keep`.
+        """
         params = self.model.gauss_params
         before = {} if keep else {name: value.detach().clone() for name, value in params.items()}
         self.complete_avatar(settle=keep)
         try:
-            yield
+            yield before
         finally:
             for name, value in before.items():
                 params[name].data.copy_(value)

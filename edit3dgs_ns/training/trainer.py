@@ -1,23 +1,41 @@
-"""Nerfstudio's trainer with atomic checkpoints; `checkpoints` finds and reads them."""
+"""Nerfstudio's trainer with atomic checkpoints that a run goes on from as if it had never stopped."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
+import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer
+from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.markup import escape
 
-from edit3dgs_ns.splats.checkpoints import find_checkpoint
+from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.splats.checkpoints import find_checkpoint, read_checkpoint
 from edit3dgs_ns.splats.views import camera_extent
+from edit3dgs_ns.training.resuming import KEY, ResumedTraining, training_state
 from edit3dgs_ns.training.schedulers import scaled_rates
 
 
 class ResumableTrainer(Trainer):
-    """Nerfstudio's trainer, with checkpoints that a crash cannot damage, `--load-dir` that also takes a
-    run's folder, and rates of the positions that may be relative to the scene."""
+    """Nerfstudio's trainer, with checkpoints that a crash cannot damage and that say all that training depends on, `--load-dir`
+    that also takes a run's folder, and rates of the positions that may be relative to the scene."""
+
+    def setup(self, test_mode: Any = "val") -> None:
+        """As Nerfstudio's; a resumed run draws the random numbers that it would have drawn."""
+        super().setup(test_mode)
+        # Nerfstudio divides by it, also where a run that was over has no step to do.
+        writer.GLOBAL_BUFFER["max_iter"] = max(self.config.max_num_iterations, 1)
+        if self._resumed is not None:
+            where = [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION]
+            self.callbacks.insert(0, TrainingCallback(where, self._restore_random))
 
     def setup_optimizers(self) -> Optimizers:
         """The optimizers of the configuration; positions' rates are multiplied by the cameras' extent if the model asks for it."""
@@ -29,12 +47,17 @@ class ResumableTrainer(Trainer):
         return Optimizers(config, self.pipeline.get_param_groups())
 
     _last_step: int | None = None
+    _compiles = True
     _is_over = False
+    _is_complete = False
+    """The avatar is what a finished run has ended with: there is nothing to complete."""
+    _resumed: ResumedTraining | None = None
 
     def train_iteration(self, step: int) -> Any:
         """One step; the first one on a machine's CPU says that it compiles."""
-        if self._last_step is None and not str(self.device).startswith("cuda"):
+        if self._compiles and not str(self.device).startswith("cuda"):
             _say_what_compiles()
+        self._compiles, self._is_complete = False, False
         result = super().train_iteration(step)
         self._last_step = step
         return result
@@ -43,6 +66,8 @@ class ResumableTrainer(Trainer):
         """Nerfstudio's loop has counted a step already when it breaks off before doing it: the last one is that which was done."""
         if self._last_step is not None:
             self.step = self._last_step
+        if self._resumed is not None and self.step < self._start_step:
+            self._resumed.restore_random()  # no step did: this run was over
         self._is_over = True
         super()._after_train()
 
@@ -53,33 +78,99 @@ class ResumableTrainer(Trainer):
         Args:
             step: the last one that is done; -1 before the first. That checkpoint's file is called step-000000000.ckpt, because
                 names have no sign; the step in it is -1, so that a run resumed from it begins with step 0.
+
+        Raises:
+            UserError: the disk is full or cannot be written; the former checkpoint is as it was.
         """
+        path = self.checkpoint_dir / f"step-{max(step, 0):09d}.ckpt"
         pipeline: Any = self.pipeline
-        final = self.checkpoint_dir
-        self.checkpoint_dir = self.base_dir / "checkpoint.part"
-        try:
-            with pipeline.completed(keep=self._is_over):
-                super().save_checkpoint(step)
-        finally:
-            unfinished, self.checkpoint_dir = self.checkpoint_dir, final
-        written, name = unfinished / f"step-{step:09d}.ckpt", f"step-{max(step, 0):09d}.ckpt"
-        with written.open("rb+") as file:
-            os.fsync(file.fileno())
-        final.mkdir(parents=True, exist_ok=True)
-        os.replace(written, final / name)
-        unfinished.rmdir()
+        # Nobody else writes here; what a killed run has left is of no use.
+        unfinished = self.base_dir / "checkpoint.part"
+        with nullcontext({}) if self._is_complete else pipeline.completed(keep=self._is_over) as trained:
+            content = {
+                "step": step,
+                "pipeline": pipeline.state_dict(),
+                "optimizers": {name: o.state_dict() for name, o in self.optimizers.optimizers.items()},
+                "schedulers": {name: s.state_dict() for name, s in self.optimizers.schedulers.items()},
+                "scalers": self.grad_scaler.state_dict(),
+                KEY: training_state(pipeline.model, trained, self._is_over),
+            }
+            try:
+                _write(content, unfinished / path.name, path)
+            except (OSError, RuntimeError) as error:  # PyTorch's writer has no class of its own
+                raise UserError(_cannot_save(path, error)) from error
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
         if self.config.save_only_latest_checkpoint:
-            for path in final.glob("step-*.ckpt"):
-                if path.name != name:
-                    path.unlink()
+            for other in self.checkpoint_dir.glob("step-*.ckpt"):
+                if other.name != path.name:
+                    other.unlink()
 
     def _load_checkpoint(self) -> None:
+        path = self._checkpoint_to_load()
+        if path is None:
+            super()._load_checkpoint()
+            return
+        content = read_checkpoint(path, "--load-dir")
+        step = content["step"]
+        self._start_step, self._last_step = step + 1, step
+        pipeline: Any = self.pipeline
+        pipeline.load_pipeline(content["pipeline"], step)
+        optimizers, schedulers = content.get("optimizers", {}), content.get("schedulers", {})
+        if unknown := optimizers.keys() - self.optimizers.optimizers.keys():
+            raise UserError(
+                f"--load-dir {path}: its run trained {', '.join(sorted(unknown))}, this one does not. Go on with the same "
+                "method and options."
+            )
+        self.optimizers.load_optimizers(optimizers)
+        if self.config.load_scheduler:
+            self.optimizers.load_schedulers(schedulers)
+        self.grad_scaler.load_state_dict(content.get("scalers", {}))
+        self._resumed = ResumedTraining(content.get(KEY), str(path))
+        self._resumed.give_back(pipeline.model)
+        self._is_complete = self._resumed.is_complete
+        CONSOLE.print(escape(f"Going on with step {step + 1} from {path}"), highlight=False)
+
+    def _checkpoint_to_load(self) -> Path | None:
         config = self.config
-        if config.load_dir is not None and config.load_step is None:
+        if config.load_dir is None:
+            return config.load_checkpoint
+        if config.load_step is None:
             path = find_checkpoint(config.load_dir, "--load-dir", f"a run of `ns-train {config.method_name}`")
-            config.load_dir = path.parent
-            config.load_step = int(path.stem.removeprefix("step-"))
-        super()._load_checkpoint()
+        else:
+            path = config.load_dir / f"step-{config.load_step:09d}.ckpt"
+            if not path.is_file():
+                raise MissingFileError(f"--load-dir, --load-step: there is no {path}.")
+        config.load_dir = path.parent
+        config.load_step = int(path.stem.removeprefix("step-"))
+        return path
+
+    def _restore_random(self, step: int) -> None:
+        if step == self._start_step and self._resumed is not None:
+            self._resumed.restore_random()
+
+
+def _write(content: dict[str, Any], unfinished: Path, path: Path) -> None:
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, unfinished)
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(unfinished, path)
+
+
+def _cannot_save(path: Path, error: Exception) -> str:
+    why = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
+    former = sorted(other.name for other in path.parent.glob("step-*.ckpt"))
+    left = (
+        f"{former[-1]} beside it is whole: make room and go on with"
+        if former
+        else "Make room, and begin again without"
+    )
+    free = ""
+    with suppress(OSError):
+        free = f", {shutil.disk_usage(path.parent.parent).free / 2**20:.0f} MiB are free there"
+    return f"{path}: this checkpoint cannot be written ({why}{free}). {left} --load-dir."
 
 
 def _say_what_compiles() -> None:

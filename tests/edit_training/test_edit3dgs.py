@@ -20,6 +20,7 @@ from tests.edit_runs import (
     GreenEditor,
     PulledPlug,
     checkpoint_of,
+    differing_leaves,
     history_of,
     shows_head,
     store_of,
@@ -162,29 +163,13 @@ def same_run(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(stores[0].get(key), stores[1].get(key), err_msg=str(key))
     ends = checkpoint_of(one), checkpoint_of(other)
     assert ends[0]["step"] == ends[1]["step"]
-    leaves = [dict(leaves_of({name: end[name] for name in ("pipeline", "optimizers")})) for end in ends]
-    assert leaves[0].keys() == leaves[1].keys()
-    differing = [name for name, value in leaves[0].items() if not equal(value, leaves[1][name])]
-    assert not differing
+    parts = [{name: end[name] for name in ("pipeline", "optimizers")} for end in ends]
+    assert not differing_leaves(*parts)
     measured = [
         [(b["views"], b["change"], b["correction"]) for b in history_of(run)["batches"]]
         for run in (one, other)
     ]
     assert measured[0] == measured[1]
-
-
-def leaves_of(content, path=""):
-    """The values of nested dicts and lists, by where they are."""
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    for name, value in items:
-        if isinstance(value, (dict, list, tuple)):
-            yield from leaves_of(value, f"{path}/{name}")
-        else:
-            yield f"{path}/{name}", value
-
-
-def equal(one, other) -> bool:
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.parametrize(
@@ -234,6 +219,7 @@ def test_rounds_added_to_a_finished_run_are_as_far_apart_as_the_others(make_conf
         assert run.step + 1 == run.pipeline.total_steps == steps[-1] + 2 + 2
     unchanged = train(make_config(rounds=6, load_dir=run.base_dir))
     assert unchanged.pipeline.total_steps == run.pipeline.total_steps
+    assert not differing_leaves(*(checkpoint_of(trainer.base_dir) for trainer in (run, unchanged)))
 
 
 def test_a_crash_in_the_very_first_round_can_be_resumed(make_config, monkeypatch):

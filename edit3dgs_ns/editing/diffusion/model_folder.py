@@ -146,6 +146,11 @@ def find_model(model: str | Path) -> Path | str:
     )
 
 
+def _shown(found: Any) -> str:
+    """A value of a file as text that can be printed whatever it is."""
+    return str(found)[:100].encode("utf-8", "backslashreplace").decode()
+
+
 def check_index(index: Mapping[str, Any], model: str | Path) -> Family:
     """Returns the family of a `model_index.json`; refuses other pipelines, and classes from outside diffusers and transformers.
 
@@ -159,7 +164,7 @@ def check_index(index: Mapping[str, Any], model: str | Path) -> Family:
     found = index.get("_class_name")
     family = FAMILIES.get(str(found))
     if family is None:
-        said = f"names the class {found}" if found else "names no class (_class_name)"
+        said = f"names the class {_shown(found)}" if found else "names no class (_class_name)"
         listing = "\n".join(
             f"  {name}: {known.title}, such as {known.example}" for name, known in FAMILIES.items()
         )
