@@ -55,6 +55,13 @@ def web_scene(
     )
 
 
+def avatar_of(run: TrainedRun) -> RiggedGaussians:
+    """The avatar of a run that is loaded, moving as the run does."""
+    model = run.pipeline.model
+    params = dict(model.gauss_params.items())
+    return RiggedGaussians(params, model.binding, model.head, model.appearance, int(model.sh_degree_reached))
+
+
 def before_edits(load_config: Path, assets: FlameAssets) -> RiggedGaussians | None:
     """The avatar as it was trained, from the run's history; None for one that was never edited.
 

@@ -116,6 +116,21 @@ class View {
     this.redraw();
   }
 
+  // Turns the camera about its target, radians against the view from the front.
+  lookFromSide(azimuth, elevation) {
+    this.resetCamera();
+    const { camera, _controls: { target } } = this;
+    const up = camera.up.clone().normalize();
+    const back = camera.position.clone().sub(target);
+    const level = back.clone().addScaledVector(up, -back.dot(up)).normalize();
+    const across = up.clone().cross(level);
+    const height = Math.asin(back.dot(up) / back.length()) + elevation;
+    const away = level.multiplyScalar(Math.cos(azimuth)).addScaledVector(across, Math.sin(azimuth)).multiplyScalar(Math.cos(height));
+    camera.position.copy(target).addScaledVector(away.addScaledVector(up, Math.sin(height)), back.length());
+    this._controls.update();
+    return this.redraw();
+  }
+
   // From further round the avatar has never been seen, and nobody should.
   _limit([aside, upwards]) {
     const controls = this._controls;

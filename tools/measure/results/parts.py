@@ -272,6 +272,16 @@ PARTS: tuple[Part, ...] = (
         Place.edit_digest,
     ),
     Part(
+        "share",
+        "The web page in a browser, against our rasterizer",
+        lambda at: _python(
+            "-m", "tools.measure.share", str(at.edited / "config.yml"), "--page", _out(at, "avatar.html"), "--out",
+            _out(at, "share.json"),
+        ),
+        ("share.json",),
+        lambda at: f"{at.edit_digest()}-{_folder_digest(at.root / 'tools' / 'measure' / 'share')}",
+    ),
+    Part(
         "viewer",
         "Pictures of the viewer",
         lambda at: _python("-m", "tools.measure.results.viewer_pictures", str(at.edited), str(at.out)),
