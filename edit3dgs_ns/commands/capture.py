@@ -10,6 +10,7 @@ import tyro
 
 from edit3dgs_ns.console import progress_bars, say, say_command, working
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.folder_lock import only_process
 
 
 @dataclass(kw_only=True)
@@ -47,7 +48,7 @@ class CaptureCommand:
         settings = CaptureSettings(self.seed, width, height, self.cameras, self.frames, self.samples)
         settings.validate()
         check_capture_folder(out, settings, self.overwrite)
-        with progress_bars() as progress:
+        with only_process(out), progress_bars() as progress:
             with working(progress, "Preparing the head"):
                 from edit3dgs_ns.synthetic.writer import write_capture
 

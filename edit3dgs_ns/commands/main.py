@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
+from types import FrameType
 from typing import Any, Protocol, cast
 
 from edit3dgs_ns.console import USER_ERROR_EXIT_CODE
@@ -24,6 +25,8 @@ from edit3dgs_ns.quotes import check_quotes
 
 PROGRAM = "edit3dgs"
 INTERRUPTED_EXIT_CODE = 130
+TERMINATED_EXIT_CODE = 143
+_SIGTERM = "SIGTERM"
 _OF_THE_USERS_FILES = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR
 }  # fmt: skip
@@ -60,6 +63,7 @@ def main() -> None:
     from edit3dgs_ns.commands.quiet import hide_library_warnings
 
     hide_library_warnings()
+    signal.signal(signal.SIGTERM, _stopped)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -75,9 +79,9 @@ def run(args: Sequence[str]) -> int:
             print(version_text())
             return 0
         return parse(args).execute()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print_error("Stopped. The same command goes on from here.")
-        return INTERRUPTED_EXIT_CODE
+        return TERMINATED_EXIT_CODE if interrupt.args == (_SIGTERM,) else INTERRUPTED_EXIT_CODE
     except UserError as error:
         print_error(str(error))
         return USER_ERROR_EXIT_CODE
@@ -86,6 +90,11 @@ def run(args: Sequence[str]) -> int:
             raise
         print_error(f"{error.filename}: {error.strerror}.")
         return USER_ERROR_EXIT_CODE
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """On SIGTERM: as if somebody had pressed Ctrl-C, so that nothing is left half done."""
+    raise KeyboardInterrupt(_SIGTERM)
 
 
 def parse(args: Sequence[str]) -> Command:

@@ -11,6 +11,7 @@ import tyro
 
 from edit3dgs_ns.console import progress_bars, say, say_command, shown_on, warn, working
 from edit3dgs_ns.errors import MissingFileError, UserError
+from edit3dgs_ns.folder_lock import only_process
 
 
 @dataclass(kw_only=True)
@@ -65,7 +66,7 @@ class TrackCommand:
         settings = settings_of(video, self.head or OPEN_HEAD_PATH, options)
         if check_folder(out, settings, self.overwrite) == "goes on":
             say(continued_note(out))
-        with progress_bars() as progress:
+        with only_process(out), progress_bars() as progress:
             with working(progress, "Preparing to track"):
                 from edit3dgs_ns.flame.loading import load_assets
                 from edit3dgs_ns.tracking.job import track_video
@@ -101,7 +102,7 @@ class TrackCommand:
         settings = MultiCapture.read(capture).settings(self.head or OPEN_HEAD_PATH)
         if check_folder(out, settings, self.overwrite) == "goes on":
             say(continued_note(out))
-        with progress_bars() as progress:
+        with only_process(out), progress_bars() as progress:
             with working(progress, "Preparing to track"):
                 from edit3dgs_ns.flame.loading import load_assets
                 from edit3dgs_ns.tracking.multi_job import track_capture

@@ -19,6 +19,7 @@ from rich.markup import escape
 from edit3dgs_ns.console import CONSOLE, duration
 from edit3dgs_ns.errors import ExistingFileError
 from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.folder_lock import only_process
 
 MARKERS = ".steps"
 """Folder with the markers, in the job's folder."""
@@ -54,7 +55,12 @@ class StepRunner:
 
         Raises:
             FileExistsError: an output is there that no run of this job has made.
+            UserError: another process works in the folder.
         """
+        with only_process(self.folder):
+            return self._run(step)
+
+    def _run(self, step: Step) -> float:
         marker = self._read_marker(step)
         settings = json.loads(json.dumps(dict(step.settings)))
         same = marker is not None and marker.get("settings") == settings

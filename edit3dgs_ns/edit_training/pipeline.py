@@ -8,6 +8,8 @@ its side of Nerfstudio.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Type  # noqa: UP035  (tyro reads these at run time)
@@ -215,13 +217,20 @@ class EditPipeline(AvatarPipeline):
             resumed=resumed_run,
             # With this, a run that is killed while it edits goes on from here and not from the last `steps_per_save`.
             before_round=lambda step: trainer.save_checkpoint(step - 1),
-            while_editing=lambda: viewer_may_draw(trainer, self),
+            while_editing=lambda: _may_be_interrupted(trainer, self),
         )
         if self._resumed:
             loop.resume(self._resumed, trainer._start_step)
         left = max(self.total_steps - trainer._start_step, 0)  # none for a run that was over
         trainer.config.max_num_iterations = min(trainer.config.max_num_iterations, left)
         return loop
+
+
+@contextmanager
+def _may_be_interrupted(trainer: Any, pipeline: EditPipeline) -> Iterator[None]:
+    """While a round is edited: by whoever draws, and by whoever ends the process."""
+    with trainer.stop_request.interrupts(), viewer_may_draw(trainer, pipeline):
+        yield
 
 
 def _resumed_run(config: Any) -> Path | None:

@@ -14,6 +14,7 @@ from typing import Any
 from edit3dgs_ns.console import duration, say, warn
 from edit3dgs_ns.editing.worker_names import Workers, parse_workers
 from edit3dgs_ns.files import write_durably
+from edit3dgs_ns.folder_lock import only_process
 from edit3dgs_ns.sweep.jobs import (
     JobFailed,
     JobRunner,
@@ -44,7 +45,8 @@ def run_sweep(plan: Plan, run_words: RunWords | None = None) -> int:
     )
     runner, cells = JobRunner(plan.output, run), plan.cells()
     say(f"{len(cells)} edits of {len(plan.subjects)} subjects, {count} at a time: {plan.output}")
-    failed = _run_all(plan, cells, runner, count)
+    with only_process(plan.output):
+        failed = _run_all(plan, cells, runner, count)
     table = table_of([(cell, report_of(plan, cell)) for cell in cells])
     write_durably(plan.output / "table.json", as_json(table).encode())
     write_durably(plan.output / "table.md", as_markdown(table).encode())

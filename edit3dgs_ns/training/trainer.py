@@ -22,6 +22,7 @@ from edit3dgs_ns.splats.checkpoints import find_checkpoint, read_checkpoint
 from edit3dgs_ns.splats.views import camera_extent
 from edit3dgs_ns.training.resuming import KEY, ResumedTraining, training_state
 from edit3dgs_ns.training.schedulers import scaled_rates
+from edit3dgs_ns.training.stopping import StopRequest
 
 
 class ResumableTrainer(Trainer):
@@ -30,12 +31,21 @@ class ResumableTrainer(Trainer):
 
     def setup(self, test_mode: Any = "val") -> None:
         """As Nerfstudio's; a resumed run draws the random numbers that it would have drawn."""
+        advice = f"Go on with the same command and --load-dir {self.checkpoint_dir}"
+        self.stop_request = StopRequest(advice, lambda: self.training_state != "training")
         super().setup(test_mode)
         # Nerfstudio divides by it, also where a run that was over has no step to do.
         writer.GLOBAL_BUFFER["max_iter"] = max(self.config.max_num_iterations, 1)
         if self._resumed is not None:
             where = [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION]
             self.callbacks.insert(0, TrainingCallback(where, self._restore_random))
+
+    def train(self) -> None:
+        """As Nerfstudio's; SIGTERM ends it after the step that is being done, with a checkpoint."""
+        where = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
+        self.callbacks.append(TrainingCallback(where, self._end_if_asked))
+        with self.stop_request.heeded():
+            super().train()
 
     def setup_optimizers(self) -> Optimizers:
         """The optimizers of the configuration; positions' rates are multiplied by the cameras' extent if the model asks for it."""
@@ -61,6 +71,11 @@ class ResumableTrainer(Trainer):
         result = super().train_iteration(step)
         self._last_step = step
         return result
+
+    def _end_if_asked(self, step: int) -> None:
+        if self.stop_request.asked:
+            self.save_checkpoint(step)
+            self.stop_request.end()
 
     def _after_train(self) -> None:
         """Nerfstudio's loop has counted a step already when it breaks off before doing it: the last one is that which was done."""

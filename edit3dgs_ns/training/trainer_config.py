@@ -14,6 +14,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from edit3dgs_ns.console import USER_ERROR_EXIT_CODE, print_error
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.files import check_writable
+from edit3dgs_ns.folder_lock import hold_until_exit
 from edit3dgs_ns.splats.checkpoints import find_checkpoint
 from edit3dgs_ns.training.pipeline import AvatarPipelineConfig
 
@@ -62,6 +64,8 @@ class AvatarTrainerConfig(TrainerConfig):
                 find_checkpoint(self.load_dir, "--load-dir", f"a run of `ns-train {self.method_name}`")
             assert isinstance(self.pipeline, AvatarPipelineConfig)
             self.pipeline.check()
+            check_writable(self.get_base_dir())
+            hold_until_exit(self.get_base_dir())
         except UserError as error:
             print_error(str(error))
             sys.exit(USER_ERROR_EXIT_CODE)

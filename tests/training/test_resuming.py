@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,17 @@ from typing import Any
 import pytest
 import torch
 
+from edit3dgs_ns.editing.store import EditStore
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
+from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from edit3dgs_ns.training.trainer import ResumableTrainer
-from tests.edit_runs import PulledPlug, checkpoint_of, differing_leaves, train
+from tests.edit_runs import PulledPlug, checkpoint_of, differing_leaves, store_of, train
 
 STEPS, SAVED_AT, KILLED_AT = 16, 6, 9
 
 
-def make_config(capture: Path, output: Path, growth: str, **changes: Any) -> Any:
+def training_of(capture: Path, output: Path, growth: str, **changes: Any) -> Any:
     """Gaussians are split at steps 4, 8 and 12: by gradients that are gathered over both sides of the kill."""
     config = copy.deepcopy(rigged_splatfacto_fast.config)
     config.output_dir, config.timestamp = output, "run"
@@ -51,7 +55,7 @@ def test_a_killed_training_ends_like_one_that_was_not(
     fills: str,
 ) -> None:
     def config(name: str, **changes: Any) -> Any:
-        made = make_config(small_capture, tmp_path / name, growth, **changes)
+        made = training_of(small_capture, tmp_path / name, growth, **changes)
         made.pipeline.model.fill_unseen = fills
         return made
 
@@ -83,7 +87,7 @@ def test_a_killed_training_ends_like_one_that_was_not(
 
 
 def test_a_finished_run_goes_on_with_no_step_at_all(small_capture: Path, tmp_path: Path) -> None:
-    first = make_config(small_capture, tmp_path / "a", "gradient", max_num_iterations=5)
+    first = training_of(small_capture, tmp_path / "a", "gradient", max_num_iterations=5)
     first.pipeline.model.fill_unseen = "on"
     train(first)
     again = make_config(
@@ -94,13 +98,49 @@ def test_a_finished_run_goes_on_with_no_step_at_all(small_capture: Path, tmp_pat
     assert not differing_leaves(checkpoint_of(first.get_base_dir()), checkpoint_of(again.get_base_dir()))
 
 
+def test_sigterm_ends_a_training_after_its_step_with_a_checkpoint(
+    small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forward = RiggedSplatfactoModel.get_loss_dict
+
+    def terminated(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(RiggedSplatfactoModel, "get_loss_dict", terminated)
+    config = training_of(small_capture, tmp_path, "gradient")
+    with pytest.raises(SystemExit) as end:
+        train(config)
+    assert end.value.code == 143 and checkpoint_of(config.get_base_dir())["step"] == 3
+    assert f"--load-dir {config.get_base_dir() / 'nerfstudio_models'}" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_sigterm_interrupts_a_round_of_edits_at_once(
+    make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(views_per_forward=1, correspondence="none")
+    put = EditStore.put
+
+    def terminated(self: Any, *args: Any) -> None:
+        put(self, *args)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(EditStore, "put", terminated)
+    with pytest.raises(SystemExit) as end:
+        train(config)
+    assert end.value.code == 143 and len(store_of(config.get_base_dir())) == 1
+    assert checkpoint_of(config.get_base_dir())["step"] == -1
+
+
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("[enforce fail] unexpected pos 1")]
 )
 def test_a_full_disk_is_said_and_the_former_checkpoint_stays(
     small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    config = make_config(small_capture, tmp_path, "gradient", max_num_iterations=4, steps_per_save=2)
+    config = training_of(small_capture, tmp_path, "gradient", max_num_iterations=4, steps_per_save=2)
     save, calls = torch.save, []
 
     def full(content: Any, path: Path) -> None:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edit3dgs_ns.method_configs.edit3dgs import edit3dgs
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
 from tests.tiny_capture import TinyCapture
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from edit3dgs_ns.folder_lock import hold_until_exit
+hold_until_exit(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.mark.parametrize(
@@ -45,8 +57,36 @@ def test_a_mistake_ends_ns_train_with_one_message(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_sound_run_prints_its_options(tiny_capture: TinyCapture, capfd: pytest.CaptureFixture[str]) -> None:
+def _sound(tiny_capture: TinyCapture, output: Path) -> Any:
     config = copy.deepcopy(rigged_splatfacto_fast.config)
     config.pipeline.datamanager.dataparser.data = tiny_capture.union
-    config.print_to_terminal()
+    config.output_dir, config.timestamp = output, "run"
+    return config
+
+
+def test_a_sound_run_prints_its_options(
+    tiny_capture: TinyCapture, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _sound(tiny_capture, tmp_path).print_to_terminal()
     assert "max_num_iterations" in capfd.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_or_is_in_use_is_named(
+    tiny_capture: TinyCapture, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    config = _sound(tiny_capture, tmp_path / "file")
+    with pytest.raises(SystemExit) as stop:
+        config.print_to_terminal()
+    assert stop.value.code == 2 and f"{tmp_path / 'file'}" in capfd.readouterr().err
+    config = _sound(tiny_capture, tmp_path)
+    other = [sys.executable, "-c", HOLD, str(config.get_base_dir())]
+    with subprocess.Popen(other, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(SystemExit) as stop:
+            config.print_to_terminal()
+        process.kill()
+    shown = capfd.readouterr()
+    assert (
+        stop.value.code == 2 and f"is being written by process {process.pid}" in shown.err and not shown.out
+    )

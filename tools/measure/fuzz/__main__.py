@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -11,16 +10,13 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.files import write_atomically
 from tools.measure.fuzz.hostile import CANARY
 from tools.measure.fuzz.readers import Reader, readers
-
-OUTPUT = Path("outputs/trust.json")
+from tools.measure.trust_file import merge
 
 
 @dataclass
@@ -109,15 +105,9 @@ def main() -> None:
         "silent": sum(o.silent.total() for o in outcomes.values()),
     }
     if not options.only:
-        _write(figures)
+        merge("files", figures)
     print(figures)
     sys.exit(1 if figures["tracebacks"] or figures["silent"] else 0)
-
-
-def _write(figures: dict[str, Any]) -> None:
-    """Keeps what other campaigns have written."""
-    content = json.loads(OUTPUT.read_text()) if OUTPUT.is_file() else {}
-    write_atomically(OUTPUT, (json.dumps(content | {"files": figures}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
