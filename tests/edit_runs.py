@@ -50,6 +50,23 @@ def checkpoint_of(run: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
+def same_run(one: Path, other: Path) -> None:
+    """Both runs have stored the same edits and ended with the same weights and optimizers, bit for bit."""
+    stores = store_of(one), store_of(other)
+    assert stores[0].edits() == stores[1].edits()
+    for key in stores[0].edits():
+        np.testing.assert_array_equal(stores[0].get(key), stores[1].get(key), err_msg=str(key))
+    ends = checkpoint_of(one), checkpoint_of(other)
+    assert ends[0]["step"] == ends[1]["step"]
+    parts = [{name: end[name] for name in ("pipeline", "optimizers")} for end in ends]
+    assert not differing_leaves(*parts)
+    measured = [
+        [(b["views"], b["change"], b["correction"]) for b in history_of(run)["batches"]]
+        for run in (one, other)
+    ]
+    assert measured[0] == measured[1]
+
+
 def leaves_of(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested dicts and lists, by where they are."""
     items = content.items() if isinstance(content, dict) else enumerate(content)

@@ -24,7 +24,7 @@ def check_options(config: EditOptions, world_size: int = 1) -> None:
     check_prompt(config.prompt)
     if world_size > 1:
         raise UserError(f"--machine.num-devices {world_size}: edit3dgs runs on one device.")
-    for name in ("rounds", "edit_every", "views_per_edit", "timesteps_per_edit"):
+    for name in ("rounds", "rounds_at_once", "edit_every", "views_per_edit", "timesteps_per_edit"):
         if getattr(config, name) < 1:
             raise UserError(
                 f"--pipeline.{name.replace('_', '-')} {getattr(config, name)}: expected at least 1."

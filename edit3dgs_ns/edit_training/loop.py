@@ -100,7 +100,7 @@ class EditLoop:
         if not schedule.finished:
             self.edit.delay += max(start_step - self.plan.first_step_of(schedule.round), 0)
         for number in range(schedule.round):
-            self.rounds.run(schedule.batch(number), start_step)
+            self.rounds.run([schedule.batch(number)], start_step)
 
     def before_step(self, step: int) -> None:
         """Sets the learning rates, and edits a round if one is due. Lets the model go if that fails."""
@@ -132,9 +132,11 @@ class EditLoop:
         if schedule.finished or not plan.begins_round(step, schedule.round):
             return
         self._before_round(step)
+        due = plan.edited_with(schedule.round)
         with self._while_editing():
-            self.rounds.run(schedule.current, step)
-        schedule.advance()
+            self.rounds.run([schedule.batch(number) for number in due], step)
+        for _ in due:
+            schedule.advance()
         if self.rounds.converged(schedule.round, edit.config.stop_when_converged):
             schedule.end()
 

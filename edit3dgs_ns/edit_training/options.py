@@ -116,6 +116,10 @@ class EditOptions(AvatarPipelineConfig):
     before any comes again."""
     edit_every: int = 50
     """Steps from one edit to the next."""
+    rounds_at_once: int = 1
+    """Rounds that are edited together, from renders of the same avatar, before the steps of all of them. They are in flight at
+    once where --pipeline.editor.workers has several; in one process the next is rendered while the model edits. The images are
+    the same for any number of workers."""
     views_per_edit: int = 4
     """Cameras of each timestep in a batch."""
     timesteps_per_edit: int = 1

@@ -111,7 +111,13 @@ class EditPipeline(AvatarPipeline):
         config = self.config
         if self._edit is not None:
             return self._edit.plan
-        return RunPlan(config.steps_before_edits, config.rounds, config.edit_every, config.final_steps)
+        return RunPlan(
+            config.steps_before_edits,
+            config.rounds,
+            config.edit_every,
+            config.final_steps,
+            rounds_at_once=config.rounds_at_once,
+        )
 
     # -- Nerfstudio's side -----------------------------------------------------------------------------------
 

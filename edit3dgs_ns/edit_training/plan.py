@@ -24,6 +24,8 @@ class RunPlan:
     delay: int = 0
     """Steps by which the rounds not yet begun, and all steps after them, come later: the final steps that a run had done before
     it was given more rounds."""
+    rounds_at_once: int = 1
+    """Rounds that are edited together, before the steps of all of them."""
 
     @property
     def total_steps(self) -> int:
@@ -32,7 +34,14 @@ class RunPlan:
 
     def first_step_of(self, number: int) -> int:
         """The step before which round `number` (0, 1, ...) is edited, if it has not begun."""
-        return self.base_steps + number * self.edit_every + self.delay
+        return self.base_steps + self._first_of_group(number) * self.edit_every + self.delay
+
+    def edited_with(self, number: int) -> range:
+        """The rounds from `number` on that are edited together with it."""
+        return range(number, min(self._first_of_group(number) + self.rounds_at_once, self.rounds))
+
+    def _first_of_group(self, number: int) -> int:
+        return number - number % self.rounds_at_once
 
     def begins_round(self, step: int, number: int) -> bool:
         """Whether round `number` (0, 1, ...) is edited before `step`."""

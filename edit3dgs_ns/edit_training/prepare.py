@@ -15,6 +15,7 @@ from edit3dgs_ns.edit_training.masks import make_keep_masks
 from edit3dgs_ns.edit_training.options import EditOptions
 from edit3dgs_ns.edit_training.plan import RunPlan
 from edit3dgs_ns.edit_training.settings import make_schedule, run_settings
+from edit3dgs_ns.editing.editor import requests_at_once
 from edit3dgs_ns.editing.masks.keep_auto import Masks
 from edit3dgs_ns.editing.schedule import EditSchedule
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
@@ -51,6 +52,7 @@ class PreparedEdit:
             config.edit_every,
             config.final_steps,
             self.delay,
+            config.rounds_at_once,
         )
 
 
@@ -82,6 +84,7 @@ def prepare_edit(
     cost = planned_cost(editor, config.editor, schedule)
     if cost:
         CONSOLE.log(cost, highlight=False)
+    _tell_of_idle_workers(config, editor)
     settings = run_settings(
         config,
         base_steps=config.steps_before_edits,
@@ -93,6 +96,16 @@ def prepare_edit(
     )
     fit = EditFit(config, model, loss, held)
     return PreparedEdit(config, datamanager, model, schedule, maps, keep, fit, editor, settings)
+
+
+def _tell_of_idle_workers(config: EditOptions, editor: Any) -> None:
+    workers = requests_at_once(editor)
+    if workers > config.rounds_at_once and editor.views_depend:
+        CONSOLE.log(
+            f"--pipeline.editor.workers: views of a round agree, so each round is edited by one of {workers} workers. "
+            f"--pipeline.rounds-at-once {workers} gives all of them work.",
+            highlight=False,
+        )
 
 
 def limit_to_base_training(config: EditOptions) -> None:

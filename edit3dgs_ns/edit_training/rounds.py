@@ -1,5 +1,8 @@
-"""One round of editing inside a training run: render a batch, edit it, store it, and train on it from then
-on.
+"""Rounds of editing inside a training run: render a batch, edit it, store it, and train on it from then on.
+
+Rounds that are edited together start from renders of the same avatar and are in flight at once, as far as the editor takes several
+requests and none of them has to wait for another: those with anchors follow the first round, and all follow what the first edits
+decide of `--pipeline.editor.keep auto`. Their requests are made one after the other, each while the editor works on those before.
 
 The diffusion model and everything here stays outside of the pipeline's modules, and so outside of its
 checkpoints.
@@ -7,9 +10,10 @@ checkpoints.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -21,6 +25,7 @@ from rich.markup import escape
 
 from edit3dgs_ns.console import progress_bars
 from edit3dgs_ns.edit_training.history import History
+from edit3dgs_ns.edit_training.in_flight import InFlight
 from edit3dgs_ns.edit_training.judged_edits import Judged, JudgedEdits, left_out_text
 from edit3dgs_ns.edit_training.keep_decision import KeepDecision
 from edit3dgs_ns.edit_training.peak_memory import peak_memory_gb
@@ -28,7 +33,7 @@ from edit3dgs_ns.edit_training.progress import RoundBar, RoundClock, edit_grid
 from edit3dgs_ns.edit_training.requests import RequestMaker
 from edit3dgs_ns.editing.agreement.key_views import order_around_head
 from edit3dgs_ns.editing.convergence import ROUNDS_REQUIRED, corrections, has_converged
-from edit3dgs_ns.editing.editor import Editor, EditRequest
+from edit3dgs_ns.editing.editor import Editor, EditRequest, requests_at_once
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.editing.store import EditKey, EditStore
 from edit3dgs_ns.errors import UserError
@@ -72,25 +77,39 @@ class EditRounds:
         self.rounds, self.anchors, self.train_on = rounds, anchors, train_on
         self.judge, self.retries, self.decision = judge, retries, decision
         self._clock = RoundClock(rounds)
+        self._avatar, self._record = threading.Lock(), threading.Lock()
+        """Held while a thread draws the avatar, and while it writes the history."""
+        self._last = 0.0
+        """When the last round was recorded, or the first of those in flight was begun."""
 
-    def run(self, batch: Batch, step: int) -> None:
-        """Edit what is not in the store yet, then swap the whole batch in for training."""
+    def run(self, batches: Sequence[Batch], step: int) -> None:
+        """Edit what is not in the store yet, then swap all of these batches in for training.
+
+        Args:
+            batches: rounds that are edited together, in their order.
+            step: the training step before which they are.
+        """
+        missing = {batch: views for batch in batches if (views := self._missing(batch))}
+        for batch in batches:
+            if batch not in missing:
+                CONSOLE.log(f"Edit round {batch.round + 1}/{self.rounds}: taken from {self.store.folder}")
+        if missing:
+            self._clock.begin(next(iter(missing)).round)
+            self._edit(missing, step)
+        for batch in batches:
+            self.swap_in(batch.views, before_round=batch.round + 1)
+            if batch in missing:
+                self._show(batch, step)
+
+    def _missing(self, batch: Batch) -> list[int]:
+        """The views of a batch that are to be edited."""
         without = self.history.left_out(batch.round)
         missing = [
             view
             for view in batch.views
             if view not in without and EditKey(batch.round, view) not in self.store
         ]
-        if missing and self.editor.views_depend:
-            missing = list(batch.views)
-        if missing:
-            self._clock.begin(batch.round)
-            self._edit(batch, missing, step)
-        else:
-            CONSOLE.log(f"Edit round {batch.round + 1}/{self.rounds}: taken from {self.store.folder}")
-        self.swap_in(batch.views, before_round=batch.round + 1)
-        if missing:
-            self._show(batch, step)
+        return list(batch.views) if missing and self.editor.views_depend else missing
 
     def converged(self, rounds: int, threshold: float) -> bool:
         """Whether the edits of the last rounds changed next to nothing (see `editing.convergence`); logs and records it if so.
@@ -113,7 +132,7 @@ class EditRounds:
 
     def _mean_of(self, what: str, number: int) -> float | None:
         """The mean of a measure over all views of a round, from their records; None where one of them has none."""
-        of_round = [self.store.record(key) for key in self.store.edits() if key.round == number]
+        of_round = [self.store.record(key) for key in self._edits_of(number)]
         found = [float(record[what]) for record in of_round if what in record]
         return round(float(np.mean(found)), 5) if of_round and len(found) == len(of_round) else None
 
@@ -130,41 +149,103 @@ class EditRounds:
 
     # -- editing ---------------------------------------------------------------------------------------------
 
-    def _edit(self, batch: Batch, views: Sequence[int], step: int) -> None:
-        started = time.perf_counter()
-        judged = Judged()
+    def _edit(self, missing: Mapping[Batch, Sequence[int]], step: int) -> None:
+        """Edits views of rounds that are edited together, and records them.
+
+        Raises:
+            UserError: no edit was good, and there is nothing else to train on.
+        """
+        self._last = time.perf_counter()
+        judged = {batch: Judged() for batch in missing}
+        # One more than the editor takes has its request ready when another one ends.
+        flight = InFlight(requests_at_once(self.editor) + 1)
+        with progress_bars() as progress:
+            bar = RoundBar(progress, self._clock, {batch: len(views) for batch, views in missing.items()})
+            for together in self._independent(list(missing)):
+                flight.run(
+                    [
+                        partial(self._edit_batch, batch, missing[batch], step, judged[batch], bar, flight)
+                        for batch in together
+                    ]
+                )
+        if not self.store.edits():
+            texts = [self._left_out_text(batch, judged[batch]) for batch in missing]
+            raise UserError(
+                "\n".join(filter(None, texts))
+                + "\nNothing is left to train on. To train on such images all the same: --pipeline.judge False."
+            )
+        for batch in missing:
+            if not self._edits_of(batch.round):
+                self._end_round(batch, judged[batch], step)
+
+    def _independent(self, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+        """Splits rounds into groups within which none waits for another; each group is asked for once those before are done."""
+        waiting = list(batches)
+        while waiting:
+            anchoring = self.anchors > 0 and waiting[0].round == 0
+            first = 1 if anchoring or (self.decision is not None and self.decision.is_open) else len(waiting)
+            yield waiting[:first]
+            waiting = waiting[first:]
+
+    def _edit_batch(
+        self, batch: Batch, views: Sequence[int], step: int, judged: Judged, bar: RoundBar, flight: InFlight
+    ) -> None:
+        """Edits views of one round, stores them, and records the round if any was good. May run in a thread of its own."""
+
+        def make(batch: Batch, views: Sequence[int], anchors: Any = None) -> EditRequest:
+            flight.check()
+            with self._avatar:
+                return self.requests.make(batch, views, anchors)
+
+        def told(done: int, total: int) -> None:
+            flight.check()
+            bar.update(batch, done, total)
+
         edits = JudgedEdits(
             self.editor,
-            self.requests.make,
+            make,
             lambda request, position, image, extra: self._put(batch, request, position, image, step, extra),
             lambda view: self.store.discard(EditKey(batch.round, view)),
             judge=self.judge,
             retries=self.retries,
             decision=self.decision,
         )
-        with progress_bars() as progress:
-            bar = RoundBar(progress, self._clock, batch, len(views))
-            for group in self._groups_of_one_size(views):
-                edits.edit(batch, group, self._anchors(batch, group), bar.update, judged)
-                bar.finish(len(group))
-        self._say(batch, judged)
-        self.history.add(
-            {
-                "round": batch.round,
-                "step": step,
-                "views": list(batch.views),
-                "timesteps": list(batch.timesteps),
-                "noise": round(batch.noise, 4),
-                "seed": batch.seed,
-                "seconds": round(time.perf_counter() - started, 2),
-                "unet_evaluations": judged.evaluations,
-                "peak_memory_gb": round(peak_memory_gb(self.datamanager.device), 3),
-                "change": self._mean_of("change", batch.round),
-                "correction": self._mean_of("correction", batch.round),
-                **({"judged": judged.record()} if self.judge else {}),
-                **({"keep_auto": note} if self.decision and (note := self.decision.record()) else {}),
-            }
-        )
+        for group in self._groups_of_one_size(views):
+            edits.edit(batch, group, self._anchors(batch, group), told, judged)
+            bar.finish(batch, len(group))
+        if self._edits_of(batch.round):  # else it may be that there is nothing at all to train on
+            self._end_round(batch, judged, step)
+
+    def _end_round(self, batch: Batch, judged: Judged, step: int) -> None:
+        """Names the views of a round that are left out, and records it. Each of rounds in flight together gets the seconds since
+        the one before was done."""
+        text = self._left_out_text(batch, judged)
+        if text:
+            CONSOLE.print(f"[bold yellow]Warning:[/bold yellow] {escape(text)}", highlight=False)
+        with self._record:
+            now = time.perf_counter()
+            seconds, self._last = now - self._last, now
+            self.history.add(
+                {
+                    "round": batch.round,
+                    "step": step,
+                    "views": list(batch.views),
+                    "timesteps": list(batch.timesteps),
+                    "noise": round(batch.noise, 4),
+                    "seed": batch.seed,
+                    "seconds": round(seconds, 2),
+                    "unet_evaluations": judged.evaluations,
+                    "peak_memory_gb": round(peak_memory_gb(self.datamanager.device), 3),
+                    "change": self._mean_of("change", batch.round),
+                    "correction": self._mean_of("correction", batch.round),
+                    **({"judged": judged.record()} if self.judge else {}),
+                    **({"keep_auto": note} if self.decision and (note := self.decision.record()) else {}),
+                }
+            )
+
+    def _edits_of(self, number: int) -> list[EditKey]:
+        """The stored edits of a round."""
+        return [key for key in self.store.edits() if key.round == number]
 
     def _put(
         self,
@@ -190,20 +271,9 @@ class EditRounds:
         }
         self.store.put(key, image, record)
 
-    def _say(self, batch: Batch, judged: Judged) -> None:
-        """Names the views that are left out.
-
-        Raises:
-            UserError: none is left, and there is nothing else to train on.
-        """
-        text = left_out_text(judged, f"Edit round {batch.round + 1}/{self.rounds}")
-        if not text:
-            return
-        if len(judged.left_out) == len(batch.views) and not self.store.edits():
-            raise UserError(
-                f"{text}\nNothing is left to train on. To train on such images all the same: --pipeline.judge False."
-            )
-        CONSOLE.print(f"[bold yellow]Warning:[/bold yellow] {escape(text)}", highlight=False)
+    def _left_out_text(self, batch: Batch, judged: Judged) -> str:
+        """Names the views of a round that are left out; empty for none."""
+        return left_out_text(judged, f"Edit round {batch.round + 1}/{self.rounds}")
 
     def _anchors(self, batch: Batch, group: Sequence[int]) -> dict[int, np.ndarray]:
         """Views of the first round that this one is to follow, and their edits: spread over the angles they are seen from."""

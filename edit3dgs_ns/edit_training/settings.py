@@ -23,6 +23,8 @@ _OF_THE_RUN = (
     "edit_every", "train_on", "densify", "edit_motion", "edit_light", "hold_outside", "hold_border", "anchors",
     "judge", "retries",
 )  # fmt: skip
+_ADDED_SINCE = {"rounds_at_once": 1}
+"""Options of the run that are listed only where they differ from what older runs did, so that these go on and find their edits."""
 _OF_THE_REQUESTS = (
     "guidance_scale", "image_guidance_scale", "steps", "shared_noise", "keep_strength", "keep_from", "keep_until",
 )  # fmt: skip
@@ -62,6 +64,9 @@ def run_settings(
         "keep": keep.settings(),
         "images": hashlib.sha256(names.encode()).hexdigest()[:12],
     }
+    settings |= {
+        name: getattr(config, name) for name, old in _ADDED_SINCE.items() if getattr(config, name) != old
+    }
     return dict(json.loads(json.dumps(settings)))
 
 
@@ -78,7 +83,8 @@ def check_same_run(saved: Any, own: Mapping[str, Any]) -> None:
             "--load-dir: this is no checkpoint of `ns-train edit3dgs`, so there is no edit to go on with. To edit a "
             "trained avatar, give it as --pipeline.avatar instead of --load-dir."
         )
-    for name, value in own.items():
+    settings = {**_ADDED_SINCE, **settings}
+    for name, value in {**_ADDED_SINCE, **own}.items():
         if settings.get(name) != value:
             raise UserError(
                 f"--load-dir: the run to resume has {name} {settings.get(name)!r}, this one {value!r}. Resume with "

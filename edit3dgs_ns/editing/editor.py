@@ -266,6 +266,11 @@ def cost_of(editor: Any) -> KnowsCost | None:
     return editor
 
 
+def requests_at_once(editor: Any) -> int:
+    """How many requests an editor works on at the same time, when as many threads ask: its `requests_at_once`, else one."""
+    return int(getattr(editor, "requests_at_once", 1))
+
+
 def check_finite(image: Float[np.ndarray, "height width 3"], view_id: int) -> None:
     """Refuse an edited view that holds NaN or infinity: as a stored or trained image it would be black.
 

@@ -1,15 +1,20 @@
-"""Editor wrapper for several threads: a training run, and a viewer that makes a preview meanwhile."""
+"""Editor wrapper for several threads: rounds that are in flight together, and a viewer that makes a preview meanwhile."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from edit3dgs_ns.editing.editor import Editor, EditRequest, EditResult, Finished, Progress
+import torch
+
+from edit3dgs_ns.editing.editor import Editor, EditRequest, EditResult, Finished, Progress, requests_at_once
 
 
 class ThreadSafeEditor:
-    """An `Editor` that edits one request at a time, in the thread that asks, and reports progress to a watcher.
+    """An `Editor` that edits as many requests at a time as the one it wraps, in the threads that ask, and reports progress to a
+    watcher. PyTorch computes with as many threads as when the editor was wrapped.
 
     Args:
         editor: does the work.
@@ -18,7 +23,10 @@ class ThreadSafeEditor:
     def __init__(self, editor: Editor):
         self.inner = editor
         """The editor itself."""
-        self._one_at_a_time = threading.Lock()
+        self.requests_at_once = requests_at_once(editor)
+        """See `editor.requests_at_once`."""
+        self._threads = torch.get_num_threads()
+        self._free = threading.Semaphore(self.requests_at_once)
         self.watcher: Progress | None = None
         """Called with the progress of every request, after the caller's own `progress`."""
 
@@ -39,12 +47,27 @@ class ThreadSafeEditor:
     def edit(
         self, request: EditRequest, progress: Progress | None = None, finished: Finished | None = None
     ) -> EditResult:
-        """See `Editor`; waits until no other thread edits."""
+        """See `Editor`; waits until fewer than `requests_at_once` other threads edit."""
 
         def both(done: int, total: int) -> None:
             for tell in (progress, self.watcher):
                 if tell is not None:
                     tell(done, total)
 
-        with self._one_at_a_time:
+        with self._free, computing_with(self._threads):
             return self.inner.edit(request, both, finished)
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Context in which PyTorch computes with this number of threads, on which the last bits of sums depend.
+
+    OpenMP keeps the number for each thread that asks, and Numba's kernels change it on the way: without this an edit made after a
+    render in the same thread differs from one made in a thread of its own.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -21,6 +21,7 @@ import torch
 
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress, cost_of
 from edit3dgs_ns.editing.ray_cluster import PATIENCE, await_first, connect, room, share
+from edit3dgs_ns.editing.thread_safe_editor import computing_with
 from edit3dgs_ns.editing.worker_names import OPTION, Workers
 from edit3dgs_ns.errors import UserError
 
@@ -111,6 +112,11 @@ class RayEditor:
     def views_depend(self) -> bool:
         """See `Editor`."""
         return bool(self._views_depend)
+
+    @property
+    def requests_at_once(self) -> int:
+        """See `editor.requests_at_once`: one for every actor."""
+        return len(self._actors)
 
     @property
     def weight_bytes(self) -> int | None:
@@ -244,8 +250,7 @@ class _Worker:
     """Runs in an actor: an editor, and how far it is."""
 
     def __init__(self, load: Callable[[], Any], threads: int):
-        # Sums over threads differ in their last bits.
-        torch.set_num_threads(threads)
+        self._threads = threads
         self._load, self._loaded, self._loading = load, None, threading.Lock()
         self._progress, self._one_at_a_time = (0, 0), threading.Lock()
 
@@ -278,7 +283,7 @@ class _Worker:
 
     def edit(self, request: EditRequest) -> EditResult:
         """See `Editor`."""
-        with self._one_at_a_time:
+        with self._one_at_a_time, computing_with(self._threads):
             self._progress = (0, 0)
             return cast(EditResult, self._editor.edit(request, progress=self._told))
 

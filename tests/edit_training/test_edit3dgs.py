@@ -22,6 +22,7 @@ from tests.edit_runs import (
     checkpoint_of,
     differing_leaves,
     history_of,
+    same_run,
     shows_head,
     store_of,
     train,
@@ -155,34 +156,18 @@ def test_without_an_avatar_one_is_trained_first(make_config, monkeypatch):
     assert all(parameter.requires_grad for parameter in trainer.pipeline.model.head.pose.values())
 
 
-def same_run(one: Path, other: Path) -> None:
-    """Both runs have stored the same edits and ended with the same weights and optimizers, bit for bit."""
-    stores = store_of(one), store_of(other)
-    assert stores[0].edits() == stores[1].edits()
-    for key in stores[0].edits():
-        np.testing.assert_array_equal(stores[0].get(key), stores[1].get(key), err_msg=str(key))
-    ends = checkpoint_of(one), checkpoint_of(other)
-    assert ends[0]["step"] == ends[1]["step"]
-    parts = [{name: end[name] for name in ("pipeline", "optimizers")} for end in ends]
-    assert not differing_leaves(*parts)
-    measured = [
-        [(b["views"], b["change"], b["correction"]) for b in history_of(run)["batches"]]
-        for run in (one, other)
-    ]
-    assert measured[0] == measured[1]
-
-
 @pytest.mark.parametrize(
     ("options", "stored"),
     [
         pytest.param({"correspondence": "none", "views_per_forward": 1}, 1, id="first-round"),
         pytest.param({}, 3, id="second-round-of-views-that-depend"),
+        pytest.param({"rounds_at_once": 2}, 3, id="two-rounds-in-flight"),
     ],
 )
 def test_a_run_that_crashed_in_mid_round_ends_like_one_that_did_not(
     make_config, edited, monkeypatch, options, stored
 ):
-    """In its first round, before any training step, and in its second; no edit that was stored is made again."""
+    """In its first round, before any training step, in its second, and in both at once; no stored edit is made again."""
     from edit3dgs_ns.editing.store import EditStore
 
     put, made = EditStore.put, []
@@ -286,7 +271,7 @@ def test_the_change_of_a_round_is_the_mean_over_its_views_whatever_their_sizes(t
         judge=False,
     )
     rounds._show = lambda batch, step: None
-    rounds.run(Batch(round=0, views=(0, 1, 2), timesteps=(0, 0, 0), noise=0.5, seed=0), 0)
+    rounds.run([Batch(round=0, views=(0, 1, 2), timesteps=(0, 0, 0), noise=0.5, seed=0)], 0)
     assert history.batches[0]["change"] == pytest.approx((0.5 + 0.1 + 0.2) / 3, abs=1e-4)
 
 

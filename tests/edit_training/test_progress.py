@@ -21,9 +21,9 @@ def test_a_line_begins_and_ends_each_round(monkeypatch, capsys):
     for batch in (_batch(0, 7, 7), _batch(1, 7, 9)):
         clock.begin(batch.round)
         with progress_bars(seconds=1000) as progress:
-            bar = RoundBar(progress, clock, batch, 2)
-            bar.update(1, 2)
-            bar.finish(2)
+            bar = RoundBar(progress, clock, {batch: 2})
+            bar.update(batch, 1, 2)
+            bar.finish(batch, 2)
         now[0] += 30
     lines = [line.removesuffix(" ...").split(", done in")[0] for line in capsys.readouterr().err.splitlines()]
     assert lines == [

@@ -231,7 +231,7 @@ def test_later_rounds_take_edits_of_the_first_along_and_store_only_their_own(sta
     rounds = EditRounds(datamanager, requests, editor, store, history, rounds=2, anchors=1)
     for number, timestep in enumerate(list(by_timestep)[:2]):
         views = tuple(by_timestep[timestep])
-        rounds.run(Batch(number, views, (timestep,) * len(views), noise=0.9, seed=0), step=number)
+        rounds.run([Batch(number, views, (timestep,) * len(views), noise=0.9, seed=0)], step=number)
     first, second = editor.requests
     own = tuple(by_timestep[list(by_timestep)[1]])
     assert first.anchors == () and second.anchors == (len(own),) and second.view_ids[:-1] == own

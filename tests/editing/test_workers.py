@@ -20,6 +20,7 @@ from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.editors import load_named_editor
 from edit3dgs_ns.editing.worker_names import Workers, parse_workers
 from edit3dgs_ns.errors import MissingFileError, UserError
+from tests.edit_runs import same_run, train
 from tests.tiny_editor import save_tiny_editor
 
 with_ray = pytest.mark.skipif(
@@ -118,6 +119,32 @@ def test_an_actor_that_is_killed_in_mid_edit_is_started_again_and_nothing_is_los
     result = pool.edit(asked, kill)
     assert killed.is_set() and victims[0] not in pool.process_ids
     np.testing.assert_array_equal(result.images, load().edit(asked).images)
+
+
+@with_ray
+@pytest.mark.slow
+def test_rounds_in_flight_in_a_run_one_of_whose_actors_is_killed_are_those_of_one_process(
+    make_config, pool, monkeypatch
+):
+    from edit3dgs_ns.editing.workers import RayEditor
+
+    edit, killed = RayEditor.edit, threading.Event()
+
+    def edit_and_kill(self, request, progress=None, finished=None):
+        def told(done, total):
+            if 0 < done < total and not killed.is_set():
+                killed.set()
+                os.kill(self.process_ids[0], signal.SIGKILL)
+            progress(done, total)
+
+        return edit(self, request, told, finished)
+
+    monkeypatch.setattr(RayEditor, "edit", edit_and_kill)
+    options = {"rounds": 2, "rounds_at_once": 2, "correspondence": "rig", "steps": 150}
+    several = train(make_config(workers="2", **options))
+    several.pipeline._editor.inner.close()
+    assert killed.is_set()
+    same_run(several.base_dir, train(make_config(**options)).base_dir)
 
 
 @with_ray
