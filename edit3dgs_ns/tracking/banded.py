@@ -86,8 +86,17 @@ class SequenceSystem:
             np.zeros(shared),
         )
 
-    def add_smoothness(self, stiffness: Float[np.ndarray, " D"], values: Float[np.ndarray, "T D"]) -> float:
-        """Add springs between the values of neighbouring frames; returns their sum of squares now."""
+    def add_smoothness(
+        self,
+        stiffness: Float[np.ndarray, " D"] | Float[np.ndarray, "T-1 D"],
+        values: Float[np.ndarray, "T D"],
+    ) -> float:
+        """Add springs between the values of neighbouring frames; returns their sum of squares now.
+
+        Args:
+            stiffness: of all springs, or of each.
+            values: of the frames now.
+        """
         change = np.diff(values, axis=0)
         index = np.arange(values.shape[1])
         self.blocks[1:, index, index] += stiffness

@@ -14,7 +14,7 @@ from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.tracking.detector import NUM_LANDMARKS, OUTER_EYE_CORNERS, FaceDetector
 from edit3dgs_ns.tracking.fit import LEAST_FACES
-from edit3dgs_ns.tracking.identity import SIDE, changes_of_person, head_thumbnail
+from edit3dgs_ns.tracking.identity import SIDE, changes_of_person, head_thumbnail, inside_frame
 from edit3dgs_ns.tracking.orientation import LOOKED_AT, check_upright
 from edit3dgs_ns.tracking.output import LANDMARKS_FILE
 from edit3dgs_ns.tracking.parallel import read_ahead
@@ -114,14 +114,15 @@ def left_out_notes(detections: Detections) -> list[str]:
     return notes
 
 
-def person_notes(detections: Detections, fps: float) -> list[str]:
+def person_notes(detections: Detections, video: VideoInfo) -> list[str]:
     """What is said where the video seems to go on with another person."""
     if detections.thumbnails is None:
         return []
-    changes = changes_of_person(detections.thumbnails, detections.found)
+    inside = inside_frame(detections.landmarks, detections.found, video.width, video.height)
+    changes = changes_of_person(detections.thumbnails, detections.found, inside)
     if not changes:
         return []
-    seconds = ", ".join(f"{frame / fps:.1f}" for frame in changes[:5])
+    seconds = ", ".join(f"{frame / video.fps:.1f}" for frame in changes[:5])
     return [
         f"At {seconds} s the head looks like another person's, or the light changes at once. One avatar is of one person: choose "
         "one shot with --start and --end."

@@ -2,6 +2,7 @@
 
 A video `talk.mp4` is tracked once, into `talk.mp4.tracked` beside it (for FLAME into `talk.mp4.flame2023_Open.tracked`); after
 that, nothing is detected or fitted for it. A video that was replaced is tracked again, and so is one whose folder is spoilt.
+Over frames without a face its motion goes on evenly (`gaps`).
 ARKit's coefficients drive heads of FLAME, too (`arkit_actions`).
 """
 
@@ -67,7 +68,7 @@ def open_driver(
     if head.expression_names is None and path.suffix.lower() in ARKIT_SUFFIXES and path.is_file():
         return _arkit_driver(path, head, part)
     if not is_video(path):
-        return _with_openness(read_driver(path, head, part), path, part)
+        return _as_in_the_video(read_driver(path, head, part), path, part)
     folder = tracked_folder(path, head)
     if not folder.exists() and not os.access(path.parent, os.W_OK):
         raise UserError(
@@ -75,7 +76,7 @@ def open_driver(
             "elsewhere with `edit3dgs track`, and give that folder."
         )
     said = _track_once(path, folder, head, progress)
-    driver = _with_openness(read_driver(folder, head, part), folder, part)
+    driver = _as_in_the_video(read_driver(folder, head, part), folder, part)
     notes = (*driver.recorded.notes, *said)
     return replace(driver, recorded=replace(driver.recorded, notes=notes))
 
@@ -145,12 +146,15 @@ def drive(
     return smoothed(played, options.smooth) if options.smooth > 0 else played, notes
 
 
-def _with_openness(driver: Driver, folder: Path, part: Part) -> Driver:
-    """Adds how far eyes and mouth are open to the motion of a tracked video."""
+def _as_in_the_video(driver: Driver, folder: Path, part: Part) -> Driver:
+    """Adds to the motion of a tracked video how far eyes and mouth are open, and the frames that show no face."""
+    import numpy as np
+
     from edit3dgs_ns.capture.driver import timesteps_of
     from edit3dgs_ns.flame.openness import FaceOpenness
     from edit3dgs_ns.tracking.calibration import openness_of
     from edit3dgs_ns.tracking.detections import read_detections
+    from edit3dgs_ns.tracking.gaps import with_gaps_filled
 
     detections = read_detections(folder) if folder.is_dir() else None
     if detections is None:
@@ -162,4 +166,5 @@ def _with_openness(driver: Driver, folder: Path, part: Part) -> Driver:
     if len(rows) != len(driver.recorded.motion) or max(rows) >= len(whole.mouth):
         return driver
     openness = FaceOpenness(whole.lids[rows], whole.mouth[rows])
-    return replace(driver, recorded=replace(driver.recorded, openness=openness))
+    driver = replace(driver, recorded=replace(driver.recorded, openness=openness))
+    return with_gaps_filled(driver, np.flatnonzero(detections.found)[rows], detections.found)

@@ -66,6 +66,8 @@ class Observations:
     found: Bool[Tensor, " T"]
     center: Float[Tensor, " 2"]
     """Principal point, pixels."""
+    elapsed: Float[Tensor, " T-1"] | None = None
+    """Frames of the video from each to the next; None: they are consecutive."""
 
 
 @dataclass
@@ -256,7 +258,7 @@ class HeadFit:
         hessian, gradient, value = self.priors.of_frames(frames)
         system.blocks += hessian.numpy()
         system.right_frames -= gradient.numpy()
-        cost += value + system.add_smoothness(self.priors.change_std.numpy() ** -2, frames.numpy())
+        cost += value + system.add_smoothness(self.priors.stiffness(observed.elapsed), frames.numpy())
         weight, error = self.priors.of_shared(shape, log_focal)
         weight = weight * max(1.0, len(frames) / independent_frames)
         system.shared[np.diag_indices_from(system.shared)] += weight

@@ -120,6 +120,7 @@ def fit_video(
         torch.from_numpy(crop.points(shown)),
         torch.ones(len(shown), dtype=torch.bool),
         torch.from_numpy(center),
+        torch.from_numpy(np.diff(np.flatnonzero(detections.found)).astype(np.float64)),
     )
     faces = None
     if images is not None:
@@ -239,7 +240,7 @@ def _report(
     lost = np.flatnonzero(~detections.found & ~detections.cut_off)
     notes = list(video.notes)
     notes += left_out_notes(detections)
-    notes += person_notes(detections, video.fps)
+    notes += person_notes(detections, video)
     if detections.most_faces > 1:
         notes.append(
             f"Up to {detections.most_faces} faces are in the frames: the one that was the largest when a face was first found "

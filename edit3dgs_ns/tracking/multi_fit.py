@@ -90,8 +90,12 @@ class MultiFit:
             HeadFit.of(assets, table, priors), normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-9)
         )
 
-    def fit(self, views: Sequence[CameraView]) -> TrackingState:
+    def fit(self, views: Sequence[CameraView], elapsed: Float[Tensor, " T-1"] | None = None) -> TrackingState:
         """Fit all timesteps together.
+
+        Args:
+            views: of each camera.
+            elapsed: timesteps from each to the next; None: they are consecutive.
 
         Returns:
             The state; its focal length means nothing. Timesteps without a face are filled by the priors; they are not to be used.
@@ -102,7 +106,7 @@ class MultiFit:
             slid = [self.slid(view, state) if number else torch.zeros_like(view.pixels) for view in views]
             corrected = [replace(view, pixels=view.pixels - s) for view, s in zip(views, slid, strict=True)]
             for _ in range(steps):
-                system, cost = self._normal_equations(corrected, spreads, state)
+                system, cost = self._normal_equations(corrected, spreads, state, elapsed)
                 state.costs.append(cost)
                 step, shared = system.solve(damping=1e-4)
                 state.frames += torch.from_numpy(step)
@@ -191,7 +195,11 @@ class MultiFit:
         )
 
     def _normal_equations(
-        self, views: Sequence[CameraView], spreads: Sequence[Tensor], state: TrackingState
+        self,
+        views: Sequence[CameraView],
+        spreads: Sequence[Tensor],
+        state: TrackingState,
+        elapsed: Float[Tensor, " T-1"] | None,
     ) -> tuple[SequenceSystem, float]:
         """The step's linear system, and the sum of squares before it."""
         frames, shape, priors = state.frames, state.shape, self.head.priors
@@ -214,7 +222,7 @@ class MultiFit:
         hessian, gradient, value = priors.of_frames(frames)
         system.blocks += hessian.numpy()
         system.right_frames -= gradient.numpy()
-        cost += value + system.add_smoothness(priors.change_std.numpy() ** -2, frames.numpy())
+        cost += value + system.add_smoothness(priors.stiffness(elapsed), frames.numpy())
         # A detector errs alike at all timesteps, but not in all cameras.
         weight = priors.shape_std.numpy() ** -2.0 * max(1.0, len(frames) / INDEPENDENT_FRAMES)
         error = (shape - priors.shape_mean).numpy()

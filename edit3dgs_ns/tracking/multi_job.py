@@ -114,7 +114,7 @@ def track_capture(
         for n, camera in enumerate(capture.cameras.values())
     ]
     progress("Fitting the head", 0, 1)
-    state = fit.fit(views)
+    state = fit.fit(views, torch.from_numpy(np.diff(np.array(capture.timesteps)[shown]).astype(np.float64)))
     progress("Fitting the head", 1, 1)
     kept_timesteps = [capture.timesteps[t] for t in shown]
     hidden = _hidden(capture, faces, fit, views, state, kept_timesteps)

@@ -83,6 +83,17 @@ class FitPriors:
             value += _add_relation(hessian, gradient, frames, {lid: torch.tensor(1.0), pitch: slope}, LID_STD)
         return hessian, gradient, value
 
+    def stiffness(
+        self, elapsed: Float[Tensor, " T-1"] | None = None
+    ) -> Float[np.ndarray, " D"] | Float[np.ndarray, "T-1 D"]:
+        """Precision of what changes from one frame to the next.
+
+        Args:
+            elapsed: frames of the video between them, where not all were used: what may change grows with its square root.
+        """
+        precision = self.change_std.numpy() ** -2.0
+        return precision if elapsed is None else precision / elapsed.numpy()[:, None]
+
     def at_distance(self, focal: float, distance: float) -> FitPriors:
         """The same, with what the head's size in the image says about the focal length, where that is not known.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from edit3dgs_ns.commands.options import check_motion
 from edit3dgs_ns.errors import UserError
@@ -14,6 +16,7 @@ from edit3dgs_ns.evaluation.video import VideoWriter
 from edit3dgs_ns.flame.assets import FlameAssets
 from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.retarget import RetargetOptions
 from edit3dgs_ns.tracking.calibration import LidsAndLips
 from edit3dgs_ns.tracking.driving import drive, open_driver, tracked_folder
 from edit3dgs_ns.tracking.landmark_transfer import dense_table_of
@@ -21,7 +24,7 @@ from edit3dgs_ns.tracking.surface_points import JAW, NUM_POSE
 from edit3dgs_ns.tracking.video import describe_video, read_frames
 from tests.command_line import edit3dgs
 from tests.flame.open_head_as_flame import write_as_flame
-from tests.speaking_video import spoken, write_speaking_video
+from tests.speaking_video import spoken, write_leaving_video, write_speaking_video
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
 
@@ -92,6 +95,22 @@ def test_a_gif_and_a_folder_of_frames_drive_as_a_video_does(kind: str, talk: Pat
     assert tracked_folder(path).is_dir()
     whole = open_driver(talk, HEAD).recorded.motion
     assert np.corrcoef(driver.recorded.motion.jaw_pose[:, 0], whole.jaw_pose[:, 0])[0, 1] > 0.9
+
+
+def test_a_face_that_leaves_the_frame_for_a_while(tmp_path: Path) -> None:
+    """The motion lasts as long as the video, does not jump, and what is a guess is said."""
+    frames = 30
+    driver = open_driver(write_leaving_video(tmp_path / "leaves.mp4", frames, SIZE, FPS), HEAD)
+    report = json.loads((tracked_folder(tmp_path / "leaves.mp4") / "tracking.json").read_text())
+    lost = len(report["frames_without_face"]) + len(report["frames_cut_off"])
+    assert lost >= 8 and not [note for note in report["notes"] if "another person" in note]
+    (note,) = driver.recorded.notes
+    assert note.startswith(f"{lost} of {frames} frames ({lost / FPS:.1f} of 2.5 s) show no whole face")
+    assert driver.images is not None and len(driver.images.images) == len(driver.recorded.motion) == frames
+    actor = FlameMotion.zeros(1, HEAD.shapedirs.shape[2], HEAD.exprdirs.shape[2])
+    played, _ = drive(driver.recorded, actor, HEAD, RetargetOptions(head_pose="relative"))
+    turn = Rotation.from_rotvec(played.rotation.numpy()) * Rotation.from_rotvec(played.neck_pose.numpy())
+    assert np.degrees((turn[:-1].inv() * turn[1:]).magnitude()).max() < 15
 
 
 def test_flame_is_driven_by_the_fit_of_flame(

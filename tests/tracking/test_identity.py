@@ -12,6 +12,7 @@ from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.settings import CaptureSettings
 from edit3dgs_ns.tracking.detections import detect_video, keep_detections, person_notes, read_detections
 from edit3dgs_ns.tracking.video import describe_video
+from tests.speaking_video import moved_right
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed: see edit3dgs doctor")
 
@@ -40,15 +41,24 @@ def _notes(folder: Path, frames: list[np.ndarray]) -> list[str]:
     with VideoWriter(path, FPS) as video:
         for frame in frames:
             video.add(frame)
-    keep_detections(folder, detect_video(describe_video(path), lambda what, done, total: None))
+    described = describe_video(path)
+    keep_detections(folder, detect_video(described, lambda what, done, total: None))
     kept = read_detections(folder)
     assert kept is not None
-    return person_notes(kept, FPS)
+    return person_notes(kept, described)
 
 
 def test_one_person_is_one(one: list[np.ndarray], tmp_path: Path) -> None:
     nobody = [0 * one[0]] * 2
     assert not _notes(tmp_path, [*one, *nobody, *one[::-1]])
+
+
+def test_a_head_that_leaves_the_frame_and_comes_back_is_the_same(
+    one: list[np.ndarray], tmp_path: Path
+) -> None:
+    frames = one + one[::-1]
+    leaving = [moved_right(frame, 14 * n) for n, frame in enumerate(frames[:12])]
+    assert not _notes(tmp_path, [*leaving, *leaving[::-1]])
 
 
 def test_another_person_at_the_same_place(
