@@ -43,6 +43,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps $(TRACKING)
 	@# ns-export imports open3d, which is linked against libusb, before any plugin of Nerfstudio.
 	$(BIN)/python -m edit3dgs_ns.bundled_programs
+	@# Compiled here, for otherwise the first training waits for it.
+	$(BIN)/python -W ignore -m edit3dgs_ns.training.compiling
 	@touch $@
 
 demo: setup

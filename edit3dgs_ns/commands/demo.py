@@ -24,6 +24,8 @@ class DemoCommand:
     """The edit. The embedded demo editor knows a few; the documentation lists them."""
     seed: int = 12
     """Which person the capture shows."""
+    quick: bool = False
+    """The same in a minute and a half on two cores, with smaller images, fewer of them and less training."""
     tiny: bool = False
     """A run of a minute with tiny images and hardly any training: it shows that everything works together, and nothing
     else."""
@@ -42,9 +44,12 @@ class DemoCommand:
             raise ExistingFileError(
                 f"{self.out} is not empty and holds no demo of ours ({MARKERS} is missing). Name a new folder."
             )
+        if self.quick and self.tiny:
+            raise UserError("--quick and --tiny exclude each other: give one of them.")
         from edit3dgs_ns.demo.settings import DemoSettings
 
-        settings = DemoSettings.tiny() if self.tiny else DemoSettings()
+        make = DemoSettings.quick if self.quick else DemoSettings.tiny if self.tiny else DemoSettings
+        settings = make()
         settings = settings.with_options(prompt=self.prompt, seed=self.seed)
         settings.capture.validate()
         from edit3dgs_ns.demo.job import run_demo

@@ -92,7 +92,7 @@ class Demo:
             **capture,
             "method": BASE_METHOD,
             "base_steps": s.base_steps,
-            "train_flags": s.train_flags,
+            "train_flags": (*s.base_flags, *s.train_flags),
         }
         edit = {
             **base,
@@ -142,7 +142,7 @@ class Demo:
         # ns-train counts from the step that it resumes at.
         done = newest_step(checkpoints)
         left = steps if done is None else steps - (done + 1)
-        flags = ("--max-num-iterations", str(left), *self.settings.train_flags)
+        flags = ("--max-num-iterations", str(left), *self.settings.base_flags, *self.settings.train_flags)
         self._ns_train(BASE_METHOD, self.files.base, steps, flags)
 
     def _train_edit(self, resume: bool) -> None:

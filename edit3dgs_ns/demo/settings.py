@@ -14,6 +14,10 @@ RUN = "run"
 """The fixed time stamp of the demo's training runs, so that a second run finds them."""
 
 
+QUICK_STEPS = 700
+"""Length of the avatar's training in the quick demo."""
+
+
 @dataclass(frozen=True)
 class EditSettings:
     """What `ns-train edit3dgs` is asked for; see `ns-train edit3dgs --help`."""
@@ -59,11 +63,24 @@ class DemoSettings:
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     base_steps: int = 3000
     edit: EditSettings = field(default_factory=EditSettings)
+    base_flags: tuple[str, ...] = ()
+    """More flags for the avatar's training."""
     train_flags: tuple[str, ...] = ()
     """More flags for both trainings."""
     edit_flags: tuple[str, ...] = ()
     """More flags for `ns-train edit3dgs`."""
     render: RenderSettings = field(default_factory=RenderSettings)
+
+    @classmethod
+    def quick(cls) -> DemoSettings:
+        """The same at half the image size with a fraction of the training: a minute and a half on two cores."""
+        return cls(
+            capture=CaptureSettings(width=128, height=128, cameras=8, frames=12),
+            base_steps=QUICK_STEPS,
+            edit=EditSettings(rounds=5, edit_every=30, views_per_edit=4, final_steps=50),
+            base_flags=_schedule(QUICK_STEPS),
+            render=RenderSettings(images_per_task=12, video_seconds=3.0),
+        )
 
     @classmethod
     def tiny(cls) -> DemoSettings:
@@ -128,6 +145,25 @@ class DemoFiles:
     def report(self) -> Path:
         """The figures."""
         return self.out / "report.json"
+
+
+def _schedule(steps: int) -> tuple[str, ...]:
+    """What `rigged-splatfacto-fast` does in 3,000 steps, in fewer."""
+    groups = (
+        *("means", "features-dc", "features-rest", "opacities", "scales", "quats", "light"),
+        *("flame-expr", "flame-translation", "flame-rotation", "flame-neck", "flame-jaw", "flame-eyes"),
+    )
+    model = {
+        "warmup-length": steps // 6,
+        "refine-every": steps // 12,
+        "sh-degree-interval": steps // 3,
+        "resolution-schedule": steps // 3,
+        "stop-split-at": steps,
+    }
+    return (
+        *(word for name in groups for word in (f"--optimizers.{name}.scheduler.max-steps", str(steps))),
+        *(word for name, value in model.items() for word in (f"--pipeline.model.{name}", str(value))),
+    )
 
 
 def run_dir(folder: Path, method: str) -> Path:

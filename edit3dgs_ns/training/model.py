@@ -26,6 +26,7 @@ from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, triangle_
 from edit3dgs_ns.splats.rigged_gaussians import colors_of_degree, pose_gaussians
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.splats.world_splats import Backdrop, WorldSplats
+from edit3dgs_ns.training.coarse_to_fine import halved_camera, halved_image, halvings_at
 from edit3dgs_ns.training.controls import AvatarControls
 from edit3dgs_ns.training.lpips import LazyLpips
 from edit3dgs_ns.training.model_setup import (
@@ -273,9 +274,16 @@ class RiggedSplatfactoModel(SplatfactoModel):
         return {"psnr": value, "gaussian_count": self.num_points}
 
     def get_gt_img(self, image: Tensor) -> Tensor:
-        """Images as float32 in [0, 1] on the model's device."""
+        """Images as float32 in [0, 1] on the model's device; in training of the size that is trained at this step."""
         image = image.to(self.device)
-        return image.float() / 255 if image.dtype == torch.uint8 else image
+        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        return halved_image(image, self._halvings)
+
+    @property
+    def _halvings(self) -> int:
+        """How often images are halved at this step: not those of an edit."""
+        plain = self.training and self._image_loss is None
+        return halvings_at(self.step, self.config) if plain else 0
 
     # -- rendering ----------------------------------------------------------------------------------------------------
 
@@ -334,7 +342,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         Raises:
             ValueError: the cameras differ in time or size.
         """
-        camera = camera.reshape((1,)) if camera.ndim == 0 else camera
+        camera = halved_camera(camera.reshape((1,)) if camera.ndim == 0 else camera, self._halvings)
         refuse_untimed(camera, self.needs_camera_times)
         width, height = shared_size(camera)
         gaussians, colors = self.shown_at(shared_time(camera)) if pose is None else self.shown_in(pose)

@@ -17,7 +17,9 @@ class AvatarModelOptions(SplatfactoModelConfig):
     background_color: Literal["random", "black", "white"] = "white"
     """Background of training images and renders; captures are put on white."""
     num_downscales: int = 0
-    """Not used: training is at full resolution from the first step."""
+    """How often images are halved at first; every `resolution_schedule` steps it is once less. Edited images never are."""
+    resolution_schedule: int = 1000
+    """Steps until images are of twice the size; see `num_downscales`."""
     initial_opacity: float = 0.5
     """Opacity of the Gaussians that training starts from. GaussianAvatars starts from 0.1; a short training does not get from there
     to a skin that nothing shines through when it is stretched or seen from elsewhere."""

@@ -1,0 +1,68 @@
+"""`python -m edit3dgs_ns.training.compiling`: compiles what Numba compiles, once per machine, by one small training step.
+
+The set-up runs it, so that the first training does not begin with a minute of waiting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+SIZE = 32
+"""Pixels of the image: what is compiled does not depend on it."""
+
+
+def compile_kernels() -> None:
+    """One image ray traced, and one training step on it: every kernel of a training on the CPU has run then."""
+    from nerfstudio.cameras.cameras import Cameras
+    from nerfstudio.engine.optimizers import Optimizers
+
+    from edit3dgs_ns.synthetic.replay import Replay
+    from edit3dgs_ns.synthetic.settings import CaptureSettings
+    from edit3dgs_ns.training.optimizers import avatar_optimizers
+
+    replay = Replay(CaptureSettings(width=SIZE, height=SIZE, cameras=1, frames=1, samples=1))
+    sequence, (number, camera) = next(iter(replay.motion)), next(iter(replay.cameras.items()))
+    image = torch.from_numpy(replay.render(sequence, 0, number).rgb)
+
+    model = open_head_avatar()
+    groups = model.get_param_groups()
+    optimizers = Optimizers(
+        {name: config for name, config in avatar_optimizers(1).items() if name in groups}, groups
+    )
+    c2w = torch.as_tensor(camera.c2w[:3], dtype=torch.float32)
+    focal, centre = camera.K[[0, 1], [0, 1]], camera.K[:2, 2]
+    view = Cameras(c2w[None], *map(float, (*focal, *centre)), SIZE, SIZE, times=torch.zeros(1, 1))
+    model.step_cb(optimizers, 0)
+    outputs = model.get_outputs(view)
+    batch = {"image": image}
+    sum(model.get_loss_dict(outputs, batch, model.get_metrics_dict(outputs, batch)).values()).backward()
+    optimizers.optimizer_step_all()
+    model.step_post_backward(0)
+
+
+def open_head_avatar() -> Any:
+    """An untrained avatar of the embedded head with one timestep, in training."""
+    from nerfstudio.data.scene_box import SceneBox
+
+    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+    from edit3dgs_ns.flame.loading import load_assets
+    from edit3dgs_ns.flame.model import FlameModel
+    from edit3dgs_ns.flame.motion import FlameMotion
+    from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
+
+    head = FlameModel.from_assets(load_assets(OPEN_HEAD_PATH))
+    motion = FlameMotion.zeros(1, head.num_shape, head.num_expr)
+    model = RiggedSplatfactoModelConfig().setup(
+        scene_box=SceneBox(torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
+        num_train_data=1,
+        metadata={"flame_motion": motion, "head": "open-head"},
+    )
+    model.train()
+    return model
+
+
+if __name__ == "__main__":
+    print("Compiling the CPU rasterizer (once on this machine; one to two minutes) ...", flush=True)
+    compile_kernels()
