@@ -32,8 +32,8 @@ def compile_kernels() -> None:
         {name: config for name, config in avatar_optimizers(1).items() if name in groups}, groups
     )
     c2w = torch.as_tensor(camera.c2w[:3], dtype=torch.float32)
-    focal, centre = camera.K[[0, 1], [0, 1]], camera.K[:2, 2]
-    view = Cameras(c2w[None], *map(float, (*focal, *centre)), SIZE, SIZE, times=torch.zeros(1, 1))
+    (fx, _, cx), (_, fy, cy), _ = camera.K.tolist()
+    view = Cameras(c2w[None], fx, fy, cx, cy, SIZE, SIZE, times=torch.zeros(1, 1))
     model.step_cb(optimizers, 0)
     outputs = model.get_outputs(view)
     batch = {"image": image}
