@@ -57,6 +57,9 @@ class ExportCommand:
     """For html, of an edited avatar: put the avatar from before its edits into the page, too, for a wipe between both."""
     title: str | None = None
     """For html: stands over the page. Default: the experiment's name."""
+    stream: str | None = None
+    """For html: address of a WebSocket, such as ws://127.0.0.1:8765, whose ARKit coefficients move the face, live. It is the
+    only address that the page may ask."""
     max_gaussians: int | None = None
     """Keep at most so many Gaussians, the ones that the training views show most of, for a smaller file. What that costs is said
     at the end, in dB against the whole avatar."""
@@ -94,6 +97,7 @@ class ExportCommand:
             "degrees": self.degrees,
             "before": None if self.before else False,
             "title": self.title,
+            "stream": self.stream,
         }
         return {name: value for name, value in options.items() if value is not None}
 

@@ -23,7 +23,7 @@ from edit3dgs_ns.runs.thinning import Thinned, thin
 from edit3dgs_ns.runs.trained_run import TrainedRun, moved_camera
 from edit3dgs_ns.splats.rigged_gaussians import RiggedGaussians
 from edit3dgs_ns.tracking.driving import drive, open_driver
-from edit3dgs_ns.web.page import render_page
+from edit3dgs_ns.web.page import check_stream, render_page
 
 PAGE_NAME = "avatar.html"
 LARGE = 30e6
@@ -56,6 +56,7 @@ def export_page(
     degrees: float | None = None,
     before: bool = True,
     title: str | None = None,
+    stream: str | None = None,
     max_gaussians: int | None = None,
     overwrite: bool = False,
     progress: Progress,
@@ -74,6 +75,7 @@ def export_page(
         degrees: how far the page can be turned, 360 is around; None: as far as the capture's cameras stand, and a little beyond.
         before: put the avatar from before its edits into the page, too, for the wipe.
         title: over the page; None: the experiment's name.
+        stream: address of a WebSocket whose ARKit coefficients move the face, live.
         max_gaussians: keep the most important ones, see `runs.thinning`.
         overwrite: replace a page that is there.
         progress: shows how far it is.
@@ -85,6 +87,8 @@ def export_page(
     path = page_path(output)
     _check_path(path, overwrite)
     _check_options(motion, motion_part, fps, degrees)
+    if stream is not None:
+        check_stream(stream)
     with working(progress, f"Opening {load_config.parent}"):
         run = TrainedRun(load_config)
     recorded_fps: float | None = None

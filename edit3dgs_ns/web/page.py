@@ -1,11 +1,13 @@
 """The web page: one HTML file with the avatar, the splat viewer and the player; it makes no network requests.
 
-The viewer is Spark on three.js (both MIT), bundled by `tools/data/web_viewer`; their licences are beside it and in each page.
+The viewer is Spark on three.js (both MIT), bundled by `tools/data/web_viewer` and gzipped in the page; their licences are beside it
+and, as text, in each page.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import html
 import re
@@ -22,12 +24,15 @@ _PLAYER = (
     "view.js",
     "panel.js",
     "player.js",
+    "stream.js",
     "start.js",
 )
 _LIBRARY, _LICENCES = "splat_viewer.min.js", "splat_viewer.licenses.txt"
 
 
-def render_page(packed: bytes, title: str, caption: str, poster: bytes = b"") -> str:
+def render_page(
+    packed: bytes, title: str, caption: str, poster: bytes = b"", stream: str | None = None
+) -> str:
     """The HTML of the page.
 
     Args:
@@ -35,23 +40,43 @@ def render_page(packed: bytes, title: str, caption: str, poster: bytes = b"") ->
         title: of the page; plain text, as the caption: neither is read as HTML.
         caption: of the avatar, such as the edit's prompt.
         poster: a JPEG file that is shown while the page loads.
+        stream: ws:// or wss:// address of live coefficients, the only address that the page may ask; None for none.
+
+    Raises:
+        ValueError: `stream` is no such address.
     """
-    library = f"/*\n{_asset(_LICENCES)}*/\n{_asset(_LIBRARY)}"
-    scripts = {"viewer": library, "player": "\n".join(_asset(name) for name in _PLAYER)}
-    for name, text in scripts.items():
+    if stream is not None:
+        check_stream(stream)
+    licences = _asset(_LICENCES)
+    player = "\n".join(_asset(name) for name in _PLAYER)
+    for name, text in (("the player", player), (_LICENCES, licences)):
         _check_script(name, text)
     style = _asset("player.css")
+    connect = "" if stream is None else f" connect-src {stream};"
     return Template(_asset("page.html")).substitute(
-        # What the page may do: run these very scripts, and start the viewer's worker, which they hold. No address at all.
-        policy=f"default-src 'none'; script-src {_hashes(*scripts.values())} 'wasm-unsafe-eval' blob:; worker-src blob:; "
+        # What the page may do: run this very script, which starts the viewer that the page holds, and the viewer's worker.
+        policy=f"default-src 'none'; script-src {_hashes(player)} 'wasm-unsafe-eval' blob:; worker-src blob:;{connect} "
         f"style-src {_hashes(style)}; img-src data:",
         title=html.escape(title),
         caption=html.escape(caption),
         style=f"\n{style}\n",
         poster=f"data:image/jpeg;base64,{base64.b64encode(poster).decode()}" if poster else "data:,",
+        stream="" if stream is None else f'<meta id="stream" content="{stream}">\n',
         avatar=base64.b64encode(packed).decode(),
-        **{name: f"\n{text}\n" for name, text in scripts.items()},
+        licences=f"\n{licences}",
+        viewer=base64.b64encode(gzip.compress(_asset(_LIBRARY).encode(), mtime=0)).decode(),
+        player=f"\n{player}\n",
     )
+
+
+def check_stream(address: str) -> None:
+    """Raises a UserError for what is no address of a WebSocket: it goes into the page's policy and may hold nothing else."""
+    if not re.fullmatch(
+        r"wss?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?", address
+    ):
+        raise UserError(
+            f"--stream {address}: expected the address of a WebSocket, such as ws://127.0.0.1:8765."
+        )
 
 
 def packed_avatar(page: str) -> bytes:

@@ -53,7 +53,7 @@ def test_the_avatar_is_in_the_page() -> None:
 def test_words_are_words(page: Reader) -> None:
     assert page.texts["title"] == [HOSTILE] and page.texts["h1"] == [HOSTILE]
     assert HOSTILE in page.texts["p"]
-    assert len(page.texts["script"]) == 3
+    assert len(page.texts["script"]) == 4
 
 
 def test_nothing_is_asked_of_a_network(page: Reader) -> None:
@@ -68,10 +68,30 @@ def test_nothing_is_asked_of_a_network(page: Reader) -> None:
 
 def test_the_policy_names_the_scripts_that_are_there(page: Reader) -> None:
     policy = _policy(page)
-    for text in page.texts["script"][1:]:
-        assert _hash(text) in policy["script-src"]
+    kinds = [attributes.get("type") for tag, attributes in page.elements if tag == "script"]
+    run = [text for text, kind in zip(page.texts["script"], kinds, strict=True) if kind is None]
+    assert len(run) == 1 and policy["script-src"] == [_hash(run[0]), "'wasm-unsafe-eval'", "blob:"]
     assert policy["style-src"] == [_hash(page.texts["style"][0])]
     assert not any("unsafe-inline" in words for words in policy.values())
+
+
+def test_a_stream_is_the_only_address(page: Reader) -> None:
+    assert "connect-src" not in _policy(page)
+    live = Reader(render_page(b"packed", "a", "b", stream="ws://127.0.0.1:8765/face"))
+    assert _policy(live)["connect-src"] == ["ws://127.0.0.1:8765/face"]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1", "ws://a b", "ws://a; img-src *", 'ws://a"><b>', "ws://", "*"]
+)
+def test_what_is_no_websocket_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="--stream"):
+        render_page(b"packed", "a", "b", stream=address)
+
+
+def test_the_viewers_licences_are_readable_in_the_page() -> None:
+    page = render_page(b"packed", "a", "b")
+    assert ("MIT License" in page and "three" in page and "Spark" in page) or "spark" in page
 
 
 def _policy(page: Reader) -> dict[str, list[str]]:

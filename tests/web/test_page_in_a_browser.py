@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from edit3dgs_ns.flame.arkit import gaze_of
 from edit3dgs_ns.flame.model import FlamePose
 from edit3dgs_ns.flame.motion import FlameMotion
+from edit3dgs_ns.flame.rotations import axis_angle_to_quat, multiplied, quat_to_axis_angle
 from edit3dgs_ns.web.packing import unpack
 from edit3dgs_ns.web.page import render_page
 from edit3dgs_ns.web.scene import unpacked
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason="no Chromium on this machine (Debian: apt install chromium)"
 )
+ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 360, 300
 WITHIN = 120
 """Seconds: what a busy machine may take, not what is expected."""
@@ -191,6 +195,44 @@ def test_a_slider_holds_what_it_changes(player: Player) -> None:
     wait_until(lambda: np.abs(player.vertices() - expected).max() < 2e-6, WITHIN, "the motion's pose")
 
 
+def test_another_page_moves_the_face_by_messages(player: Player) -> None:
+    player.bare()
+    player.show("{time: 1, face: null, neck: null}")
+    message = {
+        "type": "edit3dgs",
+        "coefficients": {
+            "MouthSmileLeft": 0.9,
+            "browInnerUp": 0.4,
+            "jawForward": 1,
+            "jawOpen": 0.5,
+            "x": "y",
+        },
+        "head": {"yaw": 20, "pitch": 10},
+    }
+    player.page.evaluate(f"postMessage({json.dumps(message)})")
+    yaw, pitch = (torch.tensor(np.radians(angle)).float() for angle in ([0, 20, 0], [10, 0, 0]))
+    neck = quat_to_axis_angle(multiplied(axis_angle_to_quat(yaw), axis_angle_to_quat(pitch)))
+    held = {
+        "expr": list(HELD.values()),
+        "jaw_pose": [0.17, 0, 0],
+        "eyes_pose": [0] * 6,
+        "neck_pose": neck.tolist(),
+    }
+    expected = posed(SCENE.rig, rebuilt(held, 1))
+    wait_until(lambda: np.abs(player.vertices() - expected).max() < 3e-6, WITHIN, "the message's pose")
+    for other in (
+        '"text"',
+        "{type: 'edit3dgs', coefficients: {jawOpen: NaN}}",
+        "{coefficients: {jawOpen: 1}}",
+    ):
+        player.page.evaluate(f"postMessage({other})")
+    wait_for_frame(player.page)
+    assert np.abs(player.vertices() - expected).max() < 3e-6
+    player.page.evaluate("postMessage({type: 'edit3dgs', release: true})")
+    own = posed(SCENE.rig, pose_at(SCENE.motion, 1))
+    wait_until(lambda: np.abs(player.vertices() - own).max() < 3e-6, WITHIN, "the motion's pose")
+
+
 def test_the_wipe_shows_before_on_the_left_and_after_on_the_right(player: Player) -> None:
     player.bare()
     player.show("{time: 2}")
@@ -322,6 +364,34 @@ def test_the_address_says_what_is_shown(browser: Browser, tmp_path: Path) -> Non
     assert page.evaluate("player.playing") is False
     assert page.locator("#poster").is_hidden()
     asked.assert_no_errors()
+
+
+def test_a_recording_moves_the_face_through_a_websocket(browser: Browser, tmp_path: Path) -> None:
+    """By the program in examples/."""
+    rows = [{"jawOpen": 0.5, **HELD}]
+    (tmp_path / "talk.json").write_text(json.dumps({"fps": 30, "frames": rows}))
+    command = [
+        sys.executable,
+        "-u",
+        "examples/stream_to_a_page.py",
+        str(tmp_path / "talk.json"),
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[-1]
+            (tmp_path / "live.html").write_text(render_page(SCENE.packed(), "Live", "", stream=address))
+            live = Player(new_page(browser, (WIDTH, HEIGHT)), tmp_path / "live.html")
+            held = {"expr": list(HELD.values()), "jaw_pose": [0.17, 0, 0], "eyes_pose": [0] * 6}
+            expected = posed(SCENE.rig, rebuilt(held))
+            wait_until(
+                lambda: np.abs(live.vertices() - expected).max() < 3e-6, WITHIN, "the recording's pose"
+            )
+            live.assert_no_errors()
+        finally:
+            server.terminate()
 
 
 @pytest.mark.parametrize("size", [(390, 844), (1280, 800)])

@@ -4,12 +4,17 @@
 
 const KINDS = { int16: Int16Array, uint32: Uint32Array, float32: Float32Array };
 
-async function readAvatar(base64) {
+// The bytes of base64 of gzip.
+async function inflated(base64) {
   const text = atob(base64);
   const packed = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const data = new Uint8Array(await new Response(stream).arrayBuffer());
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+async function readAvatar(base64) {
+  const data = await inflated(base64);
   const headerEnd = 4 + new DataView(data.buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(data.subarray(4, headerEnd)));
   const arrays = {};

@@ -86,8 +86,21 @@ function complain(error) {
   byId("message").hidden = false;
 }
 
+// The splat viewer, a script that is packed like the avatar.
+async function loadViewer() {
+  const code = await inflated(byId("viewer").textContent.trim());
+  byId("viewer").remove();
+  const script = element("script", { src: URL.createObjectURL(new Blob([code], { type: "text/javascript" })) });
+  await new Promise((resolve, reject) => {
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => reject(new Error("the splat viewer does not start")));
+    document.head.append(script);
+  });
+  URL.revokeObjectURL(script.src);
+}
+
 async function start() {
-  const avatar = await readAvatar(byId("avatar").textContent.trim());
+  const [avatar] = await Promise.all([readAvatar(byId("avatar").textContent.trim()), loadViewer()]);
   byId("avatar").remove();
   if (matchMedia("(min-width: 800px)").matches) byId("panel").hidden = false;
   const player = new Player(avatar);
@@ -100,6 +113,8 @@ async function start() {
   byId("poster").hidden = true;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   player.play(player.frames > 1 && !calm && !wish.still);
+  player.stream = new Stream(player);
+  if (byId("stream")) player.stream.connect(byId("stream").content);
 }
 
 window.addEventListener("error", (event) => complain(event.error ?? event.message));
