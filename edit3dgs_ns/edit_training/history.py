@@ -57,6 +57,10 @@ class History:
         )
         self.save()
 
+    def has(self, number: int) -> bool:
+        """Whether a round is recorded."""
+        return any(batch["round"] == number for batch in self.batches)
+
     def left_out(self, number: int) -> set[int]:
         """Views of a round of which no edit was accepted."""
         return {

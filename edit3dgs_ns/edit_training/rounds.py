@@ -37,6 +37,7 @@ from edit3dgs_ns.editing.editor import Editor, EditRequest, requests_at_once
 from edit3dgs_ns.editing.schedule import Batch
 from edit3dgs_ns.editing.store import EditKey, EditStore
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 
 
@@ -89,6 +90,7 @@ class EditRounds:
             batches: rounds that are edited together, in their order.
             step: the training step before which they are.
         """
+        self._last = time.perf_counter()
         missing = {batch: views for batch in batches if (views := self._missing(batch))}
         for batch in batches:
             if batch not in missing:
@@ -97,8 +99,12 @@ class EditRounds:
             self._clock.begin(next(iter(missing)).round)
             self._edit(missing, step)
         for batch in batches:
+            # A run that was killed right after its last edit of the round has not recorded it.
+            unrecorded = not self.history.has(batch.round)
+            if unrecorded:
+                self._end_round(batch, Judged(), step)
             self.swap_in(batch.views, before_round=batch.round + 1)
-            if batch in missing:
+            if batch in missing or unrecorded:
                 self._show(batch, step)
 
     def _missing(self, batch: Batch) -> list[int]:
@@ -155,7 +161,6 @@ class EditRounds:
         Raises:
             UserError: no edit was good, and there is nothing else to train on.
         """
-        self._last = time.perf_counter()
         judged = {batch: Judged() for batch in missing}
         # One more than the editor takes has its request ready when another one ends.
         flight = InFlight(requests_at_once(self.editor) + 1)
@@ -308,8 +313,8 @@ class EditRounds:
             grid = edit_grid(originals.numpy(), edited.numpy())
             name = f"round_{batch.round:04d}" + (f"_{number}" if number else "")
             folder = self.history.path.parent / "edit_grids"
-            folder.mkdir(exist_ok=True)
-            Image.fromarray(grid).save(folder / f"{name}.png")
+            with written_beside(folder / f"{name}.png") as partial:
+                Image.fromarray(grid).save(partial, format="png")
             # Not at the top: as the first module of Nerfstudio that a process imports, its writer runs into an import circle.
             from nerfstudio.utils import writer
 

@@ -195,6 +195,28 @@ def test_a_run_that_crashed_in_mid_round_ends_like_one_that_did_not(
     same_run(resumed.base_dir, undisturbed.base_dir)
 
 
+def test_a_round_whose_record_was_never_written_is_recorded_on_resume(make_config, edited, monkeypatch):
+    """Killed between the last edit of a round and its record."""
+    from edit3dgs_ns.edit_training.history import History
+
+    add = History.add
+
+    def dying(self, batch):
+        if batch["round"] == 1:
+            raise PulledPlug
+        add(self, batch)
+
+    monkeypatch.setattr(History, "add", dying)
+    config = make_config()
+    with pytest.raises(PulledPlug):
+        train(config)
+    monkeypatch.undo()
+    resumed = train(make_config(load_dir=config.get_base_dir()))
+    same_run(resumed.base_dir, edited.base_dir)
+    grids = [sorted(p.name for p in (t.base_dir / "edit_grids").iterdir()) for t in (resumed, edited)]
+    assert grids[0][-2:] == grids[1][-2:] == ["round_0001.png", "round_0002.png"]
+
+
 def test_rounds_added_to_a_finished_run_are_as_far_apart_as_the_others(make_config, edited):
     """The final steps that were done count for no round: not once the run goes on, and not when it is resumed from there again."""
     run, steps = edited, [0, 2, 4]
