@@ -11,6 +11,8 @@ from edit3dgs_ns.errors import UserError
 
 _MOST = 100_000
 """Rounds, and views of one; nobody means more."""
+_MOST_GROWTH = 10
+"""Times the avatar's Gaussians that may be added."""
 _LARGEST_SEED = 2**32 - 1
 """Every random generator takes it, and rounds and views count on from it."""
 
@@ -67,6 +69,11 @@ def check_fit(config: EditOptions) -> None:
     from edit3dgs_ns.editing.masks.regions import parse_parts
 
     check_edit_loss(config.edit_loss, config.edit_loss_weight)
+    if not 0 <= config.growth_budget <= _MOST_GROWTH:
+        raise UserError(
+            f"--pipeline.growth-budget {config.growth_budget}: expected a share of the avatar's Gaussians from 0 (add none) to "
+            f"{_MOST_GROWTH}."
+        )
     if not config.hold_border >= 0:
         raise UserError(f"--pipeline.hold-border {config.hold_border}: expected metres, 0 or more.")
     if config.hold_outside and not parse_parts(config.editor.only):

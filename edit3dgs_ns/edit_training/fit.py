@@ -80,15 +80,28 @@ class EditFit:
         model.appearance.light.requires_grad_(self._config.edit_light)
         if not self._config.edit_light:
             model.appearance.light.grad = None
-        if self.held_faces is not None:
-            held = torch.from_numpy(self.held_faces).to(model.device)[model.binding]
-            self._handles = freeze_gaussians(dict(model.gauss_params.items()), optimizers, held)
+        self._hold(optimizers)
+
+    def form_changed(self, optimizers: Optimizers) -> None:
+        """To be called after Gaussians were added or removed: holds by the new rows, and lets the new form stay off the mesh."""
+        self._model.follows_form = True
+        self._release_held()
+        self._hold(optimizers)
 
     def end(self) -> None:
         """Leaves the model as `begin` has found it, but for what was trained; again is harmless."""
         if self._restore is not None:
             self._restore()
         self._restore = None
+        self._release_held()
+
+    def _hold(self, optimizers: Optimizers) -> None:
+        model = self._model
+        if self.held_faces is not None:
+            held = torch.from_numpy(self.held_faces).to(model.device)[model.binding]
+            self._handles = freeze_gaussians(dict(model.gauss_params.items()), optimizers, held)
+
+    def _release_held(self) -> None:
         while self._handles:
             self._handles.pop().remove()
 
@@ -106,10 +119,12 @@ class EditFit:
 def _restorer(model: RiggedSplatfactoModel) -> Callable[[], None]:
     """Puts back the image loss, the config's flag and what is trained, as they are now."""
     loss, fine_tunes, config = model.image_loss, model.config.fine_tune_motion, model.config
+    follows_form = model.follows_form
     trained = {p: p.requires_grad for p in (*model.head.pose.values(), model.appearance.light)}
 
     def restore() -> None:
         model.use_image_loss(loss)
+        model.follows_form = follows_form
         config.fine_tune_motion = fine_tunes
         for parameter, requires_grad in trained.items():
             parameter.requires_grad_(requires_grad)

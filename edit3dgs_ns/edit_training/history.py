@@ -61,6 +61,13 @@ class History:
         """Whether a round is recorded."""
         return any(batch["round"] == number for batch in self.batches)
 
+    def note(self, number: int, more: dict[str, Any]) -> None:
+        """Adds to the record of a round."""
+        for batch in self.batches:
+            if batch["round"] == number:
+                batch.update(more)
+        self.save()
+
     def left_out(self, number: int) -> set[int]:
         """Views of a round of which no edit was accepted."""
         return {

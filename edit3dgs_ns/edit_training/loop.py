@@ -26,6 +26,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
 from edit3dgs_ns.edit_training.cost import actual_cost
+from edit3dgs_ns.edit_training.growth.grower import Grower
 from edit3dgs_ns.edit_training.history import HISTORY_FILE, History
 from edit3dgs_ns.edit_training.keep_decision import KeepDecision
 from edit3dgs_ns.edit_training.plan import RunPlan
@@ -45,6 +46,7 @@ class EditLoop:
         resumed: folder of a run with the same settings, whose edits and record are taken over.
         before_round: called with the step before each round; saves a checkpoint.
         while_editing: entered while a round only looks at the avatar.
+        while_changing: entered while Gaussians are added and removed.
     """
 
     def __init__(
@@ -56,9 +58,14 @@ class EditLoop:
         resumed: Path | None = None,
         before_round: Callable[[int], None] = lambda step: None,
         while_editing: Callable[[], AbstractContextManager[None]] = nullcontext,
+        while_changing: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ):
         self.edit, self._optimizers = edit, optimizers.optimizers
-        self._before_round, self._while_editing = before_round, while_editing
+        self._before_round, self._while_editing, self._while_changing = (
+            before_round,
+            while_editing,
+            while_changing,
+        )
         edit.fit.set_rates({name: optimizers.config[name]["optimizer"].lr for name in self._optimizers})
         folder.mkdir(parents=True, exist_ok=True)
         config = edit.config
@@ -75,6 +82,9 @@ class EditLoop:
             judge=config.judge,
             retries=config.retries,
             decision=KeepDecision(edit.keep, store),
+        )
+        self.grower = Grower(
+            edit.model, edit.datamanager, config.growth_budget, edit.fit.held_faces, folder, resumed
         )
 
     @property
@@ -97,6 +107,8 @@ class EditLoop:
         self.rounds.history.converged_after = schedule.ended_after
         schedule.round = min(schedule.round, schedule.due_rounds)
         self.edit.delay = int(state.get("delay", 0))  # checkpoints of older versions have none
+        self.edit.looked_at = self.grower.looked_at = int(state.get("looked_at", 0))
+        self.edit.form_changed = bool(state.get("form_changed", False))
         if not schedule.finished:
             self.edit.delay += max(start_step - self.plan.first_step_of(schedule.round), 0)
         for number in range(schedule.round):
@@ -129,6 +141,9 @@ class EditLoop:
         if step < plan.base_steps:
             return
         edit.fit.begin(self._optimizers)
+        self.grower.begin()
+        if edit.form_changed and not edit.model.follows_form:
+            edit.fit.form_changed(self._optimizers)
         if schedule.finished or not plan.begins_round(step, schedule.round):
             return
         self._before_round(step)
@@ -139,6 +154,19 @@ class EditLoop:
             schedule.advance()
         if self.rounds.converged(schedule.round, edit.config.stop_when_converged):
             schedule.end()
+        self._follow_form(due[-1])
+
+    def _follow_form(self, number: int) -> None:
+        """Adds and removes Gaussians as the views edited so far ask for."""
+        edit = self.edit
+        with self._while_changing():
+            change = self.grower.look(self._optimizers, last=edit.schedule.finished)
+            edit.looked_at = self.grower.looked_at
+            if change is None:
+                return
+            edit.fit.form_changed(self._optimizers)
+        edit.form_changed = True
+        self.rounds.history.note(number, {"growth": change.record()})
 
 
 def loop_state(edit: PreparedEdit) -> dict[str, Any]:
@@ -147,6 +175,8 @@ def loop_state(edit: PreparedEdit) -> dict[str, Any]:
         "settings": edit.settings,
         "schedule": edit.schedule.state_dict(),
         "delay": edit.delay,
+        "looked_at": edit.looked_at,
+        "form_changed": edit.form_changed,
     }
 
 

@@ -170,6 +170,9 @@ class EditOptions(AvatarPipelineConfig):
     """How far (metres) around that part Gaussians still move: masks are soft at their border."""
     densify: bool = False
     """Let Gaussians split and be pruned while edits are fitted, as the model's options say."""
+    growth_budget: float = 0.5
+    """Most Gaussians that an edit may add where its views show something new (a hat, a beard), as a share of the avatar's
+    number; what they show to be gone (a bald head's hair) is removed. Edits of colours add and remove none. 0: the number stays."""
     edit_motion: bool = False
     """Go on training the expressions and poses while edits are fitted."""
     edit_light: bool = False

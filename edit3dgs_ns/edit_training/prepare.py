@@ -41,6 +41,10 @@ class PreparedEdit:
     """What the edits depend on; see `run_settings`."""
     delay: int = 0
     """Final steps done before the run was given more rounds; see `RunPlan`."""
+    looked_at: int = 0
+    """Edited views when it was last looked whether they ask for another form; see `Grower`."""
+    form_changed: bool = False
+    """Whether they did."""
 
     @property
     def plan(self) -> RunPlan:

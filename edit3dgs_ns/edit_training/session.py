@@ -78,7 +78,9 @@ class EditSession:
         try:
             self._edit = prepare_edit(config, datamanager, model, lambda: editor)
             self._optimizers = Optimizers(edit_optimizers(), model.get_param_groups())
-            self._loop = EditLoop(self._edit, self._optimizers, self.folder)
+            self._loop = EditLoop(
+                self._edit, self._optimizers, self.folder, while_changing=lambda: self._lock
+            )
         except BaseException:
             model.train_by(self._own_config)
             raise

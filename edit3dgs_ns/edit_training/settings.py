@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edit3dgs_ns.training.datamanager import AvatarDatamanager
 
 _OF_THE_RUN = (
-    "edit_every", "train_on", "densify", "edit_motion", "edit_light", "hold_outside", "hold_border", "anchors",
+    "edit_every", "train_on", "densify", "growth_budget", "edit_motion", "edit_light", "hold_outside", "hold_border", "anchors",
     "judge", "retries",
 )  # fmt: skip
 _ADDED_SINCE = {"rounds_at_once": 1}

@@ -55,6 +55,10 @@ MOTION_GROUPS = {
 """Optimizers of the head's parameters over time, and what they train."""
 
 
+_OFF_MESH = 3.0
+"""Distance from its triangle, in free distances, from which a Gaussian is part of another form than the mesh."""
+
+
 @dataclass
 class RiggedSplatfactoModelConfig(AvatarModelOptions):
     """Gaussians bound to a FLAME head (GaussianAvatars)."""
@@ -69,6 +73,8 @@ class RiggedSplatfactoModel(SplatfactoModel):
     config: RiggedSplatfactoModelConfig
     binding: Tensor
     """(N,) the face of every Gaussian."""
+    follows_form: bool
+    """An edit changes the form: Gaussians far from the mesh stay there, and what is drawn over pure white costs."""
     needs_camera_times = False
     """Refuse cameras without a time, instead of showing `time_without_camera_time`: for renders of camera paths."""
     sh_degree_reached: Tensor
@@ -98,6 +104,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         self.info: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._lpips = LazyLpips()
+        self.follows_form = False
         self._image_loss: Callable[[Tensor, Tensor], Tensor] | None = None
         self._shown: tuple[WorldGaussians, Tensor] | None = None
         self.backdrop: Backdrop | None = None
@@ -239,11 +246,14 @@ class RiggedSplatfactoModel(SplatfactoModel):
         rendered, target = _views(outputs["rgb"]), _views(self.get_gt_img(batch["image"]))
         image_loss = self._image_loss or partial(losses.image_loss, ssim_weight=self.config.ssim_lambda)
         result = {"main_loss": image_loss(rendered, target)}
-        if self.training and self.clears_background and self._image_loss is None:
+        clears = self.clears_background if self._image_loss is None else self.follows_form
+        if self.training and clears:
             result["background_loss"] = losses.background_loss(_views(outputs["accumulation"]), target)
         if self.training:
             visible = (self.info["radii"] > 0).any(dim=0)
             config = self.config
+            if self.follows_form:  # what was grown off the mesh, or stood there, is not drawn to it
+                visible &= self.gauss_params["means"].norm(dim=-1) < _OFF_MESH * config.position_threshold
             distance, size = losses.binding_losses(
                 self.gauss_params["means"],
                 self.gauss_params["scales"],

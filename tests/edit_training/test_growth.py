@@ -1,0 +1,204 @@
+"""Growth and removal on planted cases: a ball beside the head, a patch that is gone, and an edit of colours."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from edit3dgs_ns.edit_training.growth.grower import Grower
+from edit3dgs_ns.edit_training.growth.removal import gone
+from edit3dgs_ns.edit_training.growth.seeds import Seeds
+from edit3dgs_ns.edit_training.growth.seen import SeenView
+from edit3dgs_ns.edit_training.growth.surface import visible
+from edit3dgs_ns.splats.appending import append_gaussians
+from edit3dgs_ns.splats.binding import TriangleFrames, local_to_world
+from edit3dgs_ns.splats.carriers import Carriers, local_points, world_points
+from edit3dgs_ns.training.frozen_copy import frozen_avatar
+from tests.tiny_capture import write_tiny_capture
+
+BALL = (0.2, 0.9, 0.3)
+RADIUS, VOXEL = 0.02, 0.004
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """Model and datamanager of an avatar with one Gaussian on every face, and what 20 views of it show."""
+    from edit3dgs_ns.runs.trained_run import TrainedRun
+    from tests.coloured_avatar import import_coloured_avatar
+
+    folder = tmp_path_factory.mktemp("grown")
+    union = write_tiny_capture(folder / "capture", size=SIZE, cameras=6, timesteps=2, samples=1).union
+    pipeline = TrainedRun(import_coloured_avatar(union, folder)).pipeline
+    return pipeline.model, pipeline.datamanager
+
+
+@torch.no_grad()
+def shows(model, datamanager, index: int) -> Tensor:
+    """A training view of an avatar, as bytes."""
+    image = model.get_outputs(datamanager.train_camera([index]))["rgb"]
+    return (image * 255).round().to(torch.uint8)
+
+
+def with_more(model, seeds: Seeds):
+    """A copy of an avatar with more Gaussians."""
+    copy = frozen_avatar(model)
+    append_gaussians(
+        copy.gauss_params, {}, copy.strategy_state, seeds.rows(dict(copy.gauss_params.items())), seeds.binding
+    )
+    copy.binding = copy.strategy_state["binding"]
+    copy.forget_shown()
+    return copy
+
+
+def planted_at(model, points: Tensor, scale: float, color: tuple[float, ...]) -> Seeds:
+    """Opaque Gaussians of one size (metres) and colour around points at rest."""
+    carriers = Carriers.of(model.head)
+    faces = carriers.choose(points)
+    scales = torch.log(scale / carriers.rest.size[faces])[:, None].expand(-1, 3).contiguous()
+    return Seeds(
+        faces,
+        local_points(points, faces, carriers.rest),
+        scales,
+        torch.tensor(color).expand(len(points), 3),
+        0.98,
+    )
+
+
+def on_sphere(center: Tensor, radius: float, count: int = 600) -> Tensor:
+    """Even points (a Fibonacci lattice)."""
+    k = torch.arange(count) + 0.5
+    z, angle = 1 - 2 * k / count, k * torch.pi * (1 + 5**0.5)
+    flat = (1 - z * z).sqrt()
+    return center + radius * torch.stack([flat * angle.cos(), flat * angle.sin(), z], dim=1)
+
+
+def grown(case, original, edited, tmp_path, **options):
+    """What a look does to a copy of `original`, all views of which are edited to what `edited` shows."""
+    _, datamanager = case
+    model = frozen_avatar(original)
+    model.requires_grad_(True)
+    datamanager.use_originals(lambda index: shows(original, datamanager, index).numpy())
+    for index in range(len(datamanager.train_dataset)):
+        image = shows(edited, datamanager, index) if isinstance(edited, torch.nn.Module) else edited(index)
+        datamanager.replace_image(index, image)
+    optimizers = {name: torch.optim.Adam([p], lr=0.0) for name, p in model.gauss_params.items()}
+    for name, optimizer in optimizers.items():  # moments that must stay with their rows
+        model.gauss_params[name].grad = model.gauss_params[name].detach().clone()
+        optimizer.step()
+    try:
+        change = Grower(
+            model, datamanager, **{"budget": 0.5, "held_faces": None, "folder": tmp_path, **options}
+        ).look(optimizers)
+    finally:
+        datamanager.use_originals(None)
+    for name, optimizer in optimizers.items():
+        parameter = model.gauss_params[name]
+        assert optimizer.param_groups[0]["params"][0] is parameter
+        assert optimizer.state[parameter]["exp_avg"].shape == parameter.shape
+    assert len(model.binding) == model.num_points
+    return model, change, optimizers
+
+
+def rest_of(model) -> Tensor:
+    p = model.gauss_params
+    return local_to_world(
+        p["means"], p["quats"], p["scales"], model.binding, model.head.rest_frames()
+    ).means.detach()
+
+
+@pytest.fixture(scope="module")
+def ball(case):
+    """A ball above one side of the head: an avatar that has it, and its middle at rest."""
+    model, _ = case
+    top = model.head.canonical_vertices().detach()
+    center = top[top[:, 1].argmax()] + torch.tensor([0.03, 0.012, 0.02])
+    return with_more(model, planted_at(model, on_sphere(center, RADIUS), 0.002, BALL)), center
+
+
+def test_a_ball_beside_the_head_grows_where_it_is(case, ball, tmp_path):
+    original, (truth, center) = case[0], ball
+    model, change, optimizers = grown(case, original, truth, tmp_path)
+    count = original.num_points
+    assert change is not None and change.removed == 0 and change.added == model.num_points - count >= 20
+    for name, value in model.gauss_params.items():
+        assert torch.equal(value[:count], original.gauss_params[name])
+        moments = optimizers[name].state[value]["exp_avg"]
+        assert (
+            torch.allclose(moments[:count], 0.1 * original.gauss_params[name]) and not moments[count:].any()
+        )
+    distance = (rest_of(model)[count:] - center).norm(dim=1)
+    # A ball of one colour, seen from a quarter of the circle in pixels of 4 mm: silhouettes leave a bulge of 0.4 radii.
+    assert distance.max() < 1.42 * RADIUS + 0.008 + 2 * VOXEL and (distance - RADIUS).abs().median() < 0.013
+    color = model.gauss_params["features_dc"][count:].detach() * 0.28209479177387814 + 0.5
+    assert (color - torch.tensor(BALL)).abs().median(dim=0).values.max() < 0.05
+
+
+def test_the_grown_ball_stays_one_piece_in_every_pose(case, ball, tmp_path):
+    original, (truth, _) = case[0], ball
+    model, _, _ = grown(case, original, truth, tmp_path)
+    count, local = original.num_points, model.gauss_params["means"].detach()
+    rest = rest_of(model)[count:]
+    apart = torch.cdist(rest, rest)
+    for time in (0.0, 0.4, 1.0):
+        posed = world_points(local[count:], model.binding[count:], model.head.frames_at(time)).detach()
+        assert (torch.cdist(posed, posed) - apart).abs().max() < 0.003
+
+
+def test_the_budget_bounds_what_grows(case, ball, tmp_path):
+    original, (truth, _) = case[0], ball
+    _, change, _ = grown(case, original, truth, tmp_path, budget=12 / original.num_points)
+    assert change is not None and change.added == 12
+
+
+def test_held_faces_carry_nothing_new(case, ball, tmp_path):
+    original, (truth, _) = case[0], ball
+    top = original.head.canonical_vertices().detach()[original.head.faces].mean(dim=1)[:, 1]
+    held = (top > top.quantile(0.7)).numpy()
+    model, change, _ = grown(case, original, truth, tmp_path, held_faces=held)
+    assert change is not None and change.added > 0
+    assert not held[model.binding[original.num_points :].numpy()].any()
+
+
+def test_an_edit_of_colours_adds_and_removes_nothing(case, tmp_path):
+    original, datamanager = case
+
+    def tinted(index: int) -> Tensor:
+        image = shows(original, datamanager, index).float() / 255
+        head = image.amin(dim=-1, keepdim=True) < 0.97
+        return torch.where(head, image * torch.tensor([0.3, 0.9, 0.4]), image)
+
+    model, change, _ = grown(case, original, tinted, tmp_path)
+    assert change is None and model.num_points == original.num_points
+
+
+def plain_view(original: Tensor, edited: Tensor) -> SeenView:
+    """A camera at the origin that looks along z, focal length 100 pixels, with nothing before it."""
+    nothing = TriangleFrames(torch.zeros(1, 3), torch.eye(3)[None], torch.ones(1))
+    height, width = original.shape[:2]
+    K = torch.tensor([[100.0, 0, width / 2], [0, 100.0, height / 2], [0, 0, 1]])
+    clear, far = torch.zeros(height, width), torch.full((height, width), torch.inf)
+    unknown = torch.full((height, width, 3), torch.nan)
+    return SeenView(torch.eye(4), K, 0, nothing, edited, original, clear, far, unknown)
+
+
+def test_gaussians_are_gone_where_enough_views_show_the_background():
+    original, edited, green = torch.ones(32, 32, 3), torch.ones(32, 32, 3), torch.ones(32, 32, 3)
+    original[8:24, 8:24] = 0.2
+    edited[8:24, 16:24] = 0.2  # the left half of a square is gone
+    green[8:24, 8:24] = torch.tensor([0.1, 0.8, 0.2])
+    # Left, at the new outline, right, beside the square, and left but far behind.
+    points = torch.tensor(
+        [[-0.05, 0, 1.0], [-0.005, 0, 1.0], [0.04, 0, 1.0], [-0.13, 0, 1.0], [-0.25, 0, 5.0]]
+    )
+    empty, same = plain_view(original, edited), plain_view(original, green)
+    agreed = gone([empty] * 3 + [same] * 9, [points] * 12)
+    assert agreed.tolist() == [True, False, False, False, True]
+    assert not gone([empty] * 2 + [same] * 9, [points] * 11).any()
+
+
+def test_voxels_behind_others_are_not_visible():
+    blank = torch.ones(32, 32, 3)
+    points = torch.tensor([[0.0, 0, 1.0], [0.0, 0, 1.01], [0.0, 0, 1.05], [5.0, 0, 1.0]])
+    assert visible(points, 0.01, plain_view(blank, blank))[0].tolist() == [True, True, False, False]
