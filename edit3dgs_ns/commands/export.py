@@ -60,6 +60,9 @@ class ExportCommand:
     stream: str | None = None
     """For html: address of a WebSocket, such as ws://127.0.0.1:8765, whose ARKit coefficients move the face, live. It is the
     only address that the page may ask."""
+    webcam: bool = False
+    """For html: put a face tracker into the page (7 MB), so that a visitor's own face moves the avatar's; no image leaves the
+    page."""
     max_gaussians: int | None = None
     """Keep at most so many Gaussians, the ones that the training views show most of, for a smaller file. What that costs is said
     at the end, in dB against the whole avatar."""
@@ -98,6 +101,7 @@ class ExportCommand:
             "before": None if self.before else False,
             "title": self.title,
             "stream": self.stream,
+            "webcam": True if self.webcam else None,
         }
         return {name: value for name, value in options.items() if value is not None}
 

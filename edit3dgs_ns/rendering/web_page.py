@@ -57,6 +57,7 @@ def export_page(
     before: bool = True,
     title: str | None = None,
     stream: str | None = None,
+    webcam: bool = False,
     max_gaussians: int | None = None,
     overwrite: bool = False,
     progress: Progress,
@@ -76,6 +77,7 @@ def export_page(
         before: put the avatar from before its edits into the page, too, for the wipe.
         title: over the page; None: the experiment's name.
         stream: address of a WebSocket whose ARKit coefficients move the face, live.
+        webcam: put in a face tracker, so that a visitor's own face moves the avatar's.
         max_gaussians: keep the most important ones, see `runs.thinning`.
         overwrite: replace a page that is there.
         progress: shows how far it is.

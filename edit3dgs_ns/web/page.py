@@ -25,13 +25,30 @@ _PLAYER = (
     "panel.js",
     "player.js",
     "stream.js",
+    "face_actions.js",
+    "webcam.js",
     "start.js",
 )
+FACE_MESH = (
+    "face_mesh.js",
+    "face_mesh.binarypb",
+    "face_mesh_solution_packed_assets.data",
+    "face_mesh_solution_packed_assets_loader.js",
+    "face_mesh_solution_simd_wasm_bin.js",
+    "face_mesh_solution_simd_wasm_bin.wasm",
+)
+"""MediaPipe's Face Mesh, as its npm package names it; gzipped beside the page's scripts (`tools/data/face_mesh`)."""
+_FACE_MESH_LICENCE = "face_mesh.licence.txt"
 _LIBRARY, _LICENCES = "splat_viewer.min.js", "splat_viewer.licenses.txt"
 
 
 def render_page(
-    packed: bytes, title: str, caption: str, poster: bytes = b"", stream: str | None = None
+    packed: bytes,
+    title: str,
+    caption: str,
+    poster: bytes = b"",
+    stream: str | None = None,
+    webcam: bool = False,
 ) -> str:
     """The HTML of the page.
 
@@ -41,21 +58,27 @@ def render_page(
         caption: of the avatar, such as the edit's prompt.
         poster: a JPEG file that is shown while the page loads.
         stream: ws:// or wss:// address of live coefficients, the only address that the page may ask; None for none.
+        webcam: put a face tracker into the page, so that a visitor's own face moves the avatar's.
 
     Raises:
         ValueError: `stream` is no such address.
     """
     if stream is not None:
         check_stream(stream)
-    licences = _asset(_LICENCES)
+    licences = "\n".join(
+        _asset(name) for name in ((_LICENCES, _FACE_MESH_LICENCE) if webcam else (_LICENCES,))
+    )
     player = "\n".join(_asset(name) for name in _PLAYER)
     for name, text in (("the player", player), (_LICENCES, licences)):
         _check_script(name, text)
     style = _asset("player.css")
-    connect = "" if stream is None else f" connect-src {stream};"
+    # MediaPipe fetches its files, which have addresses within the page, and builds functions out of words.
+    sources = [*(["blob:"] if webcam else []), *([] if stream is None else [stream])]
+    connect = f" connect-src {' '.join(sources)};" if sources else ""
+    evaluates = " 'unsafe-eval'" if webcam else ""
     return Template(_asset("page.html")).substitute(
         # What the page may do: run this very script, which starts the viewer that the page holds, and the viewer's worker.
-        policy=f"default-src 'none'; script-src {_hashes(player)} 'wasm-unsafe-eval' blob:; worker-src blob:;{connect} "
+        policy=f"default-src 'none'; script-src {_hashes(player)} 'wasm-unsafe-eval'{evaluates} blob:; worker-src blob:;{connect} "
         f"style-src {_hashes(style)}; img-src data:",
         title=html.escape(title),
         caption=html.escape(caption),
@@ -65,6 +88,7 @@ def render_page(
         avatar=base64.b64encode(packed).decode(),
         licences=f"\n{licences}",
         viewer=base64.b64encode(gzip.compress(_asset(_LIBRARY).encode(), mtime=0)).decode(),
+        face_mesh="".join(_packed_file(name) for name in FACE_MESH) if webcam else "",
         player=f"\n{player}\n",
     )
 
@@ -89,6 +113,11 @@ def packed_avatar(page: str) -> bytes:
 
 def _asset(name: str) -> str:
     return (files("edit3dgs_ns.web") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _packed_file(name: str) -> str:
+    data = (files("edit3dgs_ns.web") / "assets" / f"{name}.gz").read_bytes()
+    return f'<script type="text/plain" data-file="{name}">{base64.b64encode(data).decode()}</script>\n'
 
 
 def _hashes(*texts: str) -> str:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edit3dgs_ns.web.page import packed_avatar, render_page
+from edit3dgs_ns.web.page import FACE_MESH, packed_avatar, render_page
 
 HOSTILE = '</title></h1><script>alert(1)</script> & "$avatar" ${x} <!-- \'é'
 
@@ -87,6 +87,17 @@ def test_a_stream_is_the_only_address(page: Reader) -> None:
 def test_what_is_no_websocket_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="--stream"):
         render_page(b"packed", "a", "b", stream=address)
+
+
+def test_a_webcam_asks_for_nothing_outside_of_the_page() -> None:
+    page = render_page(b"packed", "a", "b", webcam=True)
+    live = Reader(page)
+    policy = _policy(live)
+    assert policy["connect-src"] == ["blob:"] and policy["default-src"] == ["'none'"]
+    held = [attributes["data-file"] for _, attributes in live.elements if "data-file" in attributes]
+    assert held == list(FACE_MESH) and "The MediaPipe Authors" in page
+    plain = _policy(Reader(render_page(b"packed", "a", "b")))
+    assert "'unsafe-eval'" in policy["script-src"] and "'unsafe-eval'" not in plain["script-src"]
 
 
 def test_the_viewers_licences_are_readable_in_the_page() -> None:

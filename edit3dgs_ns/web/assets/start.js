@@ -114,6 +114,7 @@ async function start() {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   player.play(player.frames > 1 && !calm && !wish.still);
   player.stream = new Stream(player);
+  if (document.querySelector("script[data-file]")) player.webcam = new Webcam(player);
   if (byId("stream")) player.stream.connect(byId("stream").content);
 }
 

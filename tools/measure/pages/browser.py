@@ -36,12 +36,16 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Starts a headless Chromium that renders WebGL on the CPU and resolves no host but this machine."""
+def chromium(*flags: str) -> Iterator[Browser]:
+    """Starts a headless Chromium that renders WebGL on the CPU and resolves no host but this machine.
+
+    Args:
+        flags: more of its command line.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*_FLAGS, *flags])
         try:
             yield browser
         finally:
