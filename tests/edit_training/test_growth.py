@@ -198,6 +198,17 @@ def test_gaussians_are_gone_where_enough_views_show_the_background():
     assert not gone([empty] * 2 + [same] * 9, [points] * 11).any()
 
 
+def test_views_with_a_painted_background_are_left_aside(case, tmp_path):
+    original = case[0]
+    size = (SIZE, SIZE, 3)
+
+    def noise(index: int) -> Tensor:
+        return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
+
+    _, change, _ = grown(case, original, noise, tmp_path)
+    assert change is None
+
+
 def test_voxels_behind_others_are_not_visible():
     blank = torch.ones(32, 32, 3)
     points = torch.tensor([[0.0, 0, 1.0], [0.0, 0, 1.01], [0.0, 0, 1.05], [5.0, 0, 1.0]])

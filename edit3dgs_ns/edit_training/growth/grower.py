@@ -111,6 +111,9 @@ class Grower:
         self.looked_at = len(edited)
         self.begin()
         views = [self._seen(index) for index in _spread(edited, _MOST_VIEWS)]
+        views = [view for view in views if view.on_white]  # a painted background has no silhouettes
+        if len(views) < _FIRST_LOOK:
+            return None
         before = self._model.num_points
         removed = self._remove(views, optimizers)
         added = self._grow(views, optimizers)

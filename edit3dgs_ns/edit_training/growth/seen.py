@@ -18,8 +18,8 @@ SHOWS = 0.06
 """Distance from white (largest channel) from which a pixel shows something."""
 CHANGED = 0.12
 """Difference of colours (largest channel) from which a pixel has changed."""
-_SURE = 0.5
-"""Opacity from which the unedited avatar hides what is behind it."""
+_PAINTED = 0.2
+"""Share of a border that an edit may reach."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ class SeenView:
     def shows(self) -> Bool[Tensor, "height width"]:
         """Where the edited image shows anything."""
         return distance_from_white(self.edited) > SHOWS
+
+    @property
+    def on_white(self) -> bool:
+        """Whether the edited image has left the background white: along its border, where the original is."""
+        border = torch.ones_like(self.shows)
+        border[2:-2, 2:-2] = False
+        border &= distance_from_white(self.original) < SHOWS
+        return bool((self.shows & border).sum() <= _PAINTED * border.sum())
 
     @property
     def changed(self) -> Bool[Tensor, "height width"]:
