@@ -50,12 +50,17 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to `path` at the end, and removed if anything fails before."""
+    """A name beside `path` to write to; renamed to `path` at the end, and removed if anything fails before.
+
+    An OSError on the way (full disk, ...) names `path`, whatever it named before: the commands print that.
+    """
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        raise _naming(path, partial, error) from error.__cause__
     finally:
         partial.unlink(missing_ok=True)
 
@@ -72,11 +77,21 @@ def folder_written_beside(folder: Path) -> Iterator[Path]:
         if folder.exists():  # a folder that is not empty cannot be replaced in one step
             os.replace(folder, former)
         os.replace(unfinished, folder)
+    except OSError as error:
+        raise _naming(folder, unfinished, error) from error.__cause__
     finally:
         if former.exists() and not folder.exists():
             os.replace(former, folder)
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _naming(place: Path, unfinished: Path, error: OSError) -> OSError:
+    """An error of writing what is unfinished, naming what it was to become; others, and messages of ours, as they are."""
+    is_of_it = error.filename is None or str(error.filename).startswith(str(unfinished))
+    if error.errno is None or not is_of_it:
+        return error
+    return OSError(error.errno, error.strerror or os.strerror(error.errno), str(place))
 
 
 def write_atomically(path: Path, data: bytes) -> None:

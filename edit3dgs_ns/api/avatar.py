@@ -29,7 +29,13 @@ from edit3dgs_ns.flame.motion_files import RecordedMotion
 from edit3dgs_ns.flame.retarget import HeadPose, Neutral, RetargetOptions
 from edit3dgs_ns.splats.avatar_files import check_avatar, read_avatar, write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
-from edit3dgs_ns.splats.checkpoints import BACKDROP, find_checkpoint, model_state, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import (
+    BACKDROP,
+    find_checkpoint,
+    model_state,
+    read_checkpoint,
+    write_checkpoint,
+)
 from edit3dgs_ns.splats.ply import write_splat_ply
 from edit3dgs_ns.splats.rasterize import RasterizeMode, rasterize
 from edit3dgs_ns.splats.rig import TrackedHead
@@ -199,7 +205,7 @@ class Avatar:
             pipeline[BACKDROP] = self.backdrop.state()
         content = {"step": 0, "pipeline": pipeline, _RASTERIZE_MODE: self.rasterize_mode}
         with written_beside(path) as partial:
-            torch.save(content | {"optimizers": {}, "schedulers": {}, "scalers": {}}, partial)
+            write_checkpoint(content | {"optimizers": {}, "schedulers": {}, "scalers": {}}, partial)
         return path
 
     @in_parameters

@@ -7,7 +7,6 @@ and what to do) is shown as one message and ends with exit code 2. Anything else
 
 from __future__ import annotations
 
-import errno
 import importlib
 import inspect
 import shutil
@@ -20,17 +19,13 @@ from types import FrameType
 from typing import Any, Protocol, cast
 
 from edit3dgs_ns.console import USER_ERROR_EXIT_CODE
-from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.errors import UserError, message_of
 from edit3dgs_ns.quotes import check_quotes
 
 PROGRAM = "edit3dgs"
 INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143
 _SIGTERM = "SIGTERM"
-_OF_THE_USERS_FILES = {
-    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR
-}  # fmt: skip
-"""What can be wrong with a place that the user has named, whoever notices it first."""
 COMMANDS = {
     "capture": "capture:CaptureCommand",
     "track": "track:TrackCommand",
@@ -82,13 +77,11 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print_error("Stopped. The same command goes on from here.")
         return TERMINATED_EXIT_CODE if interrupt.args == (_SIGTERM,) else INTERRUPTED_EXIT_CODE
-    except UserError as error:
-        print_error(str(error))
-        return USER_ERROR_EXIT_CODE
-    except OSError as error:
-        if error.errno not in _OF_THE_USERS_FILES or error.filename is None:
+    except (UserError, OSError) as error:
+        message = message_of(error)
+        if message is None:
             raise
-        print_error(f"{error.filename}: {error.strerror}.")
+        print_error(message)
         return USER_ERROR_EXIT_CODE
 
 

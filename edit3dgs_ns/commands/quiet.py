@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edit3dgs_ns.console import print_error, warn
-from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.errors import message_of
 
 OURS = "edit3dgs_ns"
 """The logger that all loggers of this package are below."""
@@ -45,8 +45,9 @@ def quiet_nerfstudio() -> None:
     show = sys.excepthook
 
     def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, UserError):
-            print_error(str(error))
+        message = message_of(error)
+        if message is not None:
+            print_error(message)
         else:
             show(kind, error, trace)
 

@@ -33,7 +33,7 @@ from edit3dgs_ns.edit_training.originals import renders_of
 from edit3dgs_ns.edit_training.prepare import limit_to_base_training, prepare_edit
 from edit3dgs_ns.edit_training.versions import RunHistory, Version
 from edit3dgs_ns.files import written_beside
-from edit3dgs_ns.splats.checkpoints import model_state, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import model_state, read_checkpoint, write_checkpoint
 from edit3dgs_ns.training.datamanager import AvatarDatamanager
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
@@ -140,7 +140,7 @@ class EditSession:
             state.pop("_extra_state", None)  # of the run's own training, which cannot go on from here
             content = {"step": step, "pipeline": state, "optimizers": {}, "schedulers": {}, "scalers": {}}
             with written_beside(path) as partial:
-                torch.save(content, partial)
+                write_checkpoint(content, partial)
         self._datamanager.use_originals(None)
         version = self._history.add(path, self._job.prompt, self._parent.number, self._job.options())
         path.unlink()

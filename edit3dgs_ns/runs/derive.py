@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from edit3dgs_ns.errors import ExistingFileError, UserError
@@ -26,6 +25,7 @@ from edit3dgs_ns.splats.checkpoints import (
     PLAYS,
     find_checkpoint,
     read_checkpoint,
+    write_checkpoint,
 )
 from edit3dgs_ns.splats.rig import POSE_PARAMETERS
 from edit3dgs_ns.splats.world_splats import Backdrop
@@ -97,7 +97,7 @@ def write_derived_run(
         if backdrop is not None:
             pipeline[BACKDROP] = backdrop.state()
         state = {"step": content["step"], "pipeline": pipeline}
-        torch.save(state | empty, models / checkpoint.name)
+        write_checkpoint(state | empty, models / checkpoint.name)
         for name in _COPIED:
             if (load_config.parent / name).is_file():
                 shutil.copyfile(load_config.parent / name, unfinished / name)

@@ -28,7 +28,7 @@ from edit3dgs_ns.flame.loading import head_with
 from edit3dgs_ns.flame.model import FlameModel
 from edit3dgs_ns.splats.avatar_files import AvatarFiles, check_avatar, read_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME
-from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER
+from edit3dgs_ns.splats.checkpoints import CHECKPOINT_FOLDER, write_checkpoint
 from edit3dgs_ns.splats.ply import BoundGaussians
 from edit3dgs_ns.splats.rig import TrackedHead
 from edit3dgs_ns.training.load_avatar import check_avatar_fits
@@ -189,4 +189,4 @@ def _save_checkpoint(run: Path, pipeline: torch.nn.Module) -> None:
         "schedulers": {},
         "scalers": {},
     }
-    torch.save(content, folder / "step-000000000.ckpt")
+    write_checkpoint(content, folder / "step-000000000.ckpt")

@@ -84,6 +84,28 @@ def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
     return content
 
 
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Writes a checkpoint, flushed to the disk. Not atomic: to be called with a name beside the final one.
+
+    Raises:
+        OSError: the disk is full or cannot be written. PyTorch says so by a RuntimeError.
+    """
+    import errno
+    import os
+    import shutil
+
+    import torch
+
+    try:
+        torch.save(dict(content), path)
+    except RuntimeError as error:
+        full = shutil.disk_usage(path.parent).free < 1 << 20
+        code = errno.ENOSPC if full else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _numpy_numbers() -> list[Any]:
     """What a number of NumPy is made of in a pickle: Nerfstudio's schedulers leave such learning rates in the checkpoints of its
     own methods."""

@@ -8,7 +8,6 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer
@@ -18,7 +17,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
 from edit3dgs_ns.errors import MissingFileError, UserError
-from edit3dgs_ns.splats.checkpoints import find_checkpoint, read_checkpoint
+from edit3dgs_ns.splats.checkpoints import find_checkpoint, read_checkpoint, write_checkpoint
 from edit3dgs_ns.splats.views import camera_extent
 from edit3dgs_ns.training.resuming import KEY, ResumedTraining, training_state
 from edit3dgs_ns.training.schedulers import scaled_rates
@@ -112,7 +111,7 @@ class ResumableTrainer(Trainer):
             }
             try:
                 _write(content, unfinished / path.name, path)
-            except (OSError, RuntimeError) as error:  # PyTorch's writer has no class of its own
+            except OSError as error:
                 raise UserError(_cannot_save(path, error)) from error
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -167,15 +166,13 @@ class ResumableTrainer(Trainer):
 
 def _write(content: dict[str, Any], unfinished: Path, path: Path) -> None:
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, unfinished)
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
+    write_checkpoint(content, unfinished)
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(unfinished, path)
 
 
-def _cannot_save(path: Path, error: Exception) -> str:
-    why = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
+def _cannot_save(path: Path, error: OSError) -> str:
+    why = error.strerror or str(error)
     former = sorted(other.name for other in path.parent.glob("step-*.ckpt"))
     left = (
         f"{former[-1]} beside it is whole: make room and go on with"
