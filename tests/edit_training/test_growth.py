@@ -14,7 +14,9 @@ from edit3dgs_ns.edit_training.growth.surface import visible
 from edit3dgs_ns.splats.appending import append_gaussians
 from edit3dgs_ns.splats.binding import TriangleFrames, local_to_world
 from edit3dgs_ns.splats.carriers import Carriers, local_points, world_points
+from edit3dgs_ns.splats.rigged_gaussians import RiggedGaussians
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
+from tests.coloured_avatar import HEAD
 from tests.tiny_capture import write_tiny_capture
 
 BALL = (0.2, 0.9, 0.3)
@@ -117,9 +119,15 @@ def ball(case):
     return with_more(model, planted_at(model, on_sphere(center, RADIUS), 0.002, BALL)), center
 
 
-def test_a_ball_beside_the_head_grows_where_it_is(case, ball, tmp_path):
-    original, (truth, center) = case[0], ball
-    model, change, optimizers = grown(case, original, truth, tmp_path)
+@pytest.fixture(scope="module")
+def grown_ball(case, ball, tmp_path_factory):
+    """What a look at views with the ball has made of the avatar without."""
+    return grown(case, case[0], ball[0], tmp_path_factory.mktemp("ball"))
+
+
+def test_a_ball_beside_the_head_grows_where_it_is(case, ball, grown_ball):
+    original, (_, center) = case[0], ball
+    model, change, optimizers = grown_ball
     count = original.num_points
     assert change is not None and change.removed == 0 and change.added == model.num_points - count >= 20
     for name, value in model.gauss_params.items():
@@ -135,9 +143,19 @@ def test_a_ball_beside_the_head_grows_where_it_is(case, ball, tmp_path):
     assert (color - torch.tensor(BALL)).abs().median(dim=0).values.max() < 0.05
 
 
-def test_the_grown_ball_stays_one_piece_in_every_pose(case, ball, tmp_path):
-    original, (truth, _) = case[0], ball
-    model, _, _ = grown(case, original, truth, tmp_path)
+def test_another_number_of_gaussians_loads_is_exported_and_undone_exactly(case, grown_ball):
+    original, model = case[0], grown_ball[0]
+    before, after = original.state_dict(), model.state_dict()
+    shown = frozen_avatar(original, after)
+    assert shown.num_points == model.num_points > original.num_points
+    bound = RiggedGaussians.from_state(after, HEAD).bound()
+    assert torch.equal(bound.binding, model.binding) and torch.equal(bound.means, model.gauss_params["means"])
+    shown.load_state_dict(before)
+    assert all(torch.equal(value, before[name]) for name, value in shown.state_dict().items())
+
+
+def test_the_grown_ball_stays_one_piece_in_every_pose(case, grown_ball):
+    original, (model, _, _) = case[0], grown_ball
     count, local = original.num_points, model.gauss_params["means"].detach()
     rest = rest_of(model)[count:]
     apart = torch.cdist(rest, rest)
