@@ -15,10 +15,13 @@ from edit3dgs_ns.runs.run_files import EXPORTS, find_config, free_output
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-Format = Literal["gaussian-avatars", "ply", "glb", "html"]
+Format = Literal["gaussian-avatars", "ply", "spz", "sog", "glb", "html"]
+_OF_ONE_TIMESTEP = ("ply", "spz", "sog", "glb")
 _FILES: dict[str, tuple[str, ...]] = {
     "gaussian-avatars": ("point_cloud.ply", "flame_param.npz"),
     "ply": ("splat.ply",),
+    "spz": ("splat.spz",),
+    "sog": ("splat.sog",),
     "glb": ("avatar.glb",),
     "html": ("avatar.html",),
 }
@@ -34,15 +37,19 @@ class ExportCommand:
     """Folder that the files go to; for html also the name of the page, such as avatar.html. Default: exports/ in the run's
     folder."""
     format: Format = "gaussian-avatars"
-    """`gaussian-avatars`: point_cloud.ply and flame_param.npz, the avatar with all of its motion, as GaussianAvatars saves
-    it; an avatar that was imported and not changed comes out bit for bit. `ply`: splat.ply, one timestep as an ordinary splat
-    that any viewer of Gaussians shows. `glb`: avatar.glb, one timestep as glTF with KHR_gaussian_splatting, and the head's mesh
-    with joints and morph targets as a second scene. `html`: avatar.html, one page with everything in it, rig and all, where anybody
-    plays and poses the avatar in a browser, without a server or a network."""
+    """`gaussian-avatars`: point_cloud.ply and flame_param.npz, the avatar with all of its motion, as GaussianAvatars saves it; an
+    avatar that was imported and not changed comes out bit for bit. `ply`: splat.ply, one timestep as an ordinary splat that
+    any viewer of Gaussians shows. `spz`, `sog`: the same packed, by PlayCanvas' program splat-transform. `glb`: avatar.glb,
+    one timestep as glTF with KHR_gaussian_splatting, and the head's mesh with joints and morph targets as a second scene.
+    `html`: avatar.html, one page with everything in it, rig and all, where anybody plays and poses the avatar in a browser,
+    without a server or a network."""
     timestep: int | None = None
-    """For ply and glb: the timestep of the motion, counted from 0."""
+    """For ply, spz, sog and glb: the timestep of the motion, counted from 0."""
     time: float | None = None
-    """For ply and glb: the same as a normalised time, from 0 (start of the motion) to 1 (its end)."""
+    """For ply, spz, sog and glb: the same as a normalised time, from 0 (start of the motion) to 1 (its end)."""
+    y_down: bool = False
+    """For ply: turn it half around z, so that y is down as in 3D Gaussian Splatting's own files; editors that take a PLY so
+    (SuperSplat, PlayCanvas) then show it upright."""
     motion: Path | None = None
     """For html: what to play instead of the avatar's own motion; whatever `edit3dgs reenact --motion` takes. With other
     options of `reenact` (head pose, smoothing, ...) give the run that it has made as --load-config."""
@@ -108,10 +115,11 @@ class ExportCommand:
     def _refuse_options_of_other_formats(self) -> None:
         of_moment = [name for name in ("timestep", "time") if getattr(self, name) is not None]
         of_page = list(self._page_options())
-        for formats, names in ((("ply", "glb"), of_moment), (("html",), of_page)):
+        of_ply = ["y_down"] if self.y_down else []
+        for formats, names in ((_OF_ONE_TIMESTEP, of_moment), (("html",), of_page), (("ply",), of_ply)):
             if names and self.format not in formats:
                 raise UserError(
-                    f"{_flags(names)}: only for --format {' or '.join(formats)}, but this is --format {self.format}. Leave it "
+                    f"{_flags(names)}: only for --format {_either(formats)}, but this is --format {self.format}. Leave it "
                     "out, or change the format."
                 )
 
@@ -131,9 +139,15 @@ class ExportCommand:
     def _export_files(self, config: Path, output: Path) -> list[Path]:
         from edit3dgs_ns.runs.exporting import export_glb, export_pair, export_splat
 
-        if self.format in ("ply", "glb"):
-            export = export_splat if self.format == "ply" else export_glb
-            return export(config, output, self.timestep, self.time, self.overwrite, self.max_gaussians, say)
+        moment = (config, output, self.timestep, self.time, self.overwrite, self.max_gaussians, say)
+        if self.format == "ply":
+            return export_splat(*moment, y_down=self.y_down)
+        if self.format == "glb":
+            return export_glb(*moment)
+        if self.format in ("spz", "sog"):
+            from edit3dgs_ns.runs.packed_splats import export_packed
+
+            return export_packed(self.format, *moment)
         paths, left_out = export_pair(config, output, self.overwrite, self.max_gaussians, say)
         for what in left_out:
             warn(f"the files do not hold the avatar's {what}: the format has no place for it.")
@@ -160,6 +174,10 @@ class ExportCommand:
                 "(--max-gaussians 40000), or leave out the avatar before its edits (--no-before)."
             )
         return page.path
+
+
+def _either(formats: tuple[str, ...]) -> str:
+    return formats[0] if len(formats) == 1 else f"{', '.join(formats[:-1])} or {formats[-1]}"
 
 
 def _flags(names: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_ch
 from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
 from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
 from edit3dgs_ns.splats.run_config import edited_avatar
+from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 OPTION = "--load-config"
 SPLAT_NAME = "splat.ply"
 GLB_NAME = "avatar.glb"
+_HALF_TURN = Similarity.from_parts(degrees=(0.0, 0.0, 180.0))
 _RUN = (
     "the config.yml of a run of `ns-train rigged-splatfacto` or `ns-train edit3dgs`, or of `edit3dgs import`"
 )
@@ -66,7 +68,7 @@ def export_pair(
         from edit3dgs_ns.runs.thinning import thin
         from edit3dgs_ns.runs.trained_run import TrainedRun
 
-        _refuse_existing((output / PLY_NAME, output / NPZ_NAME), overwrite)
+        refuse_existing((output / PLY_NAME, output / NPZ_NAME), overwrite)
         thinned = thin(TrainedRun(config), max_gaussians)
         gaussians = BoundGaussians(**{name: value[thinned.rows] for name, value in vars(gaussians).items()})
         report(str(thinned))
@@ -82,6 +84,7 @@ def export_splat(
     overwrite: bool = False,
     max_gaussians: int | None = None,
     report: Callable[[str], None] = lambda note: None,
+    y_down: bool = False,
 ) -> list[Path]:
     """Writes a standard splat of one timestep, as generic viewers read it, with all that moves and lights the avatar baked in.
 
@@ -93,6 +96,7 @@ def export_splat(
         overwrite: replace a file that is there.
         max_gaussians: keep the most important ones, see `runs.thinning`.
         report: told what that costs.
+        y_down: turn it half around z, as 3D Gaussian Splatting's own files stand; else y is up, and the face looks along +z.
 
     Raises:
         FileNotFoundError, ValueError: no run, none of a rigged avatar, or a moment outside its motion.
@@ -103,6 +107,10 @@ def export_splat(
     model = run.pipeline.model
     with torch.no_grad():
         gaussians, colors = model.shown_at(moment)
+        splats = WorldSplats(gaussians, torch.sigmoid(model.gauss_params["opacities"][:, 0]), colors)
+        if y_down:
+            splats = splats.moved(_HALF_TURN)
+    gaussians, colors = splats.gaussians, splats.colors
     rest = torch.zeros_like(model.gauss_params["features_rest"])
     rest[:, : colors.shape[1] - 1] = colors[:, 1:]
     write_splat_ply(path, gaussians, model.gauss_params["opacities"], colors[:, 0], rest)
@@ -149,7 +157,7 @@ def _run_at(
 
     config = _require_config(load_config)
     _check_moment(timestep, time)
-    _refuse_existing((path,), overwrite)
+    refuse_existing((path,), overwrite)
     run = TrainedRun(config)
     moment = _moment(run.pipeline.model.head.num_timesteps - 1, timestep, time)
     if max_gaussians is not None:
@@ -166,7 +174,8 @@ def _require_config(path: Path) -> Path:
     return path
 
 
-def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Raises an ExistingFileError for a file that is there and may not be replaced."""
     for path in paths:
         if path.exists() and not overwrite:
             raise ExistingFileError(f"{path} is there already. Give another --output, or --overwrite.")

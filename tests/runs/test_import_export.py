@@ -436,7 +436,8 @@ def test_import_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--timestep", "1"], "--timestep: only for --format ply or glb"),
+        (["--timestep", "1"], "--timestep: only for --format ply, spz, sog or glb"),
+        (["--format", "glb", "--y-down"], "--y-down: only for --format ply"),
         (["--format", "ply", "--fps", "2"], "--fps: only for --format html"),
         (["--format", "ply", "--timestep", "9"], "has the timesteps 0 to 8"),
         (["--format", "ply", "--timestep", "-1"], "expected 0 or more"),
