@@ -53,14 +53,16 @@ class Editing:
         redraw: Callable[[], None],
     ):
         self._controls, self._viewer, self._scene = controls, viewer, scene
-        self._regions, self._redraw = regions, redraw
+        self._regions, self._redraw = regions, past_visitors(redraw)
         self._pipeline: Any = viewer.pipeline
         self._run = viewer.log_filename.parent
         self._lock = viewer.train_lock or threading.Lock()
         self._worker = Worker(self._report, self._give_way)
         self._editors: dict[tuple[str, tuple[Path, ...]], Any] = {}
         """By model and references."""
-        self._drawn = self._grid_shown = 0.0
+        self._drawn = 0.0
+        self._grids_shown: set[tuple[str, int]] = set()
+        """Names and times of the grids that were shown, or were there before."""
         self._share, self._caution = 0.0, ""
         self._grids: Path | None = None
         """Folder of the last edit's grids of images, one for each round."""
@@ -75,7 +77,7 @@ class Editing:
     def begin(self, panel: EditPanel) -> None:
         """Called once the panel is there: finds the avatar from before the edit, for the comparison."""
         self._panel = panel
-        self._grid_shown = time.time()
+        new_image(self._run / "edit_grids", self._grids_shown)
         if self._viewer.trainer is None:
             self._worker.revert(self._find_before)
         else:
@@ -89,9 +91,11 @@ class Editing:
 
     def preview(self, job: EditJob, client: int) -> str:
         """See `Actions`."""
-        camera = self._camera(client)
         if not job.prompt:
             return "Write a prompt first."
+        camera = self._camera(client)
+        if camera is None:
+            return ""
         return "" if self._worker.preview(lambda: self._make_preview(job, camera)) else _BUSY
 
     def edit(self, job: EditJob) -> str:
@@ -197,6 +201,7 @@ class Editing:
             0.0,
             Path(session.folder) / "edit_grids",
         )
+        new_image(self._grids, self._grids_shown)  # of an earlier attempt at the same edit
         warning = editor.unknown_instruction(job.prompt)
         self._caution = "" if warning is None else f" {warning.splitlines()[0]}"
         editor.watcher = self._watch
@@ -242,14 +247,16 @@ class Editing:
             self._editors[key] = ThreadSafeEditor(loaded)
         return self._editors[key]
 
-    def _camera(self, client: int) -> Cameras:
-        """Returns the camera of a visitor, with the aspect ratio and size of the capture's images."""
+    def _camera(self, client: int) -> Cameras | None:
+        """Returns the camera of a visitor, with the aspect ratio and size of the capture's images; None for one who has left."""
         cameras = self._pipeline.datamanager.train_dataset.cameras
         width, height = int(cameras.width[0]), int(cameras.height[0])
         shrink = min(1.0, _LARGEST / max(width, height))
-        camera = self._controls.get_camera(round(height * shrink), round(width * shrink), client)
-        assert camera is not None, "somebody has pressed a button"
-        return camera.to(self._pipeline.device)
+        try:
+            camera = self._controls.get_camera(round(height * shrink), round(width * shrink), client)
+        except KeyError:
+            return None
+        return None if camera is None else camera.to(self._pipeline.device)
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -289,9 +296,8 @@ class Editing:
             self._panel.show_history(history.versions, history.current.number)
 
     def _show_newest(self, folder: Path) -> None:
-        path = newest_image(folder, self._grid_shown)
+        path = new_image(folder, self._grids_shown)
         if path is not None:
-            self._grid_shown = path.stat().st_mtime
             image, _ = read_image(path)
             self._panel.show_image(image, "The latest round: before (above) and after.")
 
@@ -303,14 +309,33 @@ class Editing:
     def _give_way(self) -> None:
         """Between two steps: let render threads take the lock, and the visitor move without stutter."""
         time.sleep(0.005)
-        while time.time() - self._viewer.last_move_time < 0.1:
+        # Not negative: the clock may have been set back since.
+        while 0 <= time.time() - self._viewer.last_move_time < 0.1:
             time.sleep(0.02)
 
 
-def newest_image(folder: Path, than: float) -> Path | None:
-    """Returns the newest PNG of a folder if it is newer than a time (seconds since the epoch), otherwise None."""
+def past_visitors(redraw: Callable[[], None]) -> Callable[[], None]:
+    """`redraw`, for threads that work on an edit: visitors who come or go meanwhile do not end it.
+
+    Nerfstudio goes through the clients of viser and looks each up among its own, which it hears of a little later.
+    """
+
+    def redraw_for_those_who_stay() -> None:
+        with contextlib.suppress(KeyError, RuntimeError):
+            redraw()
+
+    return redraw_for_those_who_stay
+
+
+def new_image(folder: Path, shown: set[tuple[str, int]]) -> Path | None:
+    """Returns the PNG of a folder that comes last by its name, unless it is among those shown, which all are from now on.
+
+    By name, not by time: clocks are set back.
+    """
     with contextlib.suppress(FileNotFoundError):
-        images = [(path.stat().st_mtime, path) for path in folder.glob("*.png")]
-        if images and max(images)[0] > than:
-            return max(images)[1]
+        images = sorted(folder.glob("*.png"))
+        stamps = [(str(path), path.stat().st_mtime_ns) for path in images]
+        new = [path for path, stamp in zip(images, stamps, strict=True) if stamp not in shown]
+        shown.update(stamps)
+        return new[-1] if new else None
     return None
