@@ -5,6 +5,7 @@
 # make fuzz    2,000 spoilt files for every reader: a table, and a part of outputs/trust.json. With ONLY="config" a part of it
 # make docs    the documentation as a site, in site/; fails where a link leads nowhere
 # make bench   how fast this machine is at it: a table, and outputs/bench.json. With ONLY="rasterizer" a part of it
+# make gpu-check  everything that needs a GPU, in eight minutes: a table, and outputs/gpu_check.json; says what is missing
 # make ablation  what makes edits agree and keep the expression: a table, outputs/ablation.json and images (40 minutes; resumes
 #         where it was stopped). With ONLY=length: whether an edit of a capture four times as long costs more; with
 #         ONLY=flow: the same of the flow-matching demo editor (outputs/ablation_flow.json); with ONLY=afterwards: how well views of editors that show no predictions agree
@@ -24,7 +25,7 @@ TRACKING := mediapipe==0.10.21 protobuf==4.25.9 absl-py flatbuffers
 export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test lint docs fuzz bench ablation results clean-demo
+.PHONY: setup demo test lint docs fuzz bench gpu-check ablation results clean-demo
 
 setup: $(STAMP)
 
@@ -69,6 +70,9 @@ fuzz: setup
 
 bench: setup
 	$(BIN)/python -m tools.measure.benchmarks $(if $(ONLY),--only $(ONLY))
+
+gpu-check: setup
+	$(BIN)/python -m tools.measure.gpu_check $(if $(ONLY),--only $(ONLY))
 
 ablation: setup
 	$(BIN)/python -m tools.measure.ablation $(if $(ONLY),--only $(ONLY))

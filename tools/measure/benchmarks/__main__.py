@@ -73,6 +73,16 @@ SECTIONS: dict[str, dict[str, Aim | None]] = {
         "ratio_to_rasterizer": Aim("<=", 2.0),
         "milliseconds": None,
     },
+    "edit": {
+        "speedup": Aim(">=", 1.5),
+        "agreement_time_ratio": Aim("<=", 1.25),
+        "agreement_memory_ratio": Aim("<=", 1.25),
+    },
+    "start": {
+        "help_s": Aim("<=", 0.5),
+        "ns_train_help_extra_s": Aim("<=", 0.3),
+        "viewer_first_frame_s": Aim("<=", 6.0),
+    },
     "reenactment": {
         "fps_ratio": Aim(">=", 0.9),
     },
@@ -143,6 +153,14 @@ def _measurement(
         from tools.measure.benchmarks import training_step
 
         return partial(training_step.measure, threads=machine["threads"])
+    if name == "edit":
+        from tools.measure.benchmarks import edit
+
+        return partial(edit.measure, threads=machine["threads"])
+    if name == "start":
+        from tools.measure.benchmarks import start
+
+        return start.measure
     if name == "reenactment":
         from tools.measure.benchmarks import reenactment
 

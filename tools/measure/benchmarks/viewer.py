@@ -70,6 +70,8 @@ class Visitor:
         self._socket = socket
         self.sliders: dict[str, str] = {}
         """Their ids by label."""
+        self.first_picture = 0.0
+        """When the first picture came; a reading of `time.perf_counter`."""
         self._send(
             "ViewerCameraMessage",
             wxyz=(0.0, 1.0, 0.0, 0.0),
@@ -105,6 +107,7 @@ class Visitor:
                     self.sliders.setdefault(message["label"], message["id"])
                 if message.get("type") == "BackgroundImageMessage":
                     quiet_since = time.perf_counter()
+                    self.first_picture = self.first_picture or quiet_since
                     with Image.open(io.BytesIO(message["rgb_bytes"])) as picture:
                         found.append((quiet_since, picture.height))
 
