@@ -18,7 +18,9 @@ def best_device() -> str:
 
 
 @in_parameters
-def load_editor(model: str | Path = DEMO, *, device: str | None = None, agree: bool = True) -> Editor:
+def load_editor(
+    model: str | Path = DEMO, *, device: str | None = None, agree: bool = True, detail: float = 1.0
+) -> Editor:
     """An editor that changes images as a prompt says.
 
     Args:
@@ -28,6 +30,8 @@ def load_editor(model: str | Path = DEMO, *, device: str | None = None, agree: b
         device: `cpu` or `cuda`; None: CUDA where there is one.
         agree: the views of a batch are edited so that they agree at every surface point of the head; otherwise each is
             edited alone.
+        detail: how much of the originals' fine detail, which the model's autoencoder loses, is given back where the edit changes
+            little, from 0 to 1.
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
@@ -37,4 +41,4 @@ def load_editor(model: str | Path = DEMO, *, device: str | None = None, agree: b
     from edit3dgs_ns.editing.editors import load_named_editor
 
     sharing = SharingOptions("rig" if agree else "none")
-    return load_named_editor(model, device=device or best_device(), sharing=sharing)
+    return load_named_editor(model, device=device or best_device(), sharing=sharing, detail=detail)

@@ -112,6 +112,8 @@ def check_editor(config: EditorConfig) -> None:
         raise UserError(
             f"--pipeline.editor.keep-margin {config.keep_margin}: expected a share of the images' longer side, 0 to 0.2."
         )
+    if not 0 <= config.detail <= 1:
+        raise UserError(f"--pipeline.editor.detail {config.detail:g}: expected a number from 0 (off) to 1.")
     if not config.timeout > 0:
         raise UserError(f"--pipeline.editor.timeout {config.timeout}: expected seconds, more than 0.")
     if not config.in_range():
@@ -177,6 +179,7 @@ def load_editor_of(options: EditorConfig, device: Any, tell: Callable[[str], Non
         offload=options.offload,
         references=options.reference,
         ip_adapter=options.ip_adapter,
+        detail=options.detail,
     )
     if workers is None:
         return load()

@@ -76,6 +76,9 @@ class EditorConfig(KeepOptions):
     """How far around these parts is kept with them, as a share of the images' longer side; 0.016 is one of 64 latent pixels."""
     only: str = "none"
     """Parts of the head that alone are edited, like `hair`; `none` edits all."""
+    detail: float = 1.0
+    """How much of an original's fine detail, which the model's autoencoder loses, is given back where the edit changes little,
+    from 0 (off) to 1."""
     attention_slicing: bool = False
     """Compute attention one head at a time. Slower; only for devices where PyTorch's own memory-saving attention
     is not available."""

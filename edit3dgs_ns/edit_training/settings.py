@@ -83,8 +83,9 @@ def check_same_run(saved: Any, own: Mapping[str, Any]) -> None:
             "--load-dir: this is no checkpoint of `ns-train edit3dgs`, so there is no edit to go on with. To edit a "
             "trained avatar, give it as --pipeline.avatar instead of --load-dir."
         )
-    settings = {**_ADDED_SINCE, **settings}
-    for name, value in {**_ADDED_SINCE, **own}.items():
+    before = {**_ADDED_SINCE, "detail": 0.0}
+    settings = {**before, **settings}
+    for name, value in {**before, **own}.items():
         if settings.get(name) != value:
             raise UserError(
                 f"--load-dir: the run to resume has {name} {settings.get(name)!r}, this one {value!r}. Resume with "

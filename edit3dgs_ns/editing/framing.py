@@ -42,6 +42,14 @@ class Frame:
         down, across = self.canvas[0] - self.scaled[0], self.canvas[1] - self.scaled[1]
         return across // 2, across - across // 2, down // 2, down - down // 2
 
+    def cells(self, reduction: int) -> tuple[int, int]:
+        """Rows and columns of the image's latents, without those of the padding.
+
+        Args:
+            reduction: pixels of a latent position, each way.
+        """
+        return max(1, round(self.scaled[0] / reduction)), max(1, round(self.scaled[1] / reduction))
+
     def enter(
         self, images: Float[Tensor, "views 3 height width"]
     ) -> Float[Tensor, "views 3 canvas_height canvas_width"]:

@@ -168,3 +168,13 @@ def test_flow_editor_comes_closer_to_the_truth_in_four_evaluations(scene):
         assert result.unet_evaluations == 4
         gained = psnr(result.images[0], scene[key]) - psnr(scene["original"], scene[key])
         assert gained > 2.0, key
+
+
+def test_small_edits_come_closer_to_the_truth_with_the_detail_of_the_original(scene):
+    """Without it, the autoencoder loses more than the edit gains."""
+    original, truth = scene["original"][None].astype(np.float32), scene["red_lips"]
+    request = EditRequest(prompt=EDITS["red_lips"].instructions[0], images=original, originals=original)
+    without, given_back = (
+        psnr(load_editor("demo-flow", detail=detail).edit(request).images[0], truth) for detail in (0.0, 1.0)
+    )
+    assert given_back > without + 1.0 and given_back > psnr(original[0], truth)

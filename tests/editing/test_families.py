@@ -103,6 +103,15 @@ def request_of():
     return make
 
 
+def test_a_view_that_is_kept_whole_is_its_original_with_all_its_detail(load, request_of):
+    request = request_of(
+        keep_mask=np.ones((2, 64, 64), np.float32), keep_options=KeepOptions(keep_from=0.0), noise=0.9
+    )
+    plain, detailed = (load(detail=detail).edit(request).images for detail in (0.0, 1.0))
+    np.testing.assert_allclose(detailed, request.originals, atol=2e-3)
+    assert np.abs(plain - request.originals).mean() > 0.05
+
+
 @pytest.fixture
 def record_latents(monkeypatch):
     """Records what every view's pipeline is given after each step: a list by view."""

@@ -27,6 +27,7 @@ from edit3dgs_ns.editing.agreement.correspondence import Correspondence
 from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions, ViewSharing
 from edit3dgs_ns.editing.diffusion.codec import ImageCodec, encode_prompt
+from edit3dgs_ns.editing.diffusion.detail import detail_settings, round_trip, with_detail
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.encodings import Encodings
 from edit3dgs_ns.editing.diffusion.guidance import guidance_branches
@@ -36,7 +37,7 @@ from edit3dgs_ns.editing.diffusion.loop_batch import LoopBatch
 from edit3dgs_ns.editing.diffusion.memory import ForwardLimit
 from edit3dgs_ns.editing.diffusion.work import Work, weight_bytes
 from edit3dgs_ns.editing.editor import EditRequest, EditResult, Finished, Progress
-from edit3dgs_ns.editing.framing import Frame
+from edit3dgs_ns.editing.framing import Frame, to_tensor
 from edit3dgs_ns.editing.predictions import VariancePreservingSpace, first_step_below
 from edit3dgs_ns.errors import UserError
 
@@ -58,6 +59,7 @@ class InstructPix2Pix:
         image_prompt: embeddings of a reference image, where the UNet has an IP-Adapter.
         device: where it computes; that of the UNet if not given. To be given where weights are offloaded.
         free_memory: called after every edit, to bring offloaded parts back to main memory.
+        detail: how much of the originals' detail that the autoencoder loses is given back; see `detail.py`.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class InstructPix2Pix:
         image_prompt: ImagePrompt | None = None,
         device: torch.device | str | None = None,
         free_memory: Callable[[], None] | None = None,
+        detail: float = 0.0,
     ):
+        self.detail = detail
         if views_per_forward < 1:
             raise UserError(f"views_per_forward {views_per_forward}: expected at least 1.")
         self.unet, self.vae, self.text_encoder = unet.eval(), vae.eval(), text_encoder.eval()
@@ -109,6 +113,7 @@ class InstructPix2Pix:
             "dtype": str(self.unet.dtype).removeprefix("torch."),
             **self.sharing.settings(),
             **self._reference_settings(),
+            **detail_settings(self.detail),
         }
 
     def _reference_settings(self) -> dict[str, Any]:
@@ -189,6 +194,8 @@ class InstructPix2Pix:
 
             def decoded(view: int, image: np.ndarray) -> None:
                 batch.work.add()
+                if self.detail > 0:
+                    image[:] = self._with_detail(image, request.originals[view], frame)
                 if finished is not None:
                     finished(view, image)
 
@@ -201,6 +208,17 @@ class InstructPix2Pix:
             unet_evaluations=batch.evaluations,
             seconds=time.perf_counter() - started,
         )
+
+    def _with_detail(
+        self,
+        edited: Float[np.ndarray, "height width 3"],
+        original: Float[np.ndarray, "height width 3"],
+        frame: Frame,
+    ) -> Float[np.ndarray, "height width 3"]:
+        before, after = (to_tensor(image[None], self._device) for image in (original, edited))
+        decoded = frame.leave(round_trip(self.vae, frame.enter(before)))
+        image = with_detail(after, before, decoded, frame.cells(self._vae_factor), self.detail)
+        return image[0].permute(1, 2, 0).cpu().numpy()
 
     # -- before the first step -------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ def load_editor(
     offload: Offload = "none",
     references: Sequence[Path] = (),
     ip_adapter: Path | None = None,
+    detail: float = 0.0,
 ) -> InstructPix2Pix | PipelineEditor:
     """An editing model from the hub, from a folder in diffusers' format, or one of the two embedded ones.
 
@@ -67,6 +68,7 @@ def load_editor(
         offload: keep whole `model`s or single `layers` in main memory while they are not needed.
         references: images that the prompt may speak of, for families that take several; or one for an IP-Adapter.
         ip_adapter: weights of an IP-Adapter for InstructPix2Pix.
+        detail: how much of the originals' detail that the autoencoder loses is given back where the edit is small, from 0 to 1.
 
     Raises:
         FileNotFoundError: the weights are not there or not complete.
@@ -105,6 +107,7 @@ def load_editor(
             device=device,
             free_memory=free_memory,
             references=pictures,
+            detail=detail,
         )
     return InstructPix2Pix(
         pipeline.unet,
@@ -119,6 +122,7 @@ def load_editor(
         image_prompt=image_prompt,
         device=device,
         free_memory=free_memory,
+        detail=detail,
     )
 
 

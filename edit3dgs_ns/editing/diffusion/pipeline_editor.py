@@ -27,6 +27,7 @@ from edit3dgs_ns.editing.agreement.key_views import draw_key_views, order_around
 from edit3dgs_ns.editing.agreement.matching import make_correspondence
 from edit3dgs_ns.editing.agreement.shared_predictions import SharedPredictions
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
+from edit3dgs_ns.editing.diffusion.detail import detail_settings, round_trip, with_detail
 from edit3dgs_ns.editing.diffusion.editor_defaults import EditorDefaults
 from edit3dgs_ns.editing.diffusion.families import Call, Family, no_shared_attention
 from edit3dgs_ns.editing.diffusion.inpainting import LatentKeeper, latent_mask
@@ -52,6 +53,7 @@ class PipelineEditor:
         device: where it computes; that of the pipeline if not given.
         free_memory: called after every edit, to bring offloaded parts back to main memory.
         references: further images that the prompt may speak of, for families that take them.
+        detail: how much of the originals' detail that the autoencoder loses is given back; see `detail.py`.
     """
 
     def __init__(
@@ -65,8 +67,9 @@ class PipelineEditor:
         device: torch.device | str | None = None,
         free_memory: Callable[[], None] | None = None,
         references: Sequence[Image.Image] = (),
+        detail: float = 0.0,
     ):
-        self.references = tuple(references)
+        self.references, self.detail = tuple(references), detail
         self._free_memory = free_memory or (lambda: None)
         self.pipeline, self.family, self.name = pipeline, family, name
         self.defaults = defaults or family.defaults
@@ -91,6 +94,7 @@ class PipelineEditor:
             **self.sharing.settings(),
             "self_attention_below": None,
             "references": [sha256(image.tobytes()).hexdigest()[:16] for image in self.references],
+            **detail_settings(self.detail),
         }
 
     @property
@@ -389,12 +393,24 @@ class _Batch:
         request = self._request
         images = request.images.copy()
         for view, canvas in results:
-            image = self._frame.leave(canvas.float())[0].permute(1, 2, 0).cpu().numpy()
-            images[view] = image
+            image = self._with_detail(view, self._frame.leave(canvas.float()))
+            images[view] = image[0].permute(1, 2, 0).cpu().numpy()
             self._work.add()
             if finished is not None:
                 finished(view, images[view])
         return images
+
+    def _with_detail(
+        self, view: int, edited: Float[Tensor, "1 3 height width"]
+    ) -> Float[Tensor, "1 3 height width"]:
+        editor, frame = self._editor, self._frame
+        if editor.detail <= 0:
+            return edited
+        condition = self._condition[self._edited.index(view)][None].to(edited.device)
+        decoded = frame.leave(round_trip(editor.view_pipelines.vae, condition))
+        original = to_tensor(self._request.originals[view : view + 1], edited.device)
+        cells = frame.cells(editor.pipeline.vae_scale_factor)
+        return with_detail(edited, original, decoded, cells, editor.detail)
 
 
 def _steps_of(steps: int, noise: float) -> int:

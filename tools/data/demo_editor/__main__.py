@@ -70,6 +70,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sheet", type=Path, help="evaluate: also write a picture of inputs, edits and truths"
     )
+    parser.add_argument(
+        "--detail", type=float, default=1.0, help="evaluate: as --pipeline.editor.detail; 0 for none"
+    )
     parser.add_argument("--json", type=Path, help="evaluate: also write the scores")
     parser.add_argument("--tiny", action="store_true", help="a toy of a few seconds, to try the tool itself")
     options = parser.parse_args(arguments)
@@ -148,7 +151,7 @@ def run(stage: str, options: argparse.Namespace) -> None:
         data.write_shards(work.heldout_shards, data.HELDOUT_SEED, options.heldout, settings, 60.0)
         pipeline, info = evaluate.load_pipeline(out)
         scenes = data.load_images(data.shards(work.heldout_shards))[: options.heldout]
-        scores = evaluate.evaluate(pipeline, info, scenes, options.sheet)
+        scores = evaluate.evaluate(pipeline, info, scenes, options.sheet, detail=options.detail)
         Console(width=110).print(evaluate.table(scores))
         if options.json:
             evaluate.write_json(options.json, scores)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from rich.table import Table
 
+from edit3dgs_ns.editing.diffusion.detail import round_trip, with_detail
 from tools.data.demo_editor.settings import EDIT_ORDER
 
 BACKGROUND = 0.999
@@ -90,11 +91,13 @@ def evaluate(
     scenes: np.ndarray,
     sheet: Path | None = None,
     batch: int = 8,
+    detail: float = 0.0,
 ) -> list[Score]:
     """Score every edit on the scenes (uint8 (S, 7, H, W, 3)); the wording changes from scene to scene.
 
     Args:
         sheet: where to put a picture with input, edited and true rows.
+        detail: how much of the input's detail that the autoencoder loses is given back.
     """
     truth = scenes.astype(np.float32) / 255.0
     scores, rows = [], [truth[:4, 0]]
@@ -105,6 +108,8 @@ def evaluate(
             edit_pictures(pipeline, info, truth[i : i + batch, 0], prompts[i : i + batch], seed=i)
             for i in range(0, len(scenes), batch)
         ])  # fmt: skip
+        if detail > 0:
+            edited = _with_detail(pipeline.vae, edited, truth[:, 0], detail)
         per_scene = [(psnr(t[0], t[index]), psnr(e, t[index])) for t, e in zip(truth, edited, strict=True)]
         errors = [np.abs(e[background_of(s)] - 1.0).mean() for s, e in zip(scenes, edited, strict=True)]
         before, after = np.mean(per_scene, axis=0)
@@ -113,6 +118,19 @@ def evaluate(
     if sheet:
         write_sheet(sheet, rows)
     return scores
+
+
+def _with_detail(
+    vae: Any,
+    edited: Float[np.ndarray, "scenes height width 3"],
+    originals: Float[np.ndarray, "scenes height width 3"],
+    strength: float,
+) -> Float[np.ndarray, "scenes height width 3"]:
+    after, before = (torch.from_numpy(images).permute(0, 3, 1, 2).float() for images in (edited, originals))
+    reduction = 2 ** (len(vae.config.block_out_channels) - 1)
+    cells = before.shape[2] // reduction, before.shape[3] // reduction
+    result = with_detail(after, before, round_trip(vae, before), cells, strength)
+    return result.permute(0, 2, 3, 1).numpy()
 
 
 def write_sheet(path: Path, rows: list[np.ndarray]) -> None:
