@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edit3dgs_ns.console import CONSOLE, fits, say, say_wrapped
+from edit3dgs_ns.evaluation.markdown import markdown_lines
 from edit3dgs_ns.evaluation.published import PUBLISHED
 from edit3dgs_ns.evaluation.report_data import METRICS, SETTINGS, Figure, Report, RunReport, formatted, mean
 
@@ -75,12 +76,11 @@ def _add_rows(table: Table, report: Report, shown_columns: slice) -> None:
 
 def markdown_table(report: Report) -> str:
     """The table in Markdown."""
-    names = [name.replace("|", "\\|") for name in columns(report)]
-    lines = [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
-    for heading, rows in sections(report):
-        lines.append(f"| **{heading}** |{' |' * len(names)}")
-        lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows]
-    return "\n".join(lines)
+    names, rows = columns(report), []
+    for heading, of_section in sections(report):
+        rows.append([f"**{heading}**", *[""] * len(names)])
+        rows += [[name, *cells] for name, cells in of_section]
+    return markdown_lines(["", *names], rows)
 
 
 def published_lines(report: Report) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edit3dgs_ns.evaluation.markdown import markdown_lines
+
 
 def table(heading: str, rows: Mapping[str, Mapping[str, Any]], figures: Sequence[str], digits: int) -> str:
     """The table; a figure that a row lacks leaves its cell empty.
@@ -14,8 +16,8 @@ def table(heading: str, rows: Mapping[str, Mapping[str, Any]], figures: Sequence
         figures: names of the columns, keys of the rows.
         digits: after the decimal point.
     """
-    lines = [f"| {heading} | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|"]
-    for name, row in rows.items():
-        cells = [f"{row[figure]:.{digits}f}" if figure in row else "" for figure in figures]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    cells = (
+        [name, *(f"{row[figure]:.{digits}f}" if figure in row else "" for figure in figures)]
+        for name, row in rows.items()
+    )
+    return markdown_lines([heading, *figures], cells)
