@@ -173,7 +173,7 @@ def _timed_frames(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
                     yield last, frame
         except av.FFmpegError as error:
             raise UserError(
-                f"{path}: is damaged after frame {number} ({error}). Cut it off there with --end {last:.1f}."
+                f"{path}: is damaged after frame {number} ({error.strerror}). Cut it off there with --end {last:.1f}."
             ) from error
 
 
@@ -191,7 +191,7 @@ def _opened(path: Path):
         return av.open(str(path))
     except av.FFmpegError as error:
         raise UserError(
-            f"{path}: cannot be read as a video ({error}). Convert it, e.g. to MP4 with H.264."
+            f"{path}: cannot be read as a video ({error.strerror}). Convert it, e.g. to MP4 with H.264."
         ) from error
 
 

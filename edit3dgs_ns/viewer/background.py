@@ -17,7 +17,7 @@ from edit3dgs_ns.runs.scene_options import SceneOptions
 from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.world_splats import Backdrop
 from edit3dgs_ns.viewer.scene import ViewerScene
-from edit3dgs_ns.viewer.text import plain
+from edit3dgs_ns.viewer.text import wrapped
 
 
 class BackgroundPanel:
@@ -122,4 +122,4 @@ class BackgroundPanel:
             handle.visible = visible
 
     def _say(self, text: str) -> None:
-        self._said.content, self._said.visible = plain(text), True
+        self._said.content, self._said.visible = wrapped(text), True

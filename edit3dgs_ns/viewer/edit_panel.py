@@ -10,7 +10,7 @@ import viser
 
 from edit3dgs_ns.edit_training.job import EditJob
 from edit3dgs_ns.edit_training.versions import Version
-from edit3dgs_ns.viewer.text import image_element, plain
+from edit3dgs_ns.viewer.text import image_element, plain, wrapped
 
 _AUTO = "auto: eyes and mouth, if the edit leaves them alone."
 _WAITING = "Write what to change, look at a preview, and edit."
@@ -136,7 +136,7 @@ class EditPanel:
 
     def show_message(self, text: str, share: float | None = None) -> None:
         """Shows a message, and a progress bar at `share` in [0, 1] (None: no bar)."""
-        content = plain(text)
+        content = wrapped(text)
         if content != self._message.content:
             self._message.content = content
         self._bar.visible = share is not None

@@ -13,7 +13,7 @@ import viser
 
 from edit3dgs_ns.files import write_atomically
 from edit3dgs_ns.viewer.motions import Motions
-from edit3dgs_ns.viewer.text import plain
+from edit3dgs_ns.viewer.text import wrapped
 
 UPLOADS = "videos"
 """Folder in the avatar's run for videos that were sent by a browser; what they are tracked into lies beside them."""
@@ -99,9 +99,15 @@ class MotionPanel:
         return self._reading is None
 
     def _chosen(self, by_hand: bool) -> None:
-        if by_hand and self._reading is not None:
-            self.cancel()
+        if by_hand:
+            if self._reading is not None:
+                self.cancel()
+            else:
+                self._say(self._notes(self._choice.value))
         self._show(self._choice.value)
+
+    def _notes(self, name: str) -> str:
+        return ". ".join(self._motions.notes(name))
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -114,13 +120,14 @@ class MotionPanel:
         except _Cancelled:
             return
         except (ValueError, OSError) as error:
-            self._end(str(error))
+            # There are no flags in a window, and of a video that was sent its name is known, not its place.
+            self._end(str(error).removeprefix("--motion ").replace(f"{self._run / UPLOADS}/", ""))
         except Exception as error:
             # The window goes on; the user sees what went wrong there, and a developer here.
             traceback.print_exc()
             self._end(f"{type(error).__name__}: {error}")
         else:
-            self._end("", name)
+            self._end(self._notes(name), name)
 
     def _check_current(self) -> None:
         if self._reading is not threading.current_thread():
@@ -145,7 +152,7 @@ class MotionPanel:
 
     def _say(self, message: str, share: float | None = None) -> None:
         """Show a message, and a bar at `share` in [0, 1] while something is read."""
-        self._message.content, self._message.visible = plain(message), bool(message)
+        self._message.content, self._message.visible = wrapped(message), bool(message)
         handles: tuple[Any, ...] = (self._bar, self._cancel)
         for handle in handles:
             handle.visible = share is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +17,17 @@ from edit3dgs_ns.viewer.timeline import FRAMES_PER_SECOND
 OWN = "the capture's own"
 
 
+@dataclass(frozen=True)
+class LoadedMotion:
+    """A motion that was added."""
+
+    source: Path
+    motion: FlameMotion
+    """On the avatar's head."""
+    fps: float
+    notes: tuple[str, ...]
+
+
 class Motions:
     """Named motions for one avatar. Its identity stays; expressions and poses come from the motion.
 
@@ -26,8 +38,7 @@ class Motions:
 
     def __init__(self, model: RiggedSplatfactoModel, head: FlameAssets):
         self._model, self._head = model, head
-        self._loaded: dict[str, FlameMotion] = {}
-        self._fps: dict[str, float] = {}
+        self._loaded: dict[str, LoadedMotion] = {}
 
     def names(self) -> list[str]:
         """Returns the names of all motions."""
@@ -43,11 +54,16 @@ class Motions:
             raise UserError(f"no motion {name!r} has been added")
         if name == OWN:
             return None, self._model.head.num_timesteps
-        return self._loaded[name], len(self._loaded[name])
+        motion = self._loaded[name].motion
+        return motion, len(motion)
 
     def fps(self, name: str) -> float:
         """Frames per second of a motion."""
-        return self._fps.get(name, FRAMES_PER_SECOND)
+        return self._loaded[name].fps if name in self._loaded else FRAMES_PER_SECOND
+
+    def notes(self, name: str) -> tuple[str, ...]:
+        """What the user should know of a motion."""
+        return self._loaded[name].notes if name in self._loaded else ()
 
     def add(
         self, source: str, progress: Callable[[str, int, int], None] = lambda what, done, total: None
@@ -71,9 +87,18 @@ class Motions:
         path = Path(source.strip()).expanduser()
         actor = self._model.head.motion().to("cpu")
         recorded = open_driver(path, self._head, progress=progress).recorded
-        motion, _ = drive(recorded, actor, self._head)
+        motion, notes = drive(recorded, actor, self._head)
         progress("Reading", 1, 1)
         with torch.no_grad():
-            self._loaded[str(path)] = motion.to(self._model.device)
-        self._fps[str(path)] = recorded.fps or FRAMES_PER_SECOND
+            played = motion.to(self._model.device)
+        name = self._name_of(path)
+        fps = recorded.fps or FRAMES_PER_SECOND
+        self._loaded[name] = LoadedMotion(path, played, fps, (*recorded.notes, *notes))
+        return name
+
+    def _name_of(self, path: Path) -> str:
+        """The file's name, with its folder's where that is another motion's."""
+        for name in (path.name, f"{path.name} ({path.parent.name})"):
+            if name != OWN and (name not in self._loaded or self._loaded[name].source == path):
+                return name
         return str(path)

@@ -17,6 +17,11 @@ def plain(text: str) -> str:
     return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in " ".join(text.split()))
 
 
+def wrapped(text: str) -> str:
+    """Any text as itself, broken inside of words where the panel would grow: paths have no spaces."""
+    return f'<span style={{{{overflowWrap: "anywhere"}}}}>{plain(text)}</span>'
+
+
 def image_element(
     image: UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"], caption: str
 ) -> str:

@@ -60,9 +60,9 @@ def test_a_video_is_tracked_in_the_background_and_played_at_its_own_rate(
     panel.start(str(talk))
     assert panel._reading is not None and panel._bar.visible and panel._cancel.visible, "it returns at once"
     assert panel.wait(240)
-    assert panel._choice.value == str(talk) and str(talk) in motions.names()
-    _, frames = motions.get(str(talk))
-    assert frames == 10 and motions.fps(str(talk)) == pytest.approx(12.0)
+    assert panel._choice.value == "talk.mp4" and "talk.mp4" in motions.names()
+    _, frames = motions.get("talk.mp4")
+    assert frames == 10 and motions.fps("talk.mp4") == pytest.approx(12.0)
     assert not panel._bar.visible and not panel._message.visible
     shares = [share for message, share in said if message.startswith("Finding the face")]
     assert len(shares) > 0 and all(share is not None and 0 <= share <= 1 for share in shares)
@@ -80,6 +80,7 @@ def test_what_goes_wrong_is_said_in_the_panel(panel: Any, motions: Any, tmp_path
         panel.start(str(source))
         assert panel.wait(120)
         assert message in panel._message.content and panel._message.visible and not panel._bar.visible
+        assert "motion " not in panel._message.content, "there are no flags in a window"
     assert motions.names() == before
 
 
@@ -105,13 +106,32 @@ def test_another_choice_gives_up_what_is_being_read(
     panel.start(str(tmp_path / "take.json"))
     go_on.set()
     assert panel.wait(60)
-    assert panel._choice.value == str(tmp_path / "take.json") and "slow.mp4" not in motions.names()
+    assert panel._choice.value == "take.json" and "slow.mp4" not in motions.names()
+    # Another one of the same name is another choice; the same one again is not.
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "take.json").write_text('[{"jawOpen": 0.0}]')
+    for path, name in (("second/take.json", "take.json (second)"), ("take.json", "take.json")):
+        panel.start(str(tmp_path / path))
+        assert panel.wait(60) and panel._choice.value == name
+    assert len([name for name in motions.names() if name.startswith("take.json")]) == 2
     begun.clear(), go_on.clear()
     panel.start("slow.mp4")
     assert begun.wait(20)
     panel.cancel()
     go_on.set()
-    assert panel._message.content.startswith("Cancelled") and not panel._bar.visible
+    assert "Cancelled" in panel._message.content and not panel._bar.visible
+
+
+def test_what_is_to_know_of_a_motion_is_said(
+    panel: Any, motions: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new.json").write_text('[{"jawOpen": 0.0}]')
+    panel.start(str(tmp_path / "new.json"))
+    assert panel.wait(60) and panel._choice.value == "new.json"
+    monkeypatch.setattr(motions, "notes", lambda name: (f"3 frames of {name} are a guess",))
+    panel.start(str(tmp_path / "new.json"))
+    assert panel.wait(60)
+    assert "3 frames of new.json are a guess" in panel._message.content and panel._message.visible
 
 
 def test_a_video_from_the_browser_is_kept_with_the_run(
