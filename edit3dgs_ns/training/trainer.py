@@ -33,8 +33,9 @@ class ResumableTrainer(Trainer):
         advice = f"Go on with the same command and --load-dir {self.checkpoint_dir}"
         self.stop_request = StopRequest(advice, lambda: self.training_state != "training")
         super().setup(test_mode)
-        # Nerfstudio divides by it, also where a run that was over has no step to do.
+        # Nerfstudio divides by one and looks for the other, also where a run that was over has no step to do.
         writer.GLOBAL_BUFFER["max_iter"] = max(self.config.max_num_iterations, 1)
+        writer.GLOBAL_BUFFER["step"] = self._start_step
         if self._resumed is not None:
             where = [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION]
             self.callbacks.insert(0, TrainingCallback(where, self._restore_random))

@@ -15,6 +15,7 @@ import torch
 from edit3dgs_ns.editing.store import EditStore
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.method_configs.rigged_splatfacto_fast import rigged_splatfacto_fast
+from edit3dgs_ns.training import one_camera
 from edit3dgs_ns.training.model import RiggedSplatfactoModel
 from edit3dgs_ns.training.trainer import ResumableTrainer
 from tests.edit_runs import PulledPlug, checkpoint_of, differing_leaves, store_of, train
@@ -86,14 +87,21 @@ def test_a_killed_training_ends_like_one_that_was_not(
     assert grown, "nothing was split after the kill, so that this proves little"
 
 
-def test_a_finished_run_goes_on_with_no_step_at_all(small_capture: Path, tmp_path: Path) -> None:
+def test_a_finished_run_goes_on_with_no_step_at_all(
+    small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_camera, "ROUNDS", 1)
+    monkeypatch.setattr(one_camera, "SETTLING_STEPS", 4)
     first = training_of(small_capture, tmp_path / "a", "gradient", max_num_iterations=5)
     first.pipeline.model.fill_unseen = "on"
     train(first)
-    again = make_config(
+    again = training_of(
         small_capture, tmp_path / "b", "gradient", load_dir=first.get_base_dir(), max_num_iterations=0
     )
     again.pipeline.model.fill_unseen = "on"
+    from nerfstudio.utils import writer  # late: it runs into an import circle where it is imported first
+
+    writer.GLOBAL_BUFFER.clear()  # as in a process of its own
     train(again)
     assert not differing_leaves(checkpoint_of(first.get_base_dir()), checkpoint_of(again.get_base_dir()))
 
