@@ -40,9 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--views", type=int, default=8, help="held-out views that are compared")
     args = parser.parse_args(argv)
     colors = _fitting_seconds(args, COLORS)
-    rows = [_row(args, edit, colors) for edit in args.edits]
+    rows: list[dict[str, Any]] = []
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(args.out, (json.dumps({"form": rows}, indent=1) + "\n").encode())
+    for edit in args.edits:
+        rows.append(_row(args, edit, colors))
+        write_durably(args.out, (json.dumps({"form": rows}, indent=1) + "\n").encode())
 
 
 def _row(args: argparse.Namespace, edit: str, colors: float) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _row(args: argparse.Namespace, edit: str, colors: float) -> dict[str, Any]:
         "gaussians_unedited": base.pipeline.model.num_points,
         "time_ratio": round(seconds / colors, 2),
     }
-    print(json.dumps(row))
+    print(json.dumps(row), flush=True)
     return row
 
 
