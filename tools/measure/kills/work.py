@@ -155,7 +155,11 @@ def _said(function: Callable[..., Any], phase: str, say: Callable[[str], None]) 
 
 
 def load_everything() -> None:
-    """What all runs import, so that a process that was split off begins at once."""
+    """What all runs import, so that a process that was split off begins at once.
+
+    With one thread: several add up in an order of their own, so that not even two runs that nobody kills would agree.
+    """
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
     import av
     import diffusers
     import nerfstudio.scripts.train
@@ -172,4 +176,3 @@ def load_everything() -> None:
         av and diffusers and nerfstudio.scripts.train and transformers and edit3dgs_ns
     )  # imported for their sake
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
