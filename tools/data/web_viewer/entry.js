@@ -1,3 +1,3 @@
 export { BufferAttribute, Color, DataTexture, FloatType, HalfFloatType, NearestFilter, PerspectiveCamera, RGBAFormat, Scene, Vector3, WebGLRenderer } from "three";
 export { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
-export { SparkRenderer, SplatGenerator, dyno } from "@sparkjsdev/spark";
+export { SparkRenderer, SplatGenerator, SplatMesh, dyno } from "@sparkjsdev/spark";

@@ -273,7 +273,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "share",
-        "The web page in a browser, against our rasterizer",
+        "The web page and exported splats in a browser, against our rasterizer",
         lambda at: _python(
             "-m", "tools.measure.share", str(at.edited / "config.yml"), "--page", _out(at, "avatar.html"), "--out",
             _out(at, "share.json"),

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.files import write_atomically
 from tools.measure.pages.browser import find_chromium
+from tools.measure.share.formats import SIDES, agreement
 from tools.measure.share.page import POSES, measure_page
 
 
@@ -35,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_share(
         options.out, "page", page_figures(options.config, options.page, options.poses, options.pictures)
     )
+    write_share(options.out, "formats", format_figures(options.config))
     return 0
 
 
@@ -48,6 +52,26 @@ def page_figures(
     run = TrainedRun(config)
     found = measure_page(page, avatar_of(run), web_scene(run, fps=25.0), poses, pictures)
     return found.report(page)
+
+
+def format_figures(config: Path, sides: int = SIDES) -> dict[str, dict[str, Any]]:
+    """Agreement of exported splats, drawn by Spark, with the run; spz where splat-transform is installed."""
+    from edit3dgs_ns.rendering.web_scene import avatar_of
+    from edit3dgs_ns.runs.exporting import export_splat
+    from edit3dgs_ns.runs.packed_splats import PROGRAM, export_packed
+    from edit3dgs_ns.runs.trained_run import TrainedRun
+
+    avatar = avatar_of(TrainedRun(config))
+    splats = avatar.splats(avatar.head.pose_at(0.5))
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"ply": export_splat(config, Path(folder), time=0.5)[0]}
+        if shutil.which(PROGRAM) is not None:
+            files["spz"] = export_packed("spz", config, Path(folder), time=0.5)[0]
+        for name, path in files.items():
+            decibels = agreement(path, splats, sides)
+            found[name] = {"opened_by": "Spark", "agreement_db": round(min(decibels), 2)}
+    return found
 
 
 def write_share(path: Path, name: str, figures: dict[str, Any]) -> None:
