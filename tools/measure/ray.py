@@ -32,6 +32,7 @@ import torch
 from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.editor import EditRequest
 from edit3dgs_ns.editing.editors import load_named_editor
+from edit3dgs_ns.editing.thread_safe_editor import ThreadSafeEditor
 from edit3dgs_ns.editing.worker_names import Workers
 from edit3dgs_ns.editing.workers import RayEditor
 from edit3dgs_ns.files import write_durably
@@ -70,7 +71,10 @@ def measure(count: int, size: int, steps: int, kills: int) -> dict[str, Any]:
     """
     load = partial(load_named_editor, "demo", sharing=SharingOptions("rig"))
     requests = _requests(count, size, steps)
-    alone, pool = load(), RayEditor(Workers(2, None), load)
+    torch.set_num_threads(
+        1
+    )  # again: Numba's kernels, which have drawn the requests, raise it for their thread
+    alone, pool = ThreadSafeEditor(load()), RayEditor(Workers(2, None), load)
     assert len(set(pool.process_ids)) == 2  # both have started
     alone.edit(requests[0])  # the first edit of a process is slower
     _together(pool, requests[:2])
