@@ -229,13 +229,12 @@ CLAIMS: tuple[Claim, ...] = (
         },
     ),
     Claim(
-        "its edits of the same 32 scenes are {mean} dB closer to the truth on average, from {least} dB for the pale vampire "
-        'to {most} dB for "older"; red lips, a small change, come out {worse} dB farther from it.',
+        "its edits of unseen people are {mean} dB closer to the truth on average, from {least} dB for red lips to {most} dB for "
+        "green skin.",
         {
             "mean": Figure(FLOW_EDITOR, _gain(KNOWN), tolerance=DECIBEL),
-            "least": Figure(FLOW_EDITOR, _gain(("pale_vampire",)), tolerance=DECIBEL),
-            "most": Figure(FLOW_EDITOR, _gain(("older",)), tolerance=DECIBEL),
-            "worse": Figure(FLOW_EDITOR, lambda content: -_gain(("red_lips",))(content), tolerance=DECIBEL),
+            "least": Figure(FLOW_EDITOR, _gain(("red_lips",)), tolerance=DECIBEL),
+            "most": Figure(FLOW_EDITOR, _gain(("green_skin",)), tolerance=DECIBEL),
         },
     ),
     Claim(
