@@ -17,6 +17,13 @@ def halvings_at(step: int, config: AvatarModelOptions) -> int:
     return max(config.num_downscales - step // config.resolution_schedule, 0)
 
 
+def short_training_advice(steps: int, config: AvatarModelOptions) -> str | None:
+    """What to say where a training of so many steps never sees its images whole; None where it does."""
+    if halvings_at(steps - 1, config) == 0:
+        return None
+    return f"All {steps} steps train on halved images: a training this short may want --pipeline.model.num-downscales 0."
+
+
 def halved_camera(camera: Cameras, halvings: int) -> Cameras:
     """The camera of an image that is halved so often; the image plane's edge stays where it is."""
     if halvings == 0:

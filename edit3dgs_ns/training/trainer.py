@@ -19,6 +19,8 @@ from rich.markup import escape
 from edit3dgs_ns.errors import MissingFileError, UserError
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, read_checkpoint, write_checkpoint
 from edit3dgs_ns.splats.views import camera_extent
+from edit3dgs_ns.training.coarse_to_fine import short_training_advice
+from edit3dgs_ns.training.options import AvatarModelOptions
 from edit3dgs_ns.training.resuming import KEY, ResumedTraining, training_state
 from edit3dgs_ns.training.schedulers import scaled_rates
 from edit3dgs_ns.training.stopping import StopRequest
@@ -36,6 +38,11 @@ class ResumableTrainer(Trainer):
         # Nerfstudio divides by one and looks for the other, also where a run that was over has no step to do.
         writer.GLOBAL_BUFFER["max_iter"] = max(self.config.max_num_iterations, 1)
         writer.GLOBAL_BUFFER["step"] = self._start_step
+        model = self.config.pipeline.model
+        edits = hasattr(self.config.pipeline, "prompt")
+        fresh = self._start_step == 0 and isinstance(model, AvatarModelOptions) and not edits
+        if fresh and (note := short_training_advice(self.config.max_num_iterations, model)):
+            CONSOLE.log(note)
         if self._resumed is not None:
             where = [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION]
             self.callbacks.insert(0, TrainingCallback(where, self._restore_random))

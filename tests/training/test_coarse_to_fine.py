@@ -10,6 +10,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch.nn import functional as F
 
 from edit3dgs_ns.training import compiling
+from edit3dgs_ns.training.coarse_to_fine import short_training_advice
 
 HEIGHT, WIDTH = 65, 82
 
@@ -67,3 +68,9 @@ def test_images_are_whole_after_the_schedule_for_edits_and_outside_training(avat
     avatar.eval()
     assert tuple(avatar.get_outputs(camera)["rgb"].shape[:2]) == tuple(avatar.get_gt_img(image).shape[:2])
     avatar.train()
+
+
+@pytest.mark.parametrize(("steps", "said"), [(5, True), (10, True), (11, False)])
+def test_a_training_that_never_sees_whole_images_is_told(avatar, steps, said):
+    advice = short_training_advice(steps, avatar.config)
+    assert (advice is not None) == said and (not said or "num-downscales 0" in advice)
