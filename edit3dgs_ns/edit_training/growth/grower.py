@@ -20,10 +20,12 @@ from torch import Tensor
 from edit3dgs_ns.edit_training.growth.removal import gone
 from edit3dgs_ns.edit_training.growth.seeds import Seeds, bare_skin, new_parts, seeds_on
 from edit3dgs_ns.edit_training.growth.seen import SeenView
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import written_beside
 from edit3dgs_ns.splats.appending import append_gaussians
 from edit3dgs_ns.splats.binding import TriangleFrames, local_to_world
 from edit3dgs_ns.splats.carriers import Carriers
+from edit3dgs_ns.splats.checkpoints import write_checkpoint
 from edit3dgs_ns.splats.views import viewmats_from_c2w
 from edit3dgs_ns.training.frozen_copy import frozen_avatar
 
@@ -91,10 +93,10 @@ class Grower:
         if self._unedited is not None or self._budget == 0:
             return
         path = None if self._resumed is None else self._resumed / UNEDITED_FILE
-        state = torch.load(path, weights_only=True) if path is not None and path.is_file() else None
+        state = _read_state(path) if path is not None and path.is_file() else None
         self._unedited = frozen_avatar(self._model, state)
         with written_beside(self._folder / UNEDITED_FILE) as partial:
-            torch.save(self._unedited.state_dict(), partial)
+            write_checkpoint(self._unedited.state_dict(), partial)
 
     @torch.no_grad()
     def look(self, optimizers: Mapping[str, torch.optim.Optimizer], last: bool = False) -> Change | None:
@@ -250,6 +252,21 @@ class Grower:
         if self._allowed is None:
             return torch.ones_like(binding, dtype=torch.bool)
         return self._allowed.to(binding.device)[binding]
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """The unedited avatar of a run that goes on, in main memory, wherever it was trained.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # PyTorch has many for damaged files
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {str(error)[:200]}): it holds the avatar before its edits. Edit the "
+            "avatar anew, with --pipeline.avatar instead of --load-dir."
+        ) from error
 
 
 def _opaque_at(model: RiggedSplatfactoModel, rest: TriangleFrames) -> Float[Tensor, "points 3"]:
