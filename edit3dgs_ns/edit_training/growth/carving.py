@@ -22,6 +22,8 @@ REACH = 0.08
 _REFUSALS = 0.06
 """Share of the views that may refuse a voxel that all others keep: edits of neural editors never agree in every pixel."""
 _LEAST_VIEWS = 3
+_FARTHEST = 0.3
+"""Metres from the box around the head beyond which Gaussians of an avatar are stray, and nothing grows."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ def voxels_around(
         reach: metres.
         allowed: faces that may carry any; None for all.
     """
-    low = ((surface.amin(dim=0) - reach) / size).floor().long()
-    high = ((surface.amax(dim=0) + reach) / size).ceil().long()
+    head = carriers.rest.centre
+    low = torch.maximum(surface.amin(dim=0), head.amin(dim=0) - _FARTHEST)
+    high = torch.minimum(surface.amax(dim=0), head.amax(dim=0) + _FARTHEST)
+    low = ((low - reach) / size).floor().long()
+    high = ((high + reach) / size).ceil().long()
     axes = [torch.arange(int(a), int(b) + 1, device=surface.device) for a, b in zip(low, high, strict=True)]
     places = torch.cartesian_prod(*axes)
     points = (places.to(surface.dtype) + 0.5) * size

@@ -86,7 +86,7 @@ def new_parts(
         allowed: faces that may carry any; None for all.
     """
     evidence = unexplained(views, _FINE)
-    if sum(bool(proof.any()) for proof in evidence) < 2:
+    if sum(bool(proof.any()) for proof in evidence) < 2 or not len(surface):
         return None
     coarse = voxels_around(surface, carriers, _COARSE, allowed=allowed)
     coarse = coarse[carved(coarse, views, evidence, loose=True)[0]]
