@@ -32,6 +32,10 @@ def refuse_unsupported(config: AvatarModelOptions) -> None:
             f"--pipeline.model.camera-optimizer.mode {config.camera_optimizer.mode}: "
             "rigged-splatfacto fine-tunes the head's pose instead; use off."
         )
+    if config.num_downscales > 0 and config.resolution_schedule < 1:
+        raise UserError(
+            f"--pipeline.model.resolution-schedule {config.resolution_schedule}: expected steps, at least 1."
+        )
     if config.use_bilateral_grid or config.sh_degree < 1 or config.sh_degree > 3:
         raise UserError(
             "rigged-splatfacto has no bilateral grid and needs --pipeline.model.sh-degree between 1 and 3 "

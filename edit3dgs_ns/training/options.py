@@ -1,4 +1,5 @@
-"""The options of an avatar's model: what `--pipeline.model...` sets. The defaults are those of `rigged-splatfacto-fast`."""
+"""The options of an avatar's model: what `--pipeline.model...` sets. The defaults are those of `rigged-splatfacto-fast`, which also
+begins with halved images."""
 
 from __future__ import annotations
 
