@@ -95,7 +95,8 @@ def training(size: Size) -> dict[str, Any]:
         started = time.perf_counter()
         said = _run([
             programs / "ns-train", "rigged-splatfacto-fast", "--machine.device-type", device,
-            "--max-num-iterations", size.steps, "--output-dir", out, "--experiment-name", "avatar", "--timestamp", "run",
+            "--max-num-iterations", size.steps, "--pipeline.model.resolution-schedule", max(size.steps // 3, 1),
+            "--output-dir", out, "--experiment-name", "avatar", "--timestamp", "run",
             "--vis", "tensorboard", "nersemble-data", "--data", data,
         ])  # fmt: skip
         seconds = time.perf_counter() - started
