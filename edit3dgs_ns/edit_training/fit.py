@@ -83,7 +83,7 @@ class EditFit:
         self._hold(optimizers)
 
     def form_changed(self, optimizers: Optimizers) -> None:
-        """To be called after Gaussians were added or removed: holds by the new rows, and lets the new form stay off the mesh."""
+        """To be called after Gaussians were added or removed: holds by the new rows, and clears what is beside the new form."""
         self._model.follows_form = True
         self._release_held()
         self._hold(optimizers)

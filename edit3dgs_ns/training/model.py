@@ -74,7 +74,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
     binding: Tensor
     """(N,) the face of every Gaussian."""
     follows_form: bool
-    """An edit changes the form: Gaussians far from the mesh stay there, and what is drawn over pure white costs."""
+    """An edit changes the form: what is drawn over pure white costs."""
     needs_camera_times = False
     """Refuse cameras without a time, instead of showing `time_without_camera_time`: for renders of camera paths."""
     sh_degree_reached: Tensor
@@ -252,7 +252,7 @@ class RiggedSplatfactoModel(SplatfactoModel):
         if self.training:
             visible = (self.info["radii"] > 0).any(dim=0)
             config = self.config
-            if self.follows_form:  # what was grown off the mesh, or stood there, is not drawn to it
+            if self._image_loss is not None:  # what an edit, this one or one before, grew off the mesh stays there
                 visible &= self.gauss_params["means"].norm(dim=-1) < _OFF_MESH * config.position_threshold
             distance, size = losses.binding_losses(
                 self.gauss_params["means"],
