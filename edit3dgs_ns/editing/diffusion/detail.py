@@ -77,11 +77,13 @@ def round_trip(vae: Any, canvas: Float[Tensor, "views 3 height width"]) -> Tenso
         vae.to(torch.float32)
     is_video = hasattr(vae.config, "z_dim")  # Qwen-Image's, which takes frames
     images = []
-    for image in canvas:
-        pixels = (2 * image[None] - 1).to(vae.dtype)
-        latents = vae.encode(pixels[:, :, None] if is_video else pixels).latent_dist.mode()
-        decoded = vae.decode(latents, return_dict=False)[0]
-        images.append(decoded[:, :, 0] if is_video else decoded)
-    if overflows:
-        vae.to(torch.float16)
+    try:
+        for image in canvas:
+            pixels = (2 * image[None] - 1).to(vae.dtype)
+            latents = vae.encode(pixels[:, :, None] if is_video else pixels).latent_dist.mode()
+            decoded = vae.decode(latents, return_dict=False)[0]
+            images.append(decoded[:, :, 0] if is_video else decoded)
+    finally:  # also where the memory was not enough: with fewer views at once it may be
+        if overflows:
+            vae.to(torch.float16)
     return (torch.cat(images).float() / 2 + 0.5).clamp(0, 1)
