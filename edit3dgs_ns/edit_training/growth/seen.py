@@ -69,13 +69,25 @@ class SeenView:
     @property
     def outside(self) -> Bool[Tensor, "height width"]:
         """Where the edited image shows something clear of the old silhouette."""
-        old = (self.alpha > 0.1) | (distance_from_white(self.original) > SHOWS)
-        return self.changed & ~dilated(old, 1)
+        return self.changed & ~dilated(self._old, 1)
 
     @property
     def emptied(self) -> Bool[Tensor, "height width"]:
-        """Where the original shows something and the edited image, clear of all it shows, the background."""
-        return (distance_from_white(self.original) > CHANGED) & ~dilated(self.shows, 1)
+        """Where the original shows something and the edited image, clear of all it shows, the background.
+
+        White that the old background does not reach is paint on the head, like that of a mime.
+        """
+        from scipy.ndimage import label  # heavy
+
+        blank = ~dilated(self.shows, 1)
+        part = torch.from_numpy(label(blank.cpu().numpy())[0]).to(self.alpha.device)
+        reached = torch.isin(part, torch.unique(part[blank & ~self._old]))
+        return (distance_from_white(self.original) > CHANGED) & blank & reached
+
+    @property
+    def _old(self) -> Bool[Tensor, "height width"]:
+        """The silhouette before the edit."""
+        return (self.alpha > 0.1) | (distance_from_white(self.original) > SHOWS)
 
     def project(
         self, points: Float[Tensor, "points 3"]
