@@ -107,7 +107,11 @@ def export_page(
         former, why_not = _former(run, load_config, thinned) if before else (None, ())
         scene = web_scene(run, fps or recorded_fps or _USUAL_FPS, degrees, former)
         page = render_page(
-            scene.centred().packed(), *_words(load_config, title), poster=_poster(run)
+            scene.centred().packed(),
+            *_words(load_config, title),
+            poster=_poster(run),
+            stream=stream,
+            webcam=webcam,
         ).encode()
         write_atomically(path, page)
     return WebPage(path, len(page), len(scene.motion), len(scene.gaussians.binding), (*notes, *why_not))

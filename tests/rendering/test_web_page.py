@@ -189,3 +189,10 @@ def test_a_page_that_is_there_stays(config: Path, tmp_path: Path, capfd: pytest.
     assert "is there already" in capfd.readouterr().err
     assert (tmp_path / "avatar.html").read_text() == "something of the user's"
     exported(config, tmp_path, "--overwrite")
+
+
+def test_what_drives_the_page_is_in_it(config: Path, tmp_path: Path) -> None:
+    exported(config, tmp_path, "--stream", "ws://127.0.0.1:8765", "--webcam")
+    page = (tmp_path / "avatar.html").read_text()
+    assert '<meta id="stream" content="ws://127.0.0.1:8765">' in page
+    assert 'data-file="face_mesh.js"' in page and "connect-src blob: ws://127.0.0.1:8765;" in page
