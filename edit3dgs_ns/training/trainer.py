@@ -33,7 +33,7 @@ class ResumableTrainer(Trainer):
     def setup(self, test_mode: Any = "val") -> None:
         """As Nerfstudio's; a resumed run draws the random numbers that it would have drawn."""
         advice = f"Go on with the same command and --load-dir {self.checkpoint_dir}"
-        self.stop_request = StopRequest(advice, lambda: self.training_state != "training")
+        self.stop_request = StopRequest(advice, self._is_idle)
         super().setup(test_mode)
         # Nerfstudio divides by one and looks for the other, also where a run that was over has no step to do.
         writer.GLOBAL_BUFFER["max_iter"] = max(self.config.max_num_iterations, 1)
@@ -69,6 +69,8 @@ class ResumableTrainer(Trainer):
     _is_complete = False
     """The avatar is what a finished run has ended with: there is nothing to complete."""
     _resumed: ResumedTraining | None = None
+    _waits = False
+    """The run is over and saved, and the viewer shows it until somebody ends it."""
 
     def train_iteration(self, step: int) -> Any:
         """One step; the first one on a machine's CPU says that it compiles."""
@@ -83,6 +85,19 @@ class ResumableTrainer(Trainer):
         if self.stop_request.asked:
             self.save_checkpoint(step)
             self.stop_request.end()
+
+    def _is_idle(self) -> bool:
+        """Whether SIGTERM may end the process at once. A paused training does one step more, which ends with a checkpoint."""
+        if self.training_state == "paused":
+            self.training_state = "training"
+        return self._waits
+
+    def _train_complete_viewer(self) -> None:
+        """As Nerfstudio's, which waits for somebody to end it; not if that was asked for while the run was saved."""
+        self._waits = True
+        if self.stop_request.asked:
+            self.stop_request.end()
+        super()._train_complete_viewer()
 
     def _after_train(self) -> None:
         """Nerfstudio's loop has counted a step already when it breaks off before doing it: the last one is that which was done."""

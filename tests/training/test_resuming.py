@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,25 @@ def test_sigterm_ends_a_training_after_its_step_with_a_checkpoint(
     assert end.value.code == 143 and checkpoint_of(config.get_base_dir())["step"] == 3
     assert f"--load-dir {config.get_base_dir() / 'nerfstudio_models'}" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_sigterm_ends_a_paused_training_with_a_checkpoint(
+    small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iteration = ResumableTrainer.train_iteration
+
+    def paused(self: Any, step: int) -> Any:
+        if step == 3:
+            self.training_state = "paused"
+        return iteration(self, step)
+
+    monkeypatch.setattr(ResumableTrainer, "train_iteration", paused)
+    waiting = SimpleNamespace(sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("nerfstudio.engine.trainer.time", waiting)
+    config = training_of(small_capture, tmp_path, "gradient")
+    with pytest.raises(SystemExit) as end:
+        train(config)
+    assert end.value.code == 143 and checkpoint_of(config.get_base_dir())["step"] == 4
 
 
 def test_sigterm_interrupts_a_round_of_edits_at_once(
