@@ -23,11 +23,18 @@ class Webcam {
     byId("webcam").setAttribute("aria-pressed", "true");
     try {
       const video = byId("video");
-      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: false });
+      const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: false });
+      if (number !== this._runs) { // switched off while the browser asked
+        for (const track of camera.getTracks()) track.stop();
+        return;
+      }
+      video.srcObject = camera;
       await video.play();
+      if (number !== this._runs) return;
       video.hidden = false;
       notice("Loading the face tracker …");
       this._mesh ??= await loadFaceMesh((landmarks) => this._found(landmarks));
+      if (number !== this._runs) return;
       this._meter.calibrate();
       notice("Look straight ahead for a moment.");
       this._player.play(false);
@@ -36,6 +43,7 @@ class Webcam {
         await new Promise(requestAnimationFrame);
       }
     } catch (error) {
+      if (number !== this._runs) return; // of a run that is over
       this._stop();
       const denied = error?.name === "NotAllowedError";
       notice(denied ? "The browser gives this page no camera." : `No camera, or no face tracker (${error?.message ?? error}).`);
