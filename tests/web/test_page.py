@@ -82,7 +82,17 @@ def test_a_stream_is_the_only_address(page: Reader) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://127.0.0.1", "ws://a b", "ws://a; img-src *", 'ws://a"><b>', "ws://", "*"]
+    "address",
+    [
+        "http://127.0.0.1",
+        "ws://a b",
+        "ws://a; img-src *",
+        'ws://a"><b>',
+        "ws://",
+        "*",
+        "ws://[::1]:8765",
+        "ws://a:70000",
+    ],
 )
 def test_what_is_no_websocket_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="--stream"):

@@ -33,7 +33,13 @@ class Stream {
   }
 
   connect(address) {
-    const socket = new WebSocket(address);
+    let socket;
+    try {
+      socket = new WebSocket(address);
+    } catch (error) { // a page from https may not ask ws: on another machine
+      notice(`The stream ${address} cannot be opened (${error?.message ?? error}).`);
+      return;
+    }
     socket.addEventListener("open", () => notice("Live."));
     socket.addEventListener("message", ({ data }) => {
       try {
