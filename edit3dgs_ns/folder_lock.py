@@ -72,8 +72,9 @@ def _lock(folder: Path, path: Path) -> int | None:
     if not _is_at(path, handle):  # its former holder has removed it between our two calls
         os.close(handle)
         return _lock(folder, path)
-    os.ftruncate(handle, 0)
-    os.write(handle, json.dumps(said).encode())
+    with suppress(OSError):  # a full disk: the lock holds, but does not say whose it is
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(said).encode())
     return handle
 
 
