@@ -201,6 +201,6 @@ def _open_store(folder: Path, resumed: Path | None, settings: Mapping[str, Any])
     store = EditStore.for_settings(folder / "edits", settings)
     old = None if resumed is None else resumed / "edits" / settings_hash(settings)
     if old is not None and old.is_dir() and old.resolve() != store.folder.resolve():
-        taken = store.copy_from(EditStore(old, settings))
+        taken = store.copy_from(EditStore(old, settings, is_own=False))
         CONSOLE.log(escape(f"Took over {taken} finished edits from {old}"))
     return store

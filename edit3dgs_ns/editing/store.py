@@ -58,22 +58,25 @@ class EditKey:
 class EditStore:
     """Edits made with one set of settings.
 
-    Opening it removes what a killed writer left behind.
+    Opening one's own removes what a killed writer left behind.
 
     Args:
         folder: where it is; made if it is not there.
         settings: JSON values that all edits share: prompt, editor, seed, ...
+        is_own: whether it is written here; else nothing in the folder is changed: another process may be writing it.
 
     Raises:
         ValueError: the folder holds edits made with other settings; the message names the first that differ.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, is_own: bool = True):
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(dict(settings)))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_manifest()
-        self._sweep()
+        if is_own:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_manifest(is_own)
+        if is_own:
+            self._sweep()
         self._records = self._read_records()
         notes = self.folder / _NOTES
         self._notes: dict[str, Any] = _read_object(notes) if notes.is_file() else {}
@@ -219,10 +222,12 @@ class EditStore:
             )
         return data
 
-    def _check_manifest(self) -> None:
+    def _check_manifest(self, is_own: bool) -> None:
         path = self.folder / _MANIFEST
         if not path.is_file():
-            write_durably(path, _to_json({"hash": settings_hash(self.settings), "settings": self.settings}))
+            if is_own:
+                content = {"hash": settings_hash(self.settings), "settings": self.settings}
+                write_durably(path, _to_json(content))
             return
         stored = _read_object(path).get("settings", {})
         if stored != self.settings:

@@ -259,3 +259,15 @@ def test_names_in_files_lead_nowhere(tmp_path):
     with pytest.raises(ValueError):
         store.put(EditKey(-1, 0), _image())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["edits"]
+
+
+def test_the_store_of_another_run_is_read_and_not_changed(tmp_path):
+    other = tmp_path / "other"
+    EditStore(other, SETTINGS).put(EditKey(0, 1), _image(1))
+    # What a process that is writing there has, for a moment.
+    (other / ".00000_00002.png.1.part").write_bytes(b"half")
+    (other / "00000_00003.png").write_bytes(b"its record comes next")
+    before = sorted(path.name for path in other.iterdir())
+    store = EditStore(tmp_path / "own", SETTINGS)
+    assert store.copy_from(EditStore(other, SETTINGS, is_own=False)) == 1
+    assert store.edits() == [EditKey(0, 1)] and sorted(path.name for path in other.iterdir()) == before
