@@ -238,7 +238,13 @@ def run_ns_train(arguments: list[str]) -> int:
     """Run ns-train, with its output passing through, and return its exit code."""
     # Nerfstudio's pinned release warns of what newer torch versions will drop: nothing a user can act on.
     environment = {"PYTHONWARNINGS": "ignore", **os.environ}
-    return subprocess.run([find_ns_train(), *arguments], env=environment, check=False).returncode
+    with subprocess.Popen([find_ns_train(), *arguments], env=environment) as process:
+        try:
+            return process.wait()
+        except BaseException:  # Ctrl-C, SIGTERM: it saves what it has done, which `subprocess.run` gives it no time for
+            process.terminate()
+            process.wait()
+            raise
 
 
 def find_ns_train() -> str:
