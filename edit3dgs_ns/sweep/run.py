@@ -57,25 +57,35 @@ def _run_all(plan: Plan, cells: Sequence[Cell], runner: JobRunner, count: int) -
     """Runs all cells; an avatar is trained once, by the first cell that needs it."""
     locks = {cell.subject.name: threading.Lock() for cell in cells}
     started, failed = time.monotonic(), 0
+    stopped = threading.Event()
 
     def run(cell: Cell) -> None:
         training = avatar_job(plan, cell.subject)
         if training is not None:
             with locks[cell.subject.name]:
+                if stopped.is_set():
+                    return
                 runner.run(training)
-        runner.run(edit_job(plan, cell))
-        runner.run(evaluation_job(plan, cell))
+        for job in (edit_job, evaluation_job):
+            if stopped.is_set():
+                return
+            runner.run(job(plan, cell))
 
     with ThreadPoolExecutor(count) as pool:
         waiting: dict[Future[None], Cell] = {pool.submit(run, cell): cell for cell in _spread(cells)}
-        for done, future in enumerate(as_completed(waiting), start=1):
-            name = waiting[future].name
-            try:
-                future.result()
-            except JobFailed as error:
-                failed += 1
-                warn(str(error))
-            say(f"{done} of {len(cells)}: {name} ({duration(time.monotonic() - started)})")
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                name = waiting[future].name
+                try:
+                    future.result()
+                except JobFailed as error:
+                    failed += 1
+                    warn(str(error))
+                say(f"{done} of {len(cells)}: {name} ({duration(time.monotonic() - started)})")
+        except BaseException:  # Ctrl-C, SIGTERM: what runs comes to its end, and nothing else is begun
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return failed
 
 
