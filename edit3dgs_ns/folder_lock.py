@@ -23,7 +23,8 @@ _HELD: dict[Path, int] = {}
 def only_process(folder: Path) -> Iterator[None]:
     """Nobody else writes to a folder meanwhile; the lock's file lies beside it, so that a new folder stays empty.
 
-    The system lets go of the lock when the process ends, however it ends. File systems without locks have none.
+    The system lets go of the lock when the process ends, however it ends. File systems without locks have none, and a folder in one
+    that cannot be written has none.
 
     Raises:
         UserError: another process does; the message names it.
@@ -31,7 +32,9 @@ def only_process(folder: Path) -> Iterator[None]:
     folder = Path(os.path.abspath(folder))
     path = folder.with_name(f".{folder.name}{LOCK_FILE}")
     make_folder(path.parent)
-    handle = _lock(folder, path)
+    # Of a mounted folder, what is above it may be somebody else's: there is no place for a lock then.
+    has_place = os.access(path.parent, os.W_OK) or not folder.is_dir()
+    handle = _lock(folder, path) if has_place else None
     try:
         yield
     finally:
