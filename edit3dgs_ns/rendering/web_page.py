@@ -114,6 +114,11 @@ def export_page(
             webcam=webcam,
         ).encode()
         write_atomically(path, page)
+    if (stream is not None or webcam) and not len(scene.rig.action_expr):
+        notes = (
+            *notes,
+            "On this head no points of a face are known: --stream and --webcam turn its eyes and neck alone.",
+        )
     return WebPage(path, len(page), len(scene.motion), len(scene.gaussians.binding), (*notes, *why_not))
 
 

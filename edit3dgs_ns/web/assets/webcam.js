@@ -23,6 +23,7 @@ class Webcam {
     byId("webcam").setAttribute("aria-pressed", "true");
     try {
       const video = byId("video");
+      if (!navigator.mediaDevices) throw new Error("browsers give one to pages from https or from this machine alone");
       const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: false });
       if (number !== this._runs) { // switched off while the browser asked
         for (const track of camera.getTracks()) track.stop();
