@@ -241,7 +241,9 @@ def run_ns_train(arguments: list[str]) -> int:
     with subprocess.Popen([find_ns_train(), *arguments], env=environment) as process:
         try:
             return process.wait()
-        except BaseException:  # Ctrl-C, SIGTERM: it saves what it has done, which `subprocess.run` gives it no time for
+        except (
+            BaseException
+        ):  # Ctrl-C, SIGTERM: it saves what it has done, which `subprocess.run` gives it no time for
             process.terminate()
             process.wait()
             raise

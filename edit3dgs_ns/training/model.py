@@ -252,7 +252,9 @@ class RiggedSplatfactoModel(SplatfactoModel):
         if self.training:
             visible = (self.info["radii"] > 0).any(dim=0)
             config = self.config
-            if self._image_loss is not None:  # what an edit, this one or one before, grew off the mesh stays there
+            if (
+                self._image_loss is not None
+            ):  # what an edit, this one or one before, grew off the mesh stays there
                 visible &= self.gauss_params["means"].norm(dim=-1) < _OFF_MESH * config.position_threshold
             distance, size = losses.binding_losses(
                 self.gauss_params["means"],
