@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Collection
@@ -90,7 +91,7 @@ def test_no_module_imports_itself_through_others() -> None:
 
 
 def test_every_module_is_an_entry_point_or_imported() -> None:
-    """By entry points, by the commands or by tools/; tests do not count."""
+    """By entry points, by the commands, by the Makefile or by tools/; tests do not count."""
     from edit3dgs_ns.commands.main import COMMANDS
 
     graph: dict[str, set[str]] = _graph()
@@ -98,6 +99,7 @@ def test_every_module_is_an_entry_point_or_imported() -> None:
     waiting = ["edit3dgs_ns.__main__", "edit3dgs_ns.api"]
     waiting += [f"edit3dgs_ns.commands.{target.split(':')[0]}" for target in COMMANDS.values()]
     waiting += [entry.module for entry in distribution("edit3dgs-ns").entry_points]
+    waiting += re.findall(r"-m (edit3dgs_ns[.\w]+)", (ROOT / "Makefile").read_text())
     tools = [name for path in (ROOT / "tools").rglob("*.py") for name in _imported_names(path)]
     waiting += [module for name in tools if (module := _module_of(name, graph))]
     while waiting:

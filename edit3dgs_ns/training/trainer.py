@@ -39,10 +39,14 @@ class ResumableTrainer(Trainer):
         writer.GLOBAL_BUFFER["max_iter"] = max(self.config.max_num_iterations, 1)
         writer.GLOBAL_BUFFER["step"] = self._start_step
         model = self.config.pipeline.model
-        edits = hasattr(self.config.pipeline, "prompt")
-        fresh = self._start_step == 0 and isinstance(model, AvatarModelOptions) and not edits
-        if fresh and (note := short_training_advice(self.config.max_num_iterations, model)):
-            CONSOLE.log(note)
+        if (
+            self._start_step == 0
+            and isinstance(model, AvatarModelOptions)
+            and not hasattr(self.config.pipeline, "prompt")
+        ):
+            note = short_training_advice(self.config.max_num_iterations, model)
+            if note is not None:
+                CONSOLE.log(note)
         if self._resumed is not None:
             where = [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION]
             self.callbacks.insert(0, TrainingCallback(where, self._restore_random))

@@ -90,7 +90,7 @@ def test_the_editor_gives_the_same_on_both_devices(
     editor_folder: Path, cuda_with_gsplat: Callable[..., Any]
 ) -> None:
     sharing = SharingOptions("epipolar", views_per_key=2, self_attention_below=0)
-    expected = load_editor(editor_folder, device="cpu", sharing=sharing).edit(make_request()).images
+    expected = load_editor(editor_folder, dtype="float32", sharing=sharing).edit(make_request()).images
     with cuda_with_gsplat():
         editor = load_editor(editor_folder, device="cuda", dtype="float32", sharing=sharing)
         np.testing.assert_allclose(editor.edit(make_request()).images, expected, atol=1e-3)

@@ -316,3 +316,11 @@ def test_a_processor_with_bfloat16_halves_the_unet_alone_and_edits_the_same(
     assert (editor.unet.dtype, editor.vae.dtype) == (torch.bfloat16, torch.float32)
     difference = np.abs(editor.edit(request).images - expected)
     assert 0 < difference.mean() < 0.004, difference.mean()
+
+
+def test_bits_in_bfloat16_do_not_depend_on_how_views_are_shared_out(make_request, monkeypatch):
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda: True)
+    editor = load_editor("demo")
+    request = make_request(views=3, steps=2)
+    alone = [editor.edit(request.part([view])).images[0] for view in range(3)]
+    np.testing.assert_array_equal(editor.edit(request).images, alone)

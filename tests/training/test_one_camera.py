@@ -52,7 +52,7 @@ def config_of(capture: Path, output: Path, steps: int = STEPS, **options: Any) -
     config.output_dir, config.timestamp, config.max_num_iterations = output, "run", steps
     config.machine.device_type, config.steps_per_eval_image = "cpu", 0
     config.pipeline.datamanager.dataparser.data = capture
-    config.pipeline.model.sh_degree_interval = 10
+    config.pipeline.model.sh_degree_interval, config.pipeline.model.num_downscales = 10, 0
     for name, value in options.items():
         setattr(config.pipeline.model, name, value)
     return config

@@ -87,13 +87,15 @@ def load_editor(
         raise no_shared_attention(str(model), family.title)
     pictures = [_read_reference(path) for path in references]
     defaults = defaults_of(source, resolution, family.defaults)
-    pipeline = _read_pipeline(source, family, _precision(dtype, device, family))
+    precision = _precision(dtype, device, family)
+    pipeline = _read_pipeline(source, family, precision)
     pipeline.scheduler = _pick_scheduler(pipeline.scheduler, scheduler, family)
     if attention_slicing:
         getattr(pipeline, family.denoiser).set_attention_slice("max")
     image_prompt = (
         read_ip_adapter(pipeline, ip_adapter, pictures[0], device) if ip_adapter is not None else None
     )
+    in_bfloat16 = isinstance(precision, dict)
     if family.is_instruct_pix2pix and device.type == "cpu":
         pipeline.unet.to(memory_format=torch.channels_last)  # a tenth faster there
     free_memory = _place(pipeline, device, offload)
@@ -118,7 +120,8 @@ def load_editor(
         name=str(model),
         defaults=defaults,
         sharing=sharing,
-        views_per_forward=views_per_forward,
+        # In bfloat16 the bits depend on how many views go together, and workers would not give the images of one process.
+        views_per_forward=1 if in_bfloat16 else views_per_forward,
         image_prompt=image_prompt,
         device=device,
         free_memory=free_memory,
