@@ -44,6 +44,7 @@ class Size:
     frames: int = 6
     edit_pixels: int = 512
     edit_scale: int = 1
+    edit_steps: int = 20
     gaussians: int = 86_000
     shown: int = 100
 
@@ -119,7 +120,7 @@ def edit(size: Size) -> dict[str, Any]:
     for kind in ("none", "rig"):
         said = _run([
             sys.executable, "-m", "tools.measure.benchmarks.sd_size", "--correspondence", kind, "--device", size.device,
-            "--pixels", size.edit_pixels, "--scale", size.edit_scale, "--steps", 20,
+            "--pixels", size.edit_pixels, "--scale", size.edit_scale, "--steps", size.edit_steps,
         ])  # fmt: skip
         figures[kind] = json.loads(said.splitlines()[-1])
     alone, together = figures["none"], figures["rig"]

@@ -131,7 +131,7 @@ class Campaign:
         """Kills one run, goes on with it, and compares."""
         from tools.measure.kills.compare import differences, edits_in, torn
 
-        record = self.folder / f"kill_{number:03d}.json"
+        record = self.folder / f"kill_{self.seed}_{number:03d}.json"
         if record.is_file():
             return Killed(**json.loads(record.read_text()))
         folder, phase = self.folder / f"killed_{number:03d}", PHASES[number % len(PHASES)]
