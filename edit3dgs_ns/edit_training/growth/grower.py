@@ -107,7 +107,9 @@ class Grower:
             last: no view will be edited after this.
         """
         edited = self._datamanager.replaced_indices()
-        least = 0 if last else 2 * self.looked_at  # the last look sees the last edits, be they of the same views
+        least = (
+            0 if last else 2 * self.looked_at
+        )  # the last look sees the last edits, be they of the same views
         if self._budget == 0 or len(edited) < max(_FIRST_LOOK, least):
             return None
         self.looked_at = len(edited)

@@ -11,7 +11,16 @@ from tools.measure import gpu_check
 from tools.measure.gpu_check import Size, check
 
 SMALL = Size(
-    "cpu", steps=3, capture=32, cameras=2, frames=2, edit_pixels=64, edit_scale=8, edit_steps=2, gaussians=2000, shown=2
+    "cpu",
+    steps=3,
+    capture=32,
+    cameras=2,
+    frames=2,
+    edit_pixels=64,
+    edit_scale=8,
+    edit_steps=2,
+    gaussians=2000,
+    shown=2,
 )
 
 
