@@ -56,6 +56,8 @@ class InstructPix2Pix:
         sharing: how views are made to agree.
         views_per_forward: views that go through a model together; less needs less memory and gives the same
             result. Lowered when the device runs out of memory.
+        full_forwards: fill up forwards of fewer views that do not look at each other, so that the bits of an edit do not depend on
+            how many views are edited with it.
         image_prompt: embeddings of a reference image, where the UNet has an IP-Adapter.
         device: where it computes; that of the UNet if not given. To be given where weights are offloaded.
         free_memory: called after every edit, to bring offloaded parts back to main memory.
@@ -74,6 +76,7 @@ class InstructPix2Pix:
         defaults: EditorDefaults | None = None,
         sharing: SharingOptions | None = None,
         views_per_forward: int = 4,
+        full_forwards: bool = False,
         image_prompt: ImagePrompt | None = None,
         device: torch.device | str | None = None,
         free_memory: Callable[[], None] | None = None,
@@ -88,6 +91,7 @@ class InstructPix2Pix:
         self.sharing = (sharing or SharingOptions()).completed(self.defaults.share_prediction_until)
         self.views_per_forward = views_per_forward
         self._unet_limit = ForwardLimit(views_per_forward)
+        self._full_forwards = full_forwards
         self._device = torch.device(device) if device is not None else unet.device
         # A UNet in half precision on a processor leaves the latents, which add up small steps, in the autoencoder's float32.
         self._codec = ImageCodec(
@@ -334,7 +338,16 @@ class InstructPix2Pix:
         predicted = torch.empty_like(latents)
 
         def predict(views: Sequence[int]) -> None:
-            predicted[list(views)] = self._guided(batch, latents, t, views, lambda branches: nullcontext())
+            filled = (
+                [*views, *[views[-1]] * (self._unet_limit.views - len(views))]
+                if self._full_forwards
+                else views
+            )
+            guided = self._guided(batch, latents, t, filled, lambda branches: nullcontext())
+            predicted[list(views)] = guided[: len(views)]
+            batch.evaluations -= len(batch.branches) * (
+                len(filled) - len(views)
+            )  # of copies, which nobody asked for
             batch.work.add(len(views))
 
         self._unet_limit.each(range(len(latents)), predict, len(batch.branches))

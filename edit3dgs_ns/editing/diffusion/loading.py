@@ -120,8 +120,9 @@ def load_editor(
         name=str(model),
         defaults=defaults,
         sharing=sharing,
+        views_per_forward=views_per_forward,
         # In bfloat16 the bits depend on how many views go together, and workers would not give the images of one process.
-        views_per_forward=1 if in_bfloat16 else views_per_forward,
+        full_forwards=in_bfloat16,
         image_prompt=image_prompt,
         device=device,
         free_memory=free_memory,
