@@ -25,7 +25,7 @@ class DemoCommand:
     seed: int = 12
     """Which person the capture shows."""
     quick: bool = False
-    """The same in a minute and a half on two cores, with smaller images, fewer of them and less training."""
+    """The same in two to three minutes on two cores, with smaller images, fewer of them and less training."""
     tiny: bool = False
     """A run of a minute with tiny images and hardly any training: it shows that everything works together, and nothing
     else."""

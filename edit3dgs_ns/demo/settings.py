@@ -73,7 +73,7 @@ class DemoSettings:
 
     @classmethod
     def quick(cls) -> DemoSettings:
-        """The same at half the image size with a fraction of the training: a minute and a half on two cores."""
+        """The same at half the image size with a fraction of the training: two to three minutes on two cores."""
         return cls(
             capture=CaptureSettings(width=128, height=128, cameras=8, frames=12),
             base_steps=QUICK_STEPS,
