@@ -42,10 +42,8 @@ def web_scene(
         before: the avatar before its edits.
     """
     model = run.pipeline.model
-    params = dict(model.gauss_params.items())
-    shown = RiggedGaussians(params, model.binding, model.head, model.appearance, int(model.sh_degree_reached))
     return WebScene(
-        gaussians=web_gaussians(shown),
+        gaussians=web_gaussians(avatar_of(run)),
         rig=web_rig(model.head, run.expression_names, *_actions(run.head)),
         motion=web_motion(model.head.motion(), model.head.flame.num_expr),
         camera=_camera(run, degrees),

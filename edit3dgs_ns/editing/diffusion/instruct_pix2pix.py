@@ -338,16 +338,11 @@ class InstructPix2Pix:
         predicted = torch.empty_like(latents)
 
         def predict(views: Sequence[int]) -> None:
-            filled = (
-                [*views, *[views[-1]] * (self._unet_limit.views - len(views))]
-                if self._full_forwards
-                else views
-            )
+            copies = self._unet_limit.views - len(views) if self._full_forwards else 0
+            filled = [*views, *[views[-1]] * copies]
             guided = self._guided(batch, latents, t, filled, lambda branches: nullcontext())
             predicted[list(views)] = guided[: len(views)]
-            batch.evaluations -= len(batch.branches) * (
-                len(filled) - len(views)
-            )  # of copies, which nobody asked for
+            batch.evaluations -= copies * len(batch.branches)  # nobody asked for these
             batch.work.add(len(views))
 
         self._unet_limit.each(range(len(latents)), predict, len(batch.branches))
