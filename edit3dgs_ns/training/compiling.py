@@ -5,9 +5,13 @@ The set-up runs it, so that the first training does not begin with a minute of w
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from edit3dgs_ns.flame.motion import FlameMotion
 
 SIZE = 32
 """Pixels of the image: what is compiled does not depend on it."""
@@ -42,8 +46,13 @@ def compile_kernels() -> None:
     model.step_post_backward(0)
 
 
-def open_head_avatar() -> Any:
-    """An untrained avatar of the embedded head with one timestep, in training."""
+def open_head_avatar(frames: int = 1, pose: Callable[[FlameMotion], None] = lambda motion: None) -> Any:
+    """An untrained avatar of the embedded head, in training.
+
+    Args:
+        frames: timesteps of its motion.
+        pose: moves the head, which is at rest, by changing its motion.
+    """
     from nerfstudio.data.scene_box import SceneBox
 
     from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
@@ -53,14 +62,14 @@ def open_head_avatar() -> Any:
     from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
 
     head = FlameModel.from_assets(load_assets(OPEN_HEAD_PATH))
-    motion = FlameMotion.zeros(1, head.num_shape, head.num_expr)
+    motion = FlameMotion.zeros(frames, head.num_shape, head.num_expr)
+    pose(motion)
     model = RiggedSplatfactoModelConfig().setup(
         scene_box=SceneBox(torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
         num_train_data=1,
         metadata={"flame_motion": motion, "head": "open-head"},
     )
-    model.train()
-    return model
+    return model.train()
 
 
 if __name__ == "__main__":

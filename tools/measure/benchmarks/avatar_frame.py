@@ -66,27 +66,17 @@ def pose(model: Any, time: float) -> Any:
 
 def make_model(gaussians: int) -> Any:
     """An avatar of the embedded head that talks and nods, Gaussians spread evenly over its faces."""
-    from nerfstudio.data.scene_box import SceneBox
-
-    from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
-    from edit3dgs_ns.flame.loading import load_assets
-    from edit3dgs_ns.flame.model import FlameModel
-    from edit3dgs_ns.flame.motion import FlameMotion
-    from edit3dgs_ns.training.model import RiggedSplatfactoModelConfig
+    from edit3dgs_ns.training.compiling import open_head_avatar
 
     g = torch.Generator().manual_seed(0)
-    head = FlameModel.from_assets(load_assets(OPEN_HEAD_PATH))
-    motion = FlameMotion.zeros(TIMESTEPS, head.num_shape, head.num_expr)
-    motion.expr[:] = 0.5 * torch.randn(motion.expr.shape, generator=g)
-    motion.jaw_pose[:, 0] = 0.1 * torch.rand(TIMESTEPS, generator=g)
-    motion.rotation[:, 1] = 0.2 * torch.randn(TIMESTEPS, generator=g)
-    model: Any = RiggedSplatfactoModelConfig().setup(
-        scene_box=SceneBox(torch.tensor([[-1.0, -1, -1], [1, 1, 1]])),
-        num_train_data=1,
-        metadata={"flame_motion": motion, "head": "open-head"},
-    )
-    faces = len(head.faces)
-    model.binding = torch.arange(gaussians) % faces
+
+    def talk(motion: Any) -> None:
+        motion.expr[:] = 0.5 * torch.randn(motion.expr.shape, generator=g)
+        motion.jaw_pose[:, 0] = 0.1 * torch.rand(TIMESTEPS, generator=g)
+        motion.rotation[:, 1] = 0.2 * torch.randn(TIMESTEPS, generator=g)
+
+    model = open_head_avatar(TIMESTEPS, talk)
+    model.binding = torch.arange(gaussians) % len(model.head.faces)
     sizes = model.head.rest_frames().size[model.binding]
     values = {
         "means": 0.4 * torch.randn(gaussians, 3, generator=g) * torch.tensor([1.0, 0.3, 1.0]),
