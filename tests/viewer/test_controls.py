@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import numpy as np
@@ -18,6 +17,7 @@ from edit3dgs_ns.viewer.pose import pose_sliders, posed_by_hand
 from edit3dgs_ns.viewer.text import image_element, plain
 from edit3dgs_ns.viewer.timeline import Timeline, time_of
 from edit3dgs_ns.viewer.worker import Worker
+from tests.viewer.stepwise_session import StepwiseSession, until
 
 # -- frames and times --------------------------------------------------------------------------------------------------
 
@@ -156,37 +156,8 @@ def test_no_text_becomes_markup_or_code():
 # -- the thread that edits ---------------------------------------------------------------------------------------------
 
 
-class _Session:
-    """An edit of some steps, each of which waits to be let through."""
-
-    def __init__(self, steps: int = 3):
-        self.steps, self.done, self.end = steps, 0, ""
-        self.let = threading.Semaphore(0)
-
-    @property
-    def finished(self) -> bool:
-        return self.done >= self.steps
-
-    def advance(self) -> None:
-        assert self.let.acquire(timeout=20)
-        self.done += 1
-
-    def keep(self) -> None:
-        self.end += "kept"
-
-    def abandon(self) -> None:
-        self.end += "abandoned"
-
-
-def _until(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def test_an_edit_runs_to_its_end_and_nothing_else_can_begin_meanwhile():
-    reports, session = [], _Session()
+    reports, session = [], StepwiseSession()
     worker = Worker(reports.append)
     assert not worker.pause(True), "nothing to pause"
     assert worker.edit(lambda: session)
@@ -200,14 +171,14 @@ def test_an_edit_runs_to_its_end_and_nothing_else_can_begin_meanwhile():
 
 
 def test_a_paused_edit_does_no_step_until_it_goes_on():
-    session = _Session()
+    session = StepwiseSession()
     worker = Worker(lambda status: None)
     worker.edit(lambda: session)
     session.let.release()
-    _until(lambda: session.done == 1)
+    until(lambda: session.done == 1)
     assert worker.pause(True)
     session.let.release()  # the step that it was at
-    _until(lambda: worker.status.state == "paused")
+    until(lambda: worker.status.state == "paused")
     session.let.release()
     time.sleep(0.2)
     assert session.done == 2
@@ -218,15 +189,15 @@ def test_a_paused_edit_does_no_step_until_it_goes_on():
 
 @pytest.mark.parametrize("paused", [False, True])
 def test_undo_while_it_edits_gives_the_edit_up(paused):
-    session = _Session()
+    session = StepwiseSession()
     worker = Worker(lambda status: None)
     worker.edit(lambda: session)
     if paused:
         worker.pause(True)
         session.let.release()
-        _until(lambda: worker.status.state == "paused")
+        until(lambda: worker.status.state == "paused")
     else:
-        _until(lambda: worker.status.session is session)
+        until(lambda: worker.status.session is session)
     assert worker.revert(lambda: pytest.fail("the version before is not to be undone as well"))
     session.let.release()
     assert worker.wait(20)
@@ -234,7 +205,7 @@ def test_undo_while_it_edits_gives_the_edit_up(paused):
 
 
 def test_what_goes_wrong_is_said_and_the_avatar_is_as_it_was(capsys):
-    class Broken(_Session):
+    class Broken(StepwiseSession):
         def advance(self) -> None:
             raise RuntimeError("out of memory")
 

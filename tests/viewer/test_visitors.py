@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,40 +17,12 @@ from websockets.sync.client import connect
 
 from edit3dgs_ns.viewer.editing import Editing, new_image, past_visitors
 from edit3dgs_ns.viewer.worker import Status, Worker
+from tests.viewer.stepwise_session import StepwiseSession, until
 
 CAMERA = {
     "type": "ViewerCameraMessage", "wxyz": [1.0, 0, 0, 0], "position": [0.0, 0, 1], "fov": 0.8, "aspect": 1.0,
     "look_at": [0.0, 0, 0], "up_direction": [0.0, 1, 0],
 }  # fmt: skip
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-class Session:
-    """An edit of some steps, each of which waits to be let through."""
-
-    def __init__(self, steps: int):
-        self.steps, self.done, self.end = steps, 0, ""
-        self.let = threading.Semaphore(0)
-
-    @property
-    def finished(self) -> bool:
-        return self.done >= self.steps
-
-    def advance(self) -> None:
-        assert self.let.acquire(timeout=30)
-        self.done += 1
-
-    def keep(self) -> None:
-        self.end = "kept"
-
-    def abandon(self) -> None:
-        self.end = "abandoned"
 
 
 @pytest.mark.parametrize("slow_to_notice", [False, True])
@@ -76,7 +47,7 @@ def test_one_of_two_visitors_closes_the_page_in_mid_edit(slow_to_notice: bool) -
         redraw()
 
     redraw = past_visitors(lambda: Viewer._trigger_rerender(viewer))
-    worker, session = Worker(report), Session(4)
+    worker, session = Worker(report), StepwiseSession(4)
     try:
         address = f"ws://127.0.0.1:{server.get_port()}"
         visitors = [connect(address, proxy=None, max_size=None) for _ in range(2)]
