@@ -172,6 +172,14 @@ def test_code_from_elsewhere_is_refused(tiny_editor_folder, tmp_path):
         load_editor(folder)
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", b"\xff\xfe\x00", "[" * 100_000])
+def test_a_damaged_index_names_option_and_file(tmp_path, content):
+    path = tmp_path / "model_index.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"--pipeline.editor.model: .*model_index\.json.* again"):
+        check_model(tmp_path)
+
+
 def test_damaged_weights_say_which_model(tiny_editor_folder, tmp_path):
     folder = shutil.copytree(tiny_editor_folder, tmp_path / "model")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"

@@ -309,15 +309,19 @@ def _text_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """The JSON object in a file of a model.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: it holds something else, or cannot be read; the message names the option and the file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{OPTION}: {path} is not valid JSON: {error}. Download or save the model again."
+        ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+        raise UserError(
+            f"{OPTION}: {path}: expected a JSON object, found a {type(content).__name__}. Download or save the model again."
+        )
     return content

@@ -214,7 +214,10 @@ def _digest(words: Sequence[str]) -> str:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the program and what it has started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # Windows: the program alone
+            process.kill()
     process.wait()
 
 
