@@ -34,7 +34,9 @@ def test_no_change_gives_the_original_and_a_full_change_what_was_decoded(size):
 
 def test_the_share_falls_with_the_change_and_is_smooth():
     decoded = torch.full((1, 3, 32, 32), 0.25)
-    shares = [unchanged_share(decoded + by, decoded, (8, 8)).mean() for by in (0.0, 0.05, 0.1, 0.3, 0.5, 0.7)]
+    shares = [
+        unchanged_share(decoded + by, decoded, (8, 8)).mean() for by in (0.0, 0.05, 0.1, 0.15, 0.25, 0.7)
+    ]
     assert shares[0] == 1 and shares[-1] == shares[-2] == 0
     assert all(a > b for a, b in itertools.pairwise(shares[:-1]))
     edited = decoded.clone()
@@ -83,4 +85,4 @@ def test_an_edit_in_images_of_another_size_than_the_models_has_their_detail(fold
     edited = torch.from_numpy(plain.edit(request).images).permute(0, 3, 1, 2)
     expected = with_detail(edited, original, decoded, frame.cells(2)).permute(0, 2, 3, 1)
     np.testing.assert_allclose(detailed.edit(request).images, expected, atol=1e-5)
-    assert np.abs(expected.numpy() - edited.permute(0, 2, 3, 1).numpy()).mean() > 0.01
+    assert np.abs(expected.numpy() - edited.permute(0, 2, 3, 1).numpy()).mean() > 0.003
