@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edit3dgs_ns.editing.worker_names import OPTION, Workers
@@ -26,15 +29,29 @@ def connect(ray: Any, workers: Workers) -> None:
     if ray.is_initialized():
         return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if workers.address is None:
-        _start_here(ray, quiet)
+    with _sigterm_kept():
+        if workers.address is None:
+            _start_here(ray, quiet)
+            return
+        try:
+            ray.init(address=workers.address, **quiet)
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            raise UserError(
+                f"{OPTION} {workers.address}: no Ray cluster answers there ({error}). Is its head started?"
+            ) from None
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """`ray.init` puts a handler of its own in place, with which a training would end without its checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
+    former = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=workers.address, **quiet)
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        raise UserError(
-            f"{OPTION} {workers.address}: no Ray cluster answers there ({error}). Is its head started?"
-        ) from None
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _start_here(ray: Any, quiet: dict[str, Any]) -> None:

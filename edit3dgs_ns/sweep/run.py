@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edit3dgs_ns.console import duration, say, warn
+from edit3dgs_ns.editing.ray_cluster import connect
 from edit3dgs_ns.editing.worker_names import Workers, parse_workers
 from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.folder_lock import only_process
@@ -112,8 +113,7 @@ def _on_cluster(workers: Workers) -> tuple[int, Callable[[Sequence[str], Path], 
     """How many jobs run at once on a Ray cluster, and what runs one there. All machines see the same folders."""
     import ray
 
-    if not ray.is_initialized():
-        ray.init(address=workers.address, log_to_driver=False)
+    connect(ray, workers)
     there = ray.cluster_resources()
     gpus = int(there.get("GPU", 0))
     share: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}

@@ -18,7 +18,7 @@ from edit3dgs_ns.editing.agreement.sharing import SharingOptions
 from edit3dgs_ns.editing.diffusion import loading
 from edit3dgs_ns.editing.diffusion.families import canvas_of_area
 from edit3dgs_ns.editing.diffusion.loading import load_editor
-from edit3dgs_ns.editing.diffusion.view_runs import Prediction, ViewRun
+from edit3dgs_ns.editing.diffusion.view_runs import THREAD_NAME, Prediction, ViewRun
 from edit3dgs_ns.editing.editor import EditRequest, KeepOptions, KnowsCost
 from edit3dgs_ns.editing.framing import Frame, to_tensor
 from edit3dgs_ns.editing.sigma_predictions import space_of
@@ -399,6 +399,10 @@ def test_half_precision_and_odd_sizes(family, load):
     assert result.images.std() > 0.01
 
 
+def threads_of_views() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+
 def test_a_view_that_does_not_fit_says_what_to_change(load, request_of, monkeypatch):
     editor = load()
 
@@ -406,16 +410,14 @@ def test_a_view_that_does_not_fit_says_what_to_change(load, request_of, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     handle = getattr(editor.pipeline, editor.family.denoiser).register_forward_pre_hook(full)
-    before = threading.active_count()
     with pytest.raises(torch.OutOfMemoryError, match=r"--pipeline\.editor\.offload model"):
         editor.edit(request_of())
     handle.remove()
-    assert threading.active_count() == before
+    assert not threads_of_views()
     assert editor.edit(request_of(steps=1)).images.shape == (2, 64, 64, 3)
 
 
 def test_an_error_ends_all_views(load, request_of):
-    before = threading.active_count()
 
     def stop(done: int, total: int) -> None:
         if done == 5:
@@ -423,7 +425,7 @@ def test_an_error_ends_all_views(load, request_of):
 
     with pytest.raises(RuntimeError, match="enough"):
         load().edit(request_of(), stop)
-    assert threading.active_count() == before
+    assert not threads_of_views()
 
 
 def test_offloaded_parts_come_when_they_are_used(load, request_of, monkeypatch):

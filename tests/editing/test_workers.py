@@ -78,9 +78,10 @@ def pool(load):
 
     from edit3dgs_ns.editing.workers import RayEditor
 
-    before = torch.get_num_threads()
+    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
     torch.set_num_threads(1)
     editor = RayEditor(Workers(2, None), load, views_per_task=2)
+    assert signal.getsignal(signal.SIGTERM) == handler, "Ray's ends a training without its checkpoint"
     yield editor
     editor.close()
     ray.shutdown()

@@ -59,6 +59,10 @@ class _Abandoned(BaseException):
     """Ends a view's pipeline that nobody waits for any more. Not an Exception, which pipelines might catch."""
 
 
+THREAD_NAME = "view of an edit"
+"""Of the threads in which the views' pipelines run."""
+
+
 class ViewRun:
     """One view's pipeline, paused wherever it asks for a step.
 
@@ -80,7 +84,7 @@ class ViewRun:
         self._call, self._scheduler = call, _StepAsking(self, scheduler, begin_at, unit_start)
         self._events: SimpleQueue[Event | BaseException] = SimpleQueue()
         self._answers: SimpleQueue[Any] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     def advance(self, latents: Tensor | None = None) -> Event:
         """Lets the pipeline go on until its next event.
