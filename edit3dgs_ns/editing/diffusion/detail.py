@@ -4,8 +4,8 @@ An autoencoder's round trip costs fine detail, and a model that works at a lower
 edit is small (red lips), that loss weighs more than the edit. It is known: the original minus what encoding and decoding make of
 it. Added to the edit it is right where nothing else changes, and wrong where the surface is replaced; between them it fades.
 
-`python -m tools.data.demo_editor evaluate --editor demo-flow --heldout 12`, with `--detail 1` against `--detail 0`, in dB to the
-true edit of people never trained on: red lips +3.5, green skin +1.1, pale vampire +0.6, blond hair +0.3, the others +0.2.
+`python -m tools.data.demo_editor evaluate --editor demo-flow --heldout 32`, with `--detail 1` against `--detail 0`, in dB to the
+true edit of people never trained on: red lips +3.7, green skin +1.2, pale vampire +0.5, blond hair +0.2, the others +0.1.
 """
 
 from __future__ import annotations

@@ -37,8 +37,10 @@ from rich.markup import escape
 from edit3dgs_ns.files import written_beside
 from tools.measure.ablation.plan import ARMS, Arm, Effort, fingerprint, jobs
 from tools.measure.ablation.rows import PICTURES, Place, Task, make_row, read_row
+from tools.measure.code_digest import folder_digest
 
 ROOT = Path(__file__).resolve().parents[3]
+EDITING = ROOT / "edit3dgs_ns" / "editing"
 EDITS = ("bright_hair", "face_paint", "bright_statue")
 SEEDS = (0, 1)
 FLOW_EDITS, FLOW_SEEDS, FLOW_ARMS, FLOW_STEPS = ("face_paint", "bright_statue"), (0,), ("none", "rig"), 4
@@ -157,6 +159,8 @@ def plan(options: argparse.Namespace) -> list[Task]:
     base = hashlib.sha256(newest.read_bytes()).hexdigest()[:12]
     place = Place(options.out.resolve(), demo.files.capture, avatar, options.editor)
     version = editor_version(options.editor)
+    if options.only == "flow":  # four short rows, which a change of how views agree has made wrong before
+        version += "".join(f"-{folder_digest(EDITING / name)}" for name in ("agreement", "diffusion"))
     return [
         Task(job, place, effort, json.loads(json.dumps(fingerprint(job, effort, version, base))))
         for job in jobs(tuple(options.edits), tuple(options.seeds))

@@ -15,6 +15,7 @@ from edit3dgs_ns.demo.job_steps import Step, StepRunner
 from edit3dgs_ns.demo.settings import BASE_METHOD, CHECKPOINTS, DemoSettings, run_dir
 from edit3dgs_ns.editing.diffusion.model_folder import editor_version
 from edit3dgs_ns.evaluation.clip_files import DEMO_FOLDER
+from tools.measure.code_digest import folder_digest
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,6 @@ class Part:
 def _digest(path: Path) -> str:
     """Of a file's content; of one that is missing nothing."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
-
-
-def _folder_digest(folder: Path) -> str:
-    """Of the code in a folder."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()[
-        :12
-    ]
 
 
 def _code_digest(root: Path) -> str:
@@ -232,7 +226,7 @@ PARTS: tuple[Part, ...] = (
         "Bad edited views among good ones",
         lambda at: _python("-m", "tools.measure.judge", "--out", _out(at, "judge.json")),
         ("judge.json",),
-        lambda at: f"{editor_version('demo')}-{_folder_digest(at.root / 'edit3dgs_ns' / 'editing' / 'judging')}",
+        lambda at: f"{editor_version('demo')}-{folder_digest(at.root / 'edit3dgs_ns' / 'editing' / 'judging')}",
     ),
     Part(
         "ray",
@@ -279,7 +273,7 @@ PARTS: tuple[Part, ...] = (
             _out(at, "share.json"),
         ),
         ("share.json",),
-        lambda at: f"{at.edit_digest()}-{_folder_digest(at.root / 'tools' / 'measure' / 'share')}",
+        lambda at: f"{at.edit_digest()}-{folder_digest(at.root / 'tools' / 'measure' / 'share')}",
     ),
     Part(
         "viewer",
