@@ -239,7 +239,7 @@ class Avatar:
                 f"{path}: a folder gets the whole motion; a timestep goes with a name that ends with .ply."
             )
         state = self.gaussians.state()
-        write_avatar(path, self.gaussians.bound(), self._tracked.motion(), overwrite=overwrite)
+        write_avatar(path, self.gaussians.bound(), self._tracked.shown_motion(), overwrite=overwrite)
         if lost := lost_in_ply(state):
             warnings.warn(
                 f"{path} lacks {' and '.join(lost)}: GaussianAvatars' format has no place for it.",
@@ -325,6 +325,7 @@ class Avatar:
         device = self.gaussians.binding.device
         played, _ = drive(motion.recorded, self._tracked.motion().to("cpu"), self.head, options)
         head = TrackedHead(self._tracked.flame, played.to(device)).to(device)
+        head.take_offset(self._tracked)
         return replace(self, gaussians=replace(self.gaussians, head=head))
 
     # -- images --------------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class FlameModel(nn.Module):
         # Not in checkpoints: the licensed FLAME stays in its own file, and checkpoints stay small.
         for name in ("faces", "v_template", "shapedirs", "exprdirs", "posedirs", "J_regressor", "weights"):
             self.register_buffer(name, torch.from_numpy(getattr(assets, name).copy()), persistent=False)
+        self.expression_names = assets.expression_names
         self.parents: tuple[int, ...] = tuple(assets.parents.tolist())
         self.has_posedirs = bool((assets.posedirs != 0).any())
 

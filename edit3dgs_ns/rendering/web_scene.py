@@ -45,7 +45,7 @@ def web_scene(
     return WebScene(
         gaussians=web_gaussians(avatar_of(run)),
         rig=web_rig(model.head, run.expression_names, *_actions(run.head)),
-        motion=web_motion(model.head.motion(), model.head.flame.num_expr),
+        motion=web_motion(model.head.shown_motion(), model.head.flame.num_expr),
         camera=_camera(run, degrees),
         fps=fps,
         before=None if before is None else web_gaussians(before),

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from edit3dgs_ns.errors import ExistingFileError, MissingFileError, UserError
+from edit3dgs_ns.flame.assets import OPEN_HEAD_PATH
+from edit3dgs_ns.flame.loading import load_assets
 from edit3dgs_ns.runs.importing import IMPORTED
 from edit3dgs_ns.splats.avatar_files import write_avatar
 from edit3dgs_ns.splats.avatar_folder import NPZ_NAME, PLY_NAME
 from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.checkpoints import find_checkpoint, model_state, read_checkpoint
 from edit3dgs_ns.splats.ply import BoundGaussians, write_splat_ply
-from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of
+from edit3dgs_ns.splats.rigged_gaussians import bound_gaussians, lost_in_ply, motion_of, offset_of
 from edit3dgs_ns.splats.run_config import edited_avatar
 from edit3dgs_ns.splats.similarity import Similarity
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
 if TYPE_CHECKING:
+    from edit3dgs_ns.flame.motion import FlameMotion
     from edit3dgs_ns.runs.trained_run import TrainedRun
 
 OPTION = "--load-config"
@@ -41,7 +44,8 @@ def export_pair(
 ) -> tuple[list[Path], list[str]]:
     """Writes GaussianAvatars' point_cloud.ply and flame_param.npz; needs neither the capture nor the head model.
 
-    Of an avatar that was imported, what has not changed since comes out bit for bit.
+    Of an avatar that was imported, what has not changed since comes out bit for bit. An offset of the resting expression is baked
+    into the motion.
 
     Args:
         load_config: the run's config.yml.
@@ -72,8 +76,20 @@ def export_pair(
         thinned = thin(TrainedRun(config), max_gaussians)
         gaussians = BoundGaussians(**{name: value[thinned.rows] for name, value in vars(gaussians).items()})
         report(str(thinned))
-    write_avatar(output, gaussians, motion_of(state), _imported_npz(config), overwrite)
+    write_avatar(output, gaussians, _shown_motion(state), _imported_npz(config), overwrite)
     return [output / PLY_NAME, output / NPZ_NAME], lost_in_ply(state)
+
+
+def _shown_motion(state: Mapping[str, torch.Tensor]) -> FlameMotion:
+    """The motion in a model's state, under its offset of expression."""
+    motion = motion_of(state)
+    if offset_of(state, None) is None:
+        return motion
+    open_head = load_assets(OPEN_HEAD_PATH)
+    is_open_head = len(state["head.static_offset"]) == open_head.num_vertices
+    offset = offset_of(state, open_head.expression_names if is_open_head else None)
+    assert offset is not None
+    return motion.with_pose(offset.posed(motion.pose()))
 
 
 def export_splat(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
-from edit3dgs_ns.splats.rig import POSE_PARAMETERS
+from edit3dgs_ns.splats.rig import OFFSET_BUFFERS, POSE_PARAMETERS
 
 _WIDTHS = {"means": (3,), "scales": (3,), "quats": (4,), "features_dc": (3,), "opacities": (1,)}
 """Of the Gaussians' parameters, after the first axis."""
@@ -86,6 +86,10 @@ def _wrong_shape(state: Mapping[str, Tensor]) -> str | None:
             return f"{name} has the shape {tuple(state[name].shape)} instead of {shape}"
     if state["head.shape"].ndim != 1:
         return f"head.shape has the shape {tuple(state['head.shape'].shape)}"
+    for name, ndim in zip(OFFSET_BUFFERS, (1, 1, 0), strict=True):
+        buffer = state.get(f"head.{name}")
+        if buffer is not None and (buffer.ndim != ndim or (name == "jaw_offset" and len(buffer) != 3)):
+            return f"head.{name} has the shape {tuple(buffer.shape)}"
     return _wrong_appearance(state, count)
 
 

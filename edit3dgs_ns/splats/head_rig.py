@@ -58,10 +58,10 @@ def head_rig(head: TrackedHead, pose: FlamePose, names: Sequence[str] | None = N
 
     Args:
         head: the head; its identity.
-        pose: one frame.
+        pose: one frame of a motion; the rig stands at it under the head's offset of expression.
         names: of the head's expressions: all of them become morph targets. None: the strongest 20, called expression_0 and so on.
     """
-    flame = head.flame
+    flame, pose = head.flame, head.under_offset(pose)
     directions = flame.exprdirs.permute(2, 0, 1)
     values = directions.new_zeros(len(directions))
     values[: pose.expr.shape[1]] = pose.expr[0]

@@ -3,6 +3,9 @@
 Expression, pose and translation of every timestep can be fine-tuned, because no tracker is exact (GaussianAvatars,
 section 3.3); shape and static offset stay fixed. All of them are saved with the avatar, so that it can be shown without its
 capture; the FLAME model itself is not (licensed data does not belong into checkpoints).
+
+Poses that are passed around are those of the motion, unedited. An offset of the resting expression (an edit of expression) is
+added where a pose becomes vertices or appearance: whatever moves the head, a driver or a slider, plays on top of it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.flame.expression_offset import ExpressionOffset
 from edit3dgs_ns.flame.model import FlameModel, FlamePose, ShapedHead
 from edit3dgs_ns.flame.motion import NEEDS_TEETH, FlameMotion
 from edit3dgs_ns.flame.teeth import FLAME_VERTICES
@@ -19,6 +23,8 @@ from edit3dgs_ns.splats.binding import TriangleFrames, triangle_frames
 
 POSE_PARAMETERS = ("expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
 """Parameters that vary over time, by FlameMotion's names."""
+OFFSET_BUFFERS = ("expression_offset", "jaw_offset", "offset_scale")
+"""What a head keeps of its offset of expression; checkpoints of older versions have none."""
 
 _ON_TIMESTEP = 1e-3
 """Times this close (in timesteps) to a timestep are rounded to it; float32 times are accurate to about 1e-4."""
@@ -37,6 +43,12 @@ class TrackedHead(nn.Module):
 
     shape: Tensor
     static_offset: Tensor
+    expression_offset: Tensor
+    """(E,) see `ExpressionOffset`; as it was fitted, before `offset_scale`."""
+    jaw_offset: Tensor
+    """(3,) axis-angle, radians."""
+    offset_scale: Tensor
+    """() how much of both is shown."""
 
     def __init__(self, flame: FlameModel, motion: FlameMotion):
         super().__init__()
@@ -50,6 +62,11 @@ class TrackedHead(nn.Module):
             "static_offset",
             torch.zeros(flame.num_vertices, 3) if offset is None else offset.detach().clone().float(),
         )
+        self.register_buffer("expression_offset", torch.zeros(flame.num_expr))
+        self.register_buffer("jaw_offset", torch.zeros(3))
+        self.register_buffer("offset_scale", torch.ones(()))
+        self._offset: ExpressionOffset | None = None
+        self._offset_known = True
         self.pose = nn.ParameterDict(
             {name: nn.Parameter(getattr(motion, name).detach().clone().float()) for name in POSE_PARAMETERS}
         )
@@ -70,9 +87,14 @@ class TrackedHead(nn.Module):
         return self.flame.faces
 
     def motion(self) -> FlameMotion:
-        """The parameters as they are now (fine-tuned), detached copies."""
+        """The parameters as they are now (fine-tuned), detached copies; without the offset of expression."""
         pose = {name: self.pose[name].detach().clone() for name in POSE_PARAMETERS}
         return FlameMotion(shape=self.shape.clone(), static_offset=self.static_offset.clone(), **pose)
+
+    def shown_motion(self) -> FlameMotion:
+        """The motion with the offset of expression baked in: for files that have no place for it."""
+        motion = self.motion()
+        return motion.with_pose(self.under_offset(motion.pose()))
 
     def set_motion(self, motion: FlameMotion) -> None:
         """Moves by the expressions and poses of `motion` from now on, of any length; the identity (shape, offset) stays.
@@ -84,19 +106,57 @@ class TrackedHead(nn.Module):
         for name in POSE_PARAMETERS:
             self.pose[name].data = getattr(motion, name).detach().clone().to(self.pose[name])
 
+    # -- offset of expression --
+
+    @property
+    def offset(self) -> ExpressionOffset | None:
+        """What is added to every pose, scaled; None where nothing is."""
+        if not self._offset_known:
+            whole = ExpressionOffset(self.expression_offset, self.jaw_offset, self.flame.expression_names)
+            scaled = whole.scaled(float(self.offset_scale))
+            self._offset, self._offset_known = None if scaled.is_zero else scaled, True
+        return self._offset
+
+    @torch.no_grad()
+    def set_offset(self, offset: ExpressionOffset | None, scale: float = 1.0) -> None:
+        """Shows every pose under `scale` times an offset of the resting expression from now on; None takes it away."""
+        assert offset is None or len(offset.expr) == self.flame.num_expr
+        self.expression_offset = torch.zeros_like(self.expression_offset)
+        self.jaw_offset = torch.zeros_like(self.jaw_offset)
+        if offset is not None:
+            self.expression_offset += offset.expr.to(self.expression_offset)
+            self.jaw_offset += offset.jaw.to(self.jaw_offset)
+        self.offset_scale = torch.full_like(self.offset_scale, scale)
+        self.forget_offset()
+
+    def take_offset(self, other: TrackedHead) -> None:
+        """Has the offset of another head of the same model from now on."""
+        for name in OFFSET_BUFFERS:
+            setattr(self, name, getattr(other, name).detach().clone().to(self.shape.device))
+        self.forget_offset()
+
+    def forget_offset(self) -> None:
+        """To be called after a buffer of the offset was written: their sum is computed once and kept."""
+        self._offset_known = False
+
+    def under_offset(self, pose: FlamePose) -> FlamePose:
+        """What the head shows in poses of a motion; the same object where there is no offset."""
+        return pose if self.offset is None else self.offset.posed(pose)
+
+    # -- posing --
+
     def vertices(self, timesteps: Int[Tensor, " times"]) -> Float[Tensor, "times vertices 3"]:
         """Posed vertices, metres; differentiable in the pose parameters."""
-        return self._shaped_head().posed(
-            FlamePose(**{name: self.pose[name][timesteps] for name in POSE_PARAMETERS})
-        )
+        pose = FlamePose(**{name: self.pose[name][timesteps] for name in POSE_PARAMETERS})
+        return self._shaped_head().posed(self.under_offset(pose))
 
     def vertices_at(self, time: float) -> Float[Tensor, "vertices 3"]:
         """Posed vertices at a normalised time, clamped to [0, 1]."""
         return self.vertices_of(self.pose_at(time))
 
     def vertices_of(self, pose: FlamePose) -> Float[Tensor, "vertices 3"]:
-        """Posed vertices of one frame, metres; differentiable."""
-        return self._shaped_head().posed(pose)[0]
+        """Posed vertices of one frame of a motion, metres; differentiable."""
+        return self._shaped_head().posed(self.under_offset(pose))[0]
 
     def pose_at(self, time: float) -> FlamePose:
         """Expression and pose (one frame) at a normalised time, clamped to [0, 1]."""
@@ -137,6 +197,7 @@ class TrackedHead(nn.Module):
     def forget_shape(self) -> None:
         """To be called after `shape` or `static_offset` were written: the shaped head is computed once and kept."""
         self._shaped = None
+        self.forget_offset()
 
     def _shaped_head(self) -> ShapedHead:
         if self._shaped is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.flame.assets import FlameAssets
+from edit3dgs_ns.flame.expression_offset import ExpressionOffset
 from edit3dgs_ns.flame.model import FlameModel, FlamePose
 from edit3dgs_ns.flame.motion import FlameMotion
 from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.binding import TriangleFrames, WorldGaussians, local_to_world
 from edit3dgs_ns.splats.ply import BoundGaussians
-from edit3dgs_ns.splats.rig import POSE_PARAMETERS, TrackedHead
+from edit3dgs_ns.splats.rig import OFFSET_BUFFERS, POSE_PARAMETERS, TrackedHead
 from edit3dgs_ns.splats.spherical_harmonics import bases_of
 from edit3dgs_ns.splats.world_splats import WorldSplats
 
@@ -52,6 +53,9 @@ class RiggedGaussians:
             raise UserError("The checkpoint holds no rigged avatar (no Gaussians that are bound to a head).")
         check_avatar_numbers(state, "The checkpoint")
         head = TrackedHead(FlameModel.from_assets(assets), motion_of(state))
+        for name in OFFSET_BUFFERS:
+            setattr(head, name, state.get(f"head.{name}", getattr(head, name)).clone())
+        head.forget_offset()
         binding = state["binding"]
         if int(binding.max()) >= len(head.faces):
             raise UserError(
@@ -96,7 +100,7 @@ class RiggedGaussians:
         """
         frames = self.head.frames_of(pose) if frames is None else frames
         gaussians, colors = pose_gaussians(
-            self.params, self.sh_degree, self.appearance, self.binding, pose, frames
+            self.params, self.sh_degree, self.appearance, self.binding, self.head.under_offset(pose), frames
         )
         return WorldSplats(gaussians, torch.sigmoid(self.params["opacities"][:, 0]), colors)
 
@@ -122,7 +126,10 @@ def pose_gaussians(
     pose: FlamePose,
     frames: TriangleFrames,
 ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
-    """Gaussians in world coordinates and their SH coefficients in a pose of one frame; differentiable."""
+    """Gaussians in world coordinates and their SH coefficients in one frame; differentiable.
+
+    The pose is what the head shows (`TrackedHead.under_offset`), and `frames` are the triangle frames of that.
+    """
     offsets = [params.get(name) for name in ("expression_means", "expression_colors")]
     stored = params["means"], params["features_dc"], params["features_rest"]
     means, colors = appearance(*stored, sh_degree, pose, frames, binding, *offsets)
@@ -142,9 +149,23 @@ def bound_gaussians(state: Mapping[str, Tensor]) -> BoundGaussians:
 
 
 def motion_of(state: Mapping[str, Tensor]) -> FlameMotion:
-    """The head's parameters in a model's state."""
+    """The head's parameters in a model's state, without its offset of expression."""
     pose = {name: state[f"head.pose.{name}"] for name in POSE_PARAMETERS}
     return FlameMotion(shape=state["head.shape"], static_offset=state["head.static_offset"], **pose)
+
+
+def offset_of(state: Mapping[str, Tensor], names: Sequence[str] | None) -> ExpressionOffset | None:
+    """The offset of expression in a model's state, scaled; None where there is none.
+
+    Args:
+        state: of the model.
+        names: of the head's expressions, where they have names.
+    """
+    if "head.expression_offset" not in state:
+        return None
+    expr, jaw, scale = (state[f"head.{name}"] for name in OFFSET_BUFFERS)
+    offset = ExpressionOffset(expr, jaw, None if names is None else tuple(names)).scaled(float(scale))
+    return None if offset.is_zero else offset
 
 
 def lost_in_ply(state: Mapping[str, Tensor]) -> list[str]:

@@ -1,7 +1,6 @@
 """Edits of expression: an offset of the facial actions that is added to whatever the motion does.
 
-With a the motion's amount of an action, o the offset's, the action becomes clip(a + o, 0, 1); the jaw opens by a + o up to
-the widest that people open it. What holds the lids apart or presses them gives way to a blink, so that eyes close as before.
+How it is added, within limits and under blinks and speech, is `flame.expression_offset`: avatars are edited by the same rule.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.flame.expression_offset import JAW, ExpressionOffset
 from edit3dgs_ns.synthetic.canonical import CanonicalHead
 from edit3dgs_ns.synthetic.form_edits import for_each
-from edit3dgs_ns.synthetic.motion import JAW_LIMIT, both
+from edit3dgs_ns.synthetic.motion import both
 from edit3dgs_ns.synthetic.posing import Frame
-
-_LIDS = ("eyeWide", "eyeSquint", "cheekSquint")
-"""Actions that move the lids: they fade while a blink closes the eye."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +43,17 @@ class ExpressionEdit:
             ValueError: the head names no such actions.
         """
         names = head.assets.expression_names
-        if names is None or not {name for name in self.actions if name != "jaw"} <= set(names):
+        if names is None or not {name for name in self.actions if name != JAW} <= set(names):
             raise UserError(
                 f"{head.assets.source}: its expressions lack the names that this edit offsets. Use the open head."
             )
-        offset = np.array([self.actions.get(name, 0.0) for name in names], np.float32)
-        expr = np.clip(frame.expr + offset * _give_way(names, frame.expr), 0.0, 1.0).astype(np.float32)
-        jaw = frame.jaw_pose.copy()
-        jaw[0] = np.clip(jaw[0] + self.actions.get("jaw", 0.0), min(jaw[0], 0.0), max(jaw[0], JAW_LIMIT))
-        return replace(frame, expr=expr, jaw_pose=jaw)
+        offset = ExpressionOffset.of_actions(self.actions, names)
+        expr, jaw = offset.added_to(*(_row(values) for values in (frame.expr, frame.jaw_pose)))
+        return replace(frame, expr=expr[0].numpy(), jaw_pose=jaw[0].numpy())
 
 
-def _give_way(names: tuple[str, ...], expr: Float[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
-    """Share of each action's offset that a frame's blinks leave."""
-    share = np.ones(len(names), np.float32)
-    for k, name in enumerate(names):
-        for side in ("Left", "Right"):
-            if name.endswith(side) and name.removesuffix(side) in _LIDS:
-                share[k] = 1.0 - np.clip(expr[names.index(f"eyeBlink{side}")], 0.0, 1.0)
-    return share
+def _row(values: np.ndarray) -> Float[Tensor, "1 values"]:
+    return torch.from_numpy(np.asarray(values, np.float32))[None]
 
 
 EXPRESSION_EDITS: dict[str, ExpressionEdit] = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edit3dgs_ns.errors import UserError
+from edit3dgs_ns.flame.expression_offset import JAW_LIMIT
 from edit3dgs_ns.synthetic.canonical import CanonicalHead
 from edit3dgs_ns.synthetic.noise import smoothstep
 from edit3dgs_ns.synthetic.posing import Frame
@@ -21,9 +22,6 @@ def both(**amounts: float) -> dict[str, float]:
     """Amounts of actions for the left and the right side alike."""
     return {f"{name}{side}": amount for name, amount in amounts.items() for side in ("Left", "Right")}
 
-
-JAW_LIMIT = 0.40
-"""The widest that jaws are opened, radians."""
 
 FACES: dict[str, dict[str, float]] = {
     "smile": {**both(mouthSmile=0.75, cheekSquint=0.45, eyeSquint=0.25)},

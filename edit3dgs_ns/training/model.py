@@ -313,13 +313,13 @@ class RiggedSplatfactoModel(SplatfactoModel):
     def shown_in(
         self, pose: FlamePose, frames: TriangleFrames | None = None
     ) -> tuple[WorldGaussians, Float[Tensor, "gaussians bases 3"]]:
-        """The same in any pose of one frame; `frames` are the head's in this pose, where they are known already."""
+        """The same in any pose of one frame of a motion; `frames` are the head's in it, where they are known already."""
         return pose_gaussians(
             dict(self.gauss_params.items()),
             int(self.sh_degree_reached),
             self.appearance,
             self.binding,
-            pose,
+            self.head.under_offset(pose),
             self.head.frames_of(pose) if frames is None else frames,
         )
 

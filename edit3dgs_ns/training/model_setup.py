@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.splats.avatar_state import check_avatar_numbers
 from edit3dgs_ns.splats.checkpoints import with_current_names
+from edit3dgs_ns.splats.rig import OFFSET_BUFFERS
 from edit3dgs_ns.splats.spherical_harmonics import degree_of
 
 if TYPE_CHECKING:
@@ -167,6 +168,9 @@ def take_over_appearance(model: SplatfactoModel, state: Mapping[str, Any]) -> di
         rest := complete.get("gauss_params.features_rest")
     ) is not None:  # older versions always used all that there is
         complete.setdefault("sh_degree_reached", torch.tensor(degree_of(1 + rest.shape[1])))
+    for name in OFFSET_BUFFERS:  # older versions know no offset of expression
+        unset = torch.ones_like if name == "offset_scale" else torch.zeros_like
+        complete.setdefault(f"head.{name}", unset(own[f"head.{name}"]))
     complete.setdefault("appearance.light", torch.zeros_like(own["appearance.light"]))
     complete.setdefault("appearance.code_mean", own["appearance.code_mean"])
     complete.setdefault("appearance.code_basis", own["appearance.code_basis"][:, :0])

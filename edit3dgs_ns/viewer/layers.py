@@ -78,7 +78,7 @@ def draw_mesh(
     Returns:
         rgb, depth and accumulation as `RiggedSplatfactoModel.get_outputs` gives them.
     """
-    vertices = _posed(model, pose)
+    vertices = model.head.vertices_of(pose)
     surface = _mesh(model, vertices, face_colors.to(vertices))
     # The second axis of a triangle's frame is its normal, the third column of c2w looks back at the camera.
     normals = triangle_frames(vertices, model.head.faces).rotation[..., 1]
@@ -110,7 +110,7 @@ def region_share(
     model: RiggedSplatfactoModel, camera: Cameras, pose: FlamePose, faces: Bool[np.ndarray, " faces"]
 ) -> Float[np.ndarray, "height width"]:
     """How much of every pixel shows these faces of the rig, in [0, 1], in any pose and from any camera."""
-    vertices = _posed(model, pose)
+    vertices = model.head.vertices_of(pose)
     region = torch.from_numpy(faces).to(vertices)[:, None]
     shares = region_shares(
         _surface(model, pose, region), _mesh(model, vertices, region), _map_cameras(model, camera)
@@ -139,10 +139,6 @@ def _surface(model: RiggedSplatfactoModel, pose: FlamePose, face_regions: Tensor
 
 def _map_cameras(model: RiggedSplatfactoModel, camera: Cameras) -> MapCameras:
     return MapCameras(*_seen_from(model, camera), model.config.rasterize_mode)
-
-
-def _posed(model: RiggedSplatfactoModel, pose: FlamePose) -> Float[Tensor, "vertices 3"]:
-    return model.head._shaped_head().posed(pose)[0]
 
 
 def _mesh(

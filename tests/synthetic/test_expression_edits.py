@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edit3dgs_ns.flame.expression_offset import JAW_LIMIT
 from edit3dgs_ns.synthetic.canonical import LABELS
 from edit3dgs_ns.synthetic.expression_edits import EXPRESSION_EDITS
-from edit3dgs_ns.synthetic.motion import FACES, JAW_LIMIT, SEQUENCES, act, face
+from edit3dgs_ns.synthetic.motion import FACES, SEQUENCES, act, face
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.scene import Scene
 from edit3dgs_ns.synthetic.true_edits import TRUE_EDITS, edited_frame, edited_person
