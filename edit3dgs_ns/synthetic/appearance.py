@@ -47,6 +47,8 @@ class Appearance:
     brow_density: float = 0.8
     beard: float = 0.0
     """Shadow of a shaved beard (below 0.5) up to stubble (1)."""
+    stubble: Color | None = None
+    """Colour of its hairs; None: that of the brows."""
     iris: Color = (0.35, 0.24, 0.14)
     sclera: Color = (0.93, 0.91, 0.89)
     teeth: Color = (0.92, 0.89, 0.82)

@@ -57,7 +57,9 @@ def paint_skin(s: SkinSurface, a: Appearance) -> Paint:
     if a.socket_strength > 0:
         albedo = _blend(albedo, to_linear(a.socket), 0.85 * a.socket_strength * s.socket)
     if a.beard > 0:
-        albedo = _blend(albedo, to_linear(mix(a.brows, (0.25, 0.24, 0.25), 0.5)), 0.55 * a.beard * s.beard)
+        albedo = _blend(
+            albedo, to_linear(mix(a.stubble or a.brows, (0.25, 0.24, 0.25), 0.5)), 0.55 * a.beard * s.beard
+        )
     roots = s.beard_roots
     if s.form.beard != "none":
         albedo = _blend(albedo, 0.8 * _hair_color(beard_look(a), s.hair_grain, s.mottle), 0.94 * roots)

@@ -14,9 +14,15 @@ from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS, Edit, edited
 from edit3dgs_ns.synthetic.expression_edits import EXPRESSION_EDITS, ExpressionEdit
 from edit3dgs_ns.synthetic.form_edits import FORM_EDITS, FormEdit
 from edit3dgs_ns.synthetic.identity import Identity
+from edit3dgs_ns.synthetic.named_colors import NAMED_COLORS
 from edit3dgs_ns.synthetic.posing import Frame
 
-TRUE_EDITS: dict[str, Edit | FormEdit | ExpressionEdit] = {**EDITS, **FORM_EDITS, **EXPRESSION_EDITS}
+TRUE_EDITS: dict[str, Edit | FormEdit | ExpressionEdit] = {
+    **EDITS,
+    **NAMED_COLORS,
+    **FORM_EDITS,
+    **EXPRESSION_EDITS,
+}
 """Every edit that has one true result, by its key."""
 
 
@@ -34,6 +40,8 @@ def edited_person(identity: Identity, edit: str | None, hue: float | None = None
         return identity
     if edit in FORM_EDITS:
         return FORM_EDITS[edit].apply(identity)
+    if edit in NAMED_COLORS:
+        return replace(identity, appearance=NAMED_COLORS[edit].apply(identity.appearance))
     if edit not in EDITS and edit not in OPEN_EDITS:
         known = ", ".join([*TRUE_EDITS, *OPEN_EDITS])
         raise UserError(f"no true images of the edit {edit!r}; there are some of {known}.")

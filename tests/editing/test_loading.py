@@ -44,6 +44,18 @@ def test_folder_settings_become_the_defaults(make_tiny_editor):
     )
 
 
+def test_examples_stand_for_a_long_list(make_tiny_editor):
+    settings = {
+        "instructions": {"hair_green": ["Give him green hair"], "hair_blue": ["Give him blue hair"]},
+        "examples": {"hair in green or blue": "Give him green hair"},
+    }
+    editor = load_editor(make_tiny_editor(settings=settings))
+    assert editor.unknown_instruction("give him blue hair") is None
+    warning = editor.unknown_instruction("give him a hat")
+    assert warning is not None and 'hair in green or blue: "Give him green hair"' in warning
+    assert "hair_green" not in warning and "Give him blue hair" not in warning
+
+
 def test_a_model_without_a_list_takes_any_sentence(tiny_editor_folder):
     assert load_editor(tiny_editor_folder).unknown_instruction("give him a hat") is None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, binary_opening
@@ -11,6 +13,7 @@ from edit3dgs_ns.synthetic.appearance import Light
 from edit3dgs_ns.synthetic.canonical import LABELS
 from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS, edited
 from edit3dgs_ns.synthetic.motion import FACES, SEQUENCES, act, face
+from edit3dgs_ns.synthetic.named_colors import NAMED_COLORS
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
 from edit3dgs_ns.synthetic.scene import Hits, Scene
@@ -138,6 +141,29 @@ def test_an_edit_changes_its_part_and_no_other(
         elif pure.any():
             # The roots of the hair tint the skin below a thin parting: look at the bulk.
             assert np.quantile(difference[pure], 0.9) < 0.004, part
+
+
+@pytest.mark.parametrize(
+    ("key", "labels"),
+    [
+        ("hair_green", ("hair",)),
+        ("brows_white", ("brows",)),
+        ("eyes_blue", ("iris",)),
+        ("lips_purple", ("lips",)),
+        ("skin_blue", ("skin", "nose", "neck", "ears")),
+        ("shirt_pink", ("clothes",)),
+    ],
+)
+def test_a_named_colour_reaches_its_part_and_no_other(
+    replay: Replay, neutral: Hits, key: str, labels: tuple[str, ...]
+) -> None:
+    stubbly = dataclasses.replace(replay.identity.appearance, beard=0.8)
+    before, after = (neutral.shade(look) for look in (stubbly, NAMED_COLORS[key].apply(stubbly)))
+    difference = np.abs(after.rgb - before.rgb).max(axis=2)
+    named = np.isin(before.labels, [LABELS[label] for label in labels])
+    assert difference[named].mean() > 0.1
+    kept = binary_erosion(~named & (before.labels != LABELS["background"]), iterations=2)
+    assert np.quantile(difference[kept], 0.9) < 0.004 and difference[kept].mean() < 0.02
 
 
 def test_older_is_a_strong_change_on_the_head(replay: Replay, neutral: Hits) -> None:

@@ -27,6 +27,8 @@ class EditorDefaults:
     """Arguments of the model's pipeline that concern its text encoder: `max_sequence_length`, `text_encoder_out_layers`."""
     instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Wordings of the instructions that the model was taught, by edit; empty when it takes any prompt."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """One instruction for each kind of edit, where there are too many edits to list."""
 
     def settings_for(self, request: EditRequest) -> dict[str, Any]:
         """The scales and steps of a request, with what it leaves open filled in, as JSON values."""
@@ -68,7 +70,8 @@ class EditorDefaults:
         spoken = _normalised(prompt)
         if not known or any(spoken == _normalised(w) for wordings in known.values() for w in wordings):
             return None
-        listing = "\n".join(f'  {edit}: "{wordings[0]}"' for edit, wordings in known.items() if wordings)
+        examples = self.examples or {edit: wordings[0] for edit, wordings in known.items() if wordings}
+        listing = "\n".join(f'  {edit}: "{example}"' for edit, example in examples.items())
         return (
             f'The editor {name!r} was never taught "{prompt}"; its result may be anything or nothing. It knows:\n{listing}\n'
             "For any other instruction use a real model: --pipeline.editor.model timbrooks/instruct-pix2pix."

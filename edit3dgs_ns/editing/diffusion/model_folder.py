@@ -276,6 +276,7 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
                 str(edit): tuple(map(str, wordings))
                 for edit, wordings in given.get("instructions", {}).items()
             },
+            examples={str(kind): str(example) for kind, example in given.get("examples", {}).items()},
         )
         scales = (found.guidance_scale, found.image_guidance_scale)
         if not all(scale is None or 0 <= scale <= MOST for scale in scales) or not 1 <= found.steps <= MOST:
@@ -287,8 +288,8 @@ def defaults_of(source: Path | str, resolution: int | None, usual: EditorDefault
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{source}/{DEFAULTS_FILE}: {error}. Expected 0 to {MOST} for guidance_scale and image_guidance_scale, 1 to {MOST} "
-            f"steps, a resolution of 1 to {MOST_PIXELS}, 0 to 1 for share_prediction_until, and instructions as "
-            "{edit: [wordings]}."
+            f"steps, a resolution of 1 to {MOST_PIXELS}, 0 to 1 for share_prediction_until, instructions as "
+            "{edit: [wordings]} and examples as {kind: wording}."
         ) from error
     return found
 

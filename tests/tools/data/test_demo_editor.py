@@ -11,13 +11,18 @@ from tools.data.demo_editor import (
     chance,
     data,
     evaluate,
+    evaluate_further,
+    export,
     flow,
+    further,
     looking,
     models,
     samples,
+    training,
     transformer,
     unet,
     vae,
+    warm,
 )
 from tools.data.demo_editor.latents import Scenes
 from tools.data.demo_editor.passthrough import PatchBasis
@@ -34,7 +39,8 @@ def work(tmp_path_factory) -> Workspace:
     return Workspace(root)
 
 
-TOKENS = [torch.full((1, 4), edit) for edit in range(len(EDIT_ORDER) + len(OPEN_ORDER) + 1)]
+EDITS_DRAWN = len(EDIT_ORDER) + len(OPEN_ORDER) + len(further.FURTHER)
+TOKENS = [torch.full((1, 4), edit) for edit in range(EDITS_DRAWN + 1)]
 """One wording per edit, whose token is the edit's number."""
 
 
@@ -73,6 +79,43 @@ def test_open_scenes_are_the_same_scenes_in_every_hue(work):
     white = (plain[:, 0] == 255).all(axis=-1)
     assert (opened.transpose(0, 3, 4, 1, 2, 5)[white] >= 254).all()
     assert len({opened[0, 1, hue].tobytes() for hue in range(6)}) == 6
+
+
+def test_further_scenes_are_the_same_scenes_and_say_their_edits(work):
+    paths, plain = data.shards(work.further_shards), data.load_images(data.shards(work.train_shards))
+    images, numbers = data.load_images(paths), further.load_numbers(paths)
+    assert images.shape == (16, further.SHOWN, 32, 32, 3) and numbers.shape == (16, further.SHOWN)
+    keys = np.array(list(further.FURTHER))[numbers]
+    assert keys[5].tolist() == further.edits_of(5) == further.edits_of(4), "one person, the same edits"
+    for scene in range(16):
+        for picture, key in zip(images[scene], keys[scene], strict=True):
+            changes = key.partition("_")[0] in ("hair", "skin", "lips")
+            assert (picture != plain[scene, 0]).any() == changes, key
+
+
+def test_a_fifth_of_the_named_pairs_is_never_trained():
+    """But every part and every colour is, in other pairs."""
+    shown = {key for seed in range(0, 200, 2) for key in further.edits_of(seed)}
+    assert shown == {*further.TRAINED, *further.FORMS}
+    assert len(further.NEVER_TRAINED) / len(further.NAMED_COLORS) == pytest.approx(0.2, abs=0.02)
+    for place in (0, 2):
+        words = {key.partition("_")[place] for key in further.NEVER_TRAINED}
+        assert words <= {key.partition("_")[place] for key in further.TRAINED}
+
+
+def test_shards_that_are_not_rendered_yet_end_the_same_scenes(tmp_path):
+    plain = [tmp_path / f"plain/{n}.npz" for n in range(4)]
+    more = [tmp_path / f"more/{n}.npz" for n in (0, 1, 3)]
+    assert data.same_scenes(more, plain) == more[:2] and data.same_scenes([], plain) == []
+
+
+def test_unnamed_change_counts_the_person_where_the_truth_stays():
+    before = np.full((4, 4, 3), 0.5)
+    before[0] = 1.0  # background
+    truth, edited = before.copy(), before.copy()
+    truth[3] = 0.9
+    edited[0], edited[1], edited[3] = 0.0, 0.6, 0.0
+    assert evaluate_further.unnamed_change(before, edited, truth) == pytest.approx(0.05)
 
 
 def test_heldout_seeds_are_apart(work):
@@ -211,9 +254,30 @@ def test_whole_way_to_a_pipeline(work, editor, network, minutes):
     scenes = data.load_images(data.shards(work.heldout_shards)).repeat(2, axis=2).repeat(2, axis=3)
     scores = evaluate.evaluate(pipeline, info, scenes, work.root / "sheet.png")
     assert [score.edit for score in scores] == list(EDIT_ORDER)
-    assert list(info["instructions"]) == [*EDIT_ORDER, *OPEN_ORDER]
+    assert list(info["instructions"]) == [*EDIT_ORDER, *OPEN_ORDER, *further.FURTHER]
+    check_warm_start(work, editor, scenes[:2])
     assert all(np.isfinite([score.gain, score.background_error]).all() for score in scores)
     assert evaluate.table(scores).row_count == 7 and (work.root / "sheet.png").exists()
+
+
+def check_warm_start(work: Workspace, editor: str, scenes: np.ndarray) -> None:
+    """A training that begins with the exported editor, even with words between the known ones, begins with its edits."""
+    folder = work.root / "out"
+    known, info = evaluate.load_pipeline(folder)
+    is_flow = editor == "demo-flow"
+    again = Workspace(work.root / f"warm_{editor}", "_flow" if is_flow else "")
+    again.root.mkdir()
+    settings = Settings.tiny_flow() if is_flow else Settings.tiny()
+    recipe, words = training.recipe_for(settings), models.instruction_words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow if is_flow else unet, "instruction_words", lambda: sorted([*words(), "aardvark"]))
+        warm.warm_start(folder, again, settings, recipe)
+        started = export.build_pipeline(again, settings)
+    assert started.tokenizer.get_vocab() != known.tokenizer.get_vocab()
+    started.set_progress_bar_config(disable=True)
+    prompts, pictures = [info["instructions"]["older"][0]] * 2, scenes[:, 0] / 255.0
+    results = [evaluate.edit_pictures(some, info, pictures, prompts) for some in (known, started)]
+    np.testing.assert_allclose(*results, atol=5e-3)
 
 
 def test_two_processes_train_one_model(work):

@@ -7,11 +7,19 @@
     python -m tools.data.demo_editor unet          # or, of the other editor: flow --editor demo-flow
     python -m tools.data.demo_editor decoder       # optional: the decoder learns to forgive the UNet
     python -m tools.data.demo_editor export
-    python -m tools.data.demo_editor evaluate      # the table alone, on the embedded editor
+    python -m tools.data.demo_editor evaluate      # the table alone, on the embedded editor; --further 4 for the many other edits
 
 Every stage can be stopped (Ctrl-C, kill) and goes on where it was when the same command is given again: rendered scenes, which
 serve both editors, appear whole or not at all, training states are saved every two minutes. Budgets (--minutes) count the time of
 all runs of a stage together. The work folder can be deleted afterwards.
+
+New edits do not take all that again. Warm starts load the embedded editor, its autoencoder too, give new words new embeddings and
+train what is new beside what is known:
+
+    python -m tools.data.demo_editor data --scenes 400                       # 15 minutes on one core
+    python -m tools.data.demo_editor flow --editor demo-flow --warm-start --minutes 40 --processes 1
+    python -m tools.data.demo_editor export --editor demo-flow --out /tmp/candidate
+    python -m tools.data.demo_editor evaluate --editor demo-flow --out /tmp/candidate --heldout 12 --further 4
 """
 
 from __future__ import annotations
@@ -47,6 +55,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="the exported editor's folder; default: its own in the package"
     )
+    parser.add_argument(
+        "--warm-start",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        help="unet, flow: begin with the weights of an exported editor (a folder; default: the embedded one)",
+    )
     parser.add_argument("--minutes", type=float, help=f"time budget of the stage; default {MINUTES}")
     parser.add_argument(
         "--scenes", type=int, default=600, help="training scenes to render (seven pictures each)"
@@ -72,6 +87,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--detail", type=float, default=1.0, help="evaluate: as --pipeline.editor.detail; 0 for none"
+    )
+    parser.add_argument(
+        "--further",
+        type=int,
+        default=0,
+        metavar="PEOPLE",
+        help="evaluate: also score named colours, forms and expressions on so many people (one to two minutes each)",
     )
     parser.add_argument("--json", type=Path, help="evaluate: also write the scores")
     parser.add_argument("--tiny", action="store_true", help="a toy of a few seconds, to try the tool itself")
@@ -126,7 +148,18 @@ def run(stage: str, options: argparse.Namespace) -> None:
     """Run one stage."""
     from rich.console import Console
 
-    from tools.data.demo_editor import data, decoder, evaluate, export, models, training, vae
+    from tools.data.demo_editor import (
+        data,
+        decoder,
+        evaluate,
+        evaluate_further,
+        export,
+        further,
+        models,
+        training,
+        vae,
+        warm,
+    )
     from tools.data.demo_editor.team import Team
 
     settings, work = settings_of(options), workspace_of(options)
@@ -136,10 +169,14 @@ def run(stage: str, options: argparse.Namespace) -> None:
         data.write_shards(work.heldout_shards, data.HELDOUT_SEED, options.heldout, settings, minutes)
         data.write_shards(work.train_shards, 0, options.scenes, settings, minutes)
         data.write_shards(work.open_shards, 0, options.scenes, settings, minutes, data.render_open)
+        data.write_shards(work.further_shards, 0, options.scenes, settings, minutes, further.render_further)
     elif stage == "vae":
         count = sum(p.numel() for p in models.make_vae(settings, vae.load_basis(work, settings)).parameters())
         Team(options.processes, count).start(vae.train_vae, (work, settings, minutes))
     elif stage == recipe.name:
+        if options.warm_start is not None:
+            folder = options.warm_start if options.warm_start.parts else EMBEDDED / FOLDERS[options.editor]
+            warm.warm_start(folder, work, settings, recipe)
         count = sum(p.numel() for p in recipe.make(work, settings)[1].parameters())
         Team(options.processes, count).start(training.train_editor, (work, settings, minutes, recipe))
     elif stage == "decoder":
@@ -155,6 +192,9 @@ def run(stage: str, options: argparse.Namespace) -> None:
         Console(width=110).print(evaluate.table(scores))
         if options.json:
             evaluate.write_json(options.json, scores)
+        if options.further:
+            more = evaluate_further.evaluate_further(pipeline, info, options.further, options.detail)
+            Console(width=110).print(evaluate_further.further_table(more))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Training pairs: one scene is an original and its six edited versions, with the same geometry, camera and light.
 
 A shard is an npz with `images` uint8 (scenes, 7, H, W, 3) and `seeds` int64; an open shard holds the same scenes
-after the open edits, (scenes, edits, hues, H, W, 3). Scene seeds are consecutive, and held-out scenes come from a
-range of their own, so their identities are never trained on. Several processes may render at once: a shard is
-claimed by creating a lock file and appears by an atomic rename.
+after the open edits, (scenes, edits, hues, H, W, 3), and a further shard after some of the many others, see `further`.
+Scene seeds are consecutive, and held-out scenes come from a range of their own, so their identities are never trained
+on. Several processes may render at once: a shard is claimed by creating a lock file and appears by an atomic rename.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def render_open(seed: int, settings: Settings) -> UInt8[np.ndarray, "edits hues 
 def _head_scene(seed: int, resolution: int) -> list[np.ndarray]:
     from edit3dgs_ns.synthetic.edits import EDITS
 
-    hits, appearance, light = _hits(seed, resolution)
+    hits, _, appearance, light = scene_hits(seed, resolution)
     looks = [appearance, *(EDITS[key].apply(appearance) for key in EDIT_ORDER)]
     return [hits.shade(look, light).rgb for look in looks]
 
@@ -51,23 +52,26 @@ def _head_scene(seed: int, resolution: int) -> list[np.ndarray]:
 def _head_open(seed: int, resolution: int) -> np.ndarray:
     from edit3dgs_ns.synthetic.edits import OPEN_EDITS
 
-    hits, appearance, light = _hits(seed, resolution)
+    hits, _, appearance, light = scene_hits(seed, resolution)
     return np.stack([
         [hits.shade(OPEN_EDITS[key].apply(appearance, hue / HUES), light).rgb for hue in range(HUES)]
         for key in OPEN_ORDER
     ])  # fmt: skip
 
 
-def _hits(seed: int, resolution: int) -> tuple[Any, Any, Any]:
-    """What the scene's camera sees, the person's looks, and the light."""
-    from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
+def scene_hits(seed: int, resolution: int) -> tuple[Any, Any, Any, Any]:
+    """What the scene's camera sees, the pose and expression, the person's looks, and the light."""
+    from edit3dgs_ns.synthetic.sampling import random_camera, random_frame, random_light
+    from edit3dgs_ns.synthetic.scene import Scene
 
     rng = np.random.default_rng(seed)
-    scene = random_scene(rng, _identity(seed // 2))
+    identity = _identity(seed // 2)
+    frame = random_frame(rng, identity)
+    scene = Scene(identity, frame)
     camera = random_camera(rng, resolution, resolution)
     light = random_light(rng)
     hits = scene.trace(camera.c2w, camera.K, resolution, resolution, samples_per_pixel=4)
-    return hits, scene.identity.appearance, light
+    return hits, frame, identity.appearance, light
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +82,8 @@ def _identity(seed: int) -> Any:
     return random_identity(seed)
 
 
-Render = Callable[[int, Settings], np.ndarray]
+Render = Callable[[int, Settings], np.ndarray | dict[str, np.ndarray]]
+"""The pictures of the scene with a seed, or several arrays by name, `images` among them."""
 
 
 def write_shards(
@@ -92,7 +97,7 @@ def write_shards(
     """Render the missing shards until `scenes` exist or the time is over; returns the scenes rendered here.
 
     Args:
-        render: the pictures of the scene with a seed: `render_scene` or `render_open`.
+        render: `render_scene`, `render_open` or `further.render_further`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     deadline, done, size = time.monotonic() + 60.0 * minutes, 0, settings.scenes_per_shard
@@ -102,13 +107,18 @@ def write_shards(
             continue
         seeds = np.arange(first_seed + index * size, first_seed + (index + 1) * size)
         try:
-            save_npz(path, images=np.stack([render(int(seed), settings) for seed in seeds]), seeds=seeds)
+            save_npz(path, seeds=seeds, **_stacked([render(int(seed), settings) for seed in seeds]))
         finally:
             _lock(path).unlink(missing_ok=True)
         done += size
         if index % 10 == 0:
             print(f"data: shard {index}, {(index + 1) * size} scenes", flush=True)
     return done
+
+
+def _stacked(scenes: list[np.ndarray | dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    named = [scene if isinstance(scene, dict) else {"images": scene} for scene in scenes]
+    return {name: np.stack([scene[name] for scene in named]) for name in named[0]}
 
 
 def _lock(path: Path) -> Path:
@@ -138,8 +148,14 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.npz")) if folder.exists() else []
 
 
+def same_scenes(paths: list[Path], plain: list[Path]) -> list[Path]:
+    """The first shards that show the scenes of as many plain ones, where some in between may not be rendered yet."""
+    pairs = zip(paths, plain, strict=False)
+    return [path for path, _ in takewhile(lambda pair: pair[0].name == pair[1].name, pairs)]
+
+
 def load_images(paths: list[Path]) -> UInt8[np.ndarray, "scenes *pictures height width 3"]:
-    """The pictures of some shards, one after the other: 7 of a scene, or (edits, hues) of open shards."""
+    """The pictures of some shards, one after the other: 7 of a scene, (edits, hues) of open shards, SHOWN of further ones."""
     if not paths:
         raise FileNotFoundError("No rendered scenes in the work folder: run the `data` stage first.")
     parts = []

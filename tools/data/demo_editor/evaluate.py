@@ -109,7 +109,7 @@ def evaluate(
             for i in range(0, len(scenes), batch)
         ])  # fmt: skip
         if detail > 0:
-            edited = _with_detail(pipeline.vae, edited, truth[:, 0], detail)
+            edited = restore_detail(pipeline.vae, edited, truth[:, 0], detail)
         per_scene = [(psnr(t[0], t[index]), psnr(e, t[index])) for t, e in zip(truth, edited, strict=True)]
         errors = [np.abs(e[background_of(s)] - 1.0).mean() for s, e in zip(scenes, edited, strict=True)]
         before, after = np.mean(per_scene, axis=0)
@@ -120,12 +120,13 @@ def evaluate(
     return scores
 
 
-def _with_detail(
+def restore_detail(
     vae: Any,
     edited: Float[np.ndarray, "scenes height width 3"],
     originals: Float[np.ndarray, "scenes height width 3"],
     strength: float,
 ) -> Float[np.ndarray, "scenes height width 3"]:
+    """The edited pictures with the originals' detail that the autoencoder loses, where little was edited."""
     after, before = (torch.from_numpy(images).permute(0, 3, 1, 2).float() for images in (edited, originals))
     reduction = 2 ** (len(vae.config.block_out_channels) - 1)
     cells = before.shape[2] // reduction, before.shape[3] // reduction

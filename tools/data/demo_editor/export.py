@@ -11,7 +11,9 @@ import torch
 from diffusers import Flux2KleinPipeline, StableDiffusionInstructPix2PixPipeline
 
 from edit3dgs_ns.files import folder_written_beside
+from edit3dgs_ns.synthetic.named_colors import NAMED_COLORS, PARTS
 from tools.data.demo_editor.embedding import checked
+from tools.data.demo_editor.further import FURTHER
 from tools.data.demo_editor.models import make_scheduler
 from tools.data.demo_editor.settings import EDIT_ORDER, OPEN_ORDER, Settings, Workspace
 from tools.data.demo_editor.training import load_editor, recipe_for
@@ -19,6 +21,15 @@ from tools.data.demo_editor.transformer import make_flow_scheduler, prompt_layer
 from tools.data.demo_editor.vae import load_vae
 
 MAX_MEGABYTES = 25.0
+EXAMPLE_COLORS = {
+    "hair": "green",
+    "brows": "white",
+    "eyes": "blue",
+    "lips": "purple",
+    "skin": "blue",
+    "shirt": "green",
+}
+"""The colour of the instruction that stands for a part."""
 ABOUT = (
     "{what} trained by tools/data/demo_editor on ray-traced pictures of the open head (CC0). "
     "It knows the edits below on heads like those of `edit3dgs capture`, and nothing else: for photographs and "
@@ -62,8 +73,6 @@ def export(work: Workspace, settings: Settings, out: Path, sampling: dict[str, A
     Raises:
         ValueError: the folder would be larger than MAX_MEGABYTES.
     """
-    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
-
     pipeline = build_pipeline(work, settings).to(dtype=torch.float16)
     network = "transformer" if settings.is_flow else "unet"
     with folder_written_beside(out) as partial:
@@ -75,11 +84,30 @@ def export(work: Workspace, settings: Settings, out: Path, sampling: dict[str, A
             "resolution": settings.resolution,
             **sampling,
             **({"text_options": _text_options(settings)} if settings.is_flow else {}),
-            "instructions": {key: list(EDITS[key].instructions) for key in EDIT_ORDER}
-            | {key: list(OPEN_EDITS[key].instructions) for key in OPEN_ORDER},
+            "examples": _examples(),
+            "instructions": {key: list(edit.instructions) for key, edit in _known().items()},
         }
         (partial / "edit3dgs.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n")
         return checked(partial, MAX_MEGABYTES, "editor")
+
+
+def _known() -> dict[str, Any]:
+    """Every edit that the editor was trained on, or can put together of words that it was trained on, by key."""
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
+
+    some = {key: EDITS[key] for key in EDIT_ORDER} | {key: OPEN_EDITS[key] for key in OPEN_ORDER}
+    return some | FURTHER
+
+
+def _examples() -> dict[str, str]:
+    """An instruction for each edit, and for the named colours one for each part."""
+    parts = {
+        f"{part.name} in {', '.join(part.colors[:-1])} or {part.colors[-1]}": NAMED_COLORS[
+            f"{key}_{EXAMPLE_COLORS[key]}"
+        ].instructions[0]
+        for key, part in PARTS.items()
+    }
+    return {key: edit.instructions[0] for key, edit in _known().items() if key not in NAMED_COLORS} | parts
 
 
 def _about(settings: Settings) -> str:

@@ -22,13 +22,19 @@ from tools.data.demo_editor.transformer import (
 )
 
 PHASES = Phases((
-    Phase(0.4, crop=0.625, batch=2.0, open_share=0.2, rate=(1.0, 0.8)),
-    Phase(0.8, crop=0.75, batch=1.5, open_share=0.3, rate=(0.8, 0.3)),
-    Phase(0.92, crop=0.75, batch=1.5, open_share=0.85, rate=(0.5, 0.35)),
-    Phase(1.0, crop=0.875, batch=1.25, open_share=0.3, rate=(0.35, 0.01)),
+    Phase(0.4, crop=0.625, batch=2.0, open_share=0.1, further_share=0.45, rate=(1.0, 0.8)),
+    Phase(0.8, crop=0.75, batch=1.5, open_share=0.15, further_share=0.45, rate=(0.8, 0.3)),
+    Phase(0.9, crop=0.75, batch=1.5, open_share=0.85, further_share=0.1, rate=(0.5, 0.35)),
+    Phase(1.0, crop=0.875, batch=1.25, open_share=0.2, further_share=0.45, rate=(0.35, 0.01)),
 ))  # fmt: skip
 """Crops of the head first, three times as fast as whole pictures; then larger ones. Then what the noise decides above all, and then
 nearly whole pictures, as the editor will see them."""
+WARM_PHASES = Phases((
+    Phase(0.2, crop=0.75, batch=1.5, open_share=0.12, further_share=0.6, rate=(0.5, 0.5)),
+    Phase(0.6, crop=0.75, batch=1.5, open_share=0.12, further_share=0.6, rate=(0.5, 0.4)),
+    Phase(1.0, crop=0.875, batch=1.25, open_share=0.12, further_share=0.5, rate=(0.4, 0.01)),
+))  # fmt: skip
+"""The known edits are kept in practice, and the rest is for what is new. Scenes that were rendered meanwhile join in between."""
 
 
 class FlowEditor(nn.Module):
@@ -89,6 +95,7 @@ RECIPE = Recipe(
     "flow",
     make,
     PHASES,
+    WARM_PHASES,
     levels,
     outer=lambda settings: ("context_embedder", "embed_tokens"),
     muon_rate=0.0025,

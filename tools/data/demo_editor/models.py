@@ -41,13 +41,12 @@ gogh comic hero joker hulk avatar king queen soldier winter summer night day sun
 
 def instruction_words() -> list[str]:
     """All words the tokenizer holds whole: those of the instructions and some common ones."""
-    from edit3dgs_ns.synthetic.edits import EDITS
+    from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
+    from tools.data.demo_editor.further import FURTHER
 
+    edits: list[Any] = [*EDITS.values(), *OPEN_EDITS.values(), *FURTHER.values()]
     words = [
-        word
-        for edit in EDITS.values()
-        for text in edit.instructions
-        for word in text.lower().strip("?.!").split()
+        word for edit in edits for text in edit.instructions for word in text.lower().strip("?.!").split()
     ]
     return sorted({piece for word in [*words, *COMMON_WORDS.split()] for piece in word.split("-") if piece})
 

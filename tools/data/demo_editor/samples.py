@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from tools.data.demo_editor.chance import blend_hues, chosen_hue, push
+from tools.data.demo_editor.further import COLORS_SHOWN, FORMS_SHOWN, FURTHER
 from tools.data.demo_editor.latents import Scenes
 from tools.data.demo_editor.looking import Looking
 from tools.data.demo_editor.settings import EDIT_ORDER, OPEN_ORDER
@@ -28,13 +29,19 @@ EDIT_SHARES = (0.7, 0.05, 0.06, 0.07, 0.06, 0.06)
 HINTED = 0.5
 """Share of the samples below `Draw.decided_below` whose noise still says the hue. An editor whose views agree brings them to a hue
 that is none of their noise's, and each has to follow what it sees; alone, the noise is a help while little can be seen."""
+FORM_SHARE = 0.3
+"""Share of forms and expressions in the samples with a further edit; the rest are named colours."""
 PAIRS = (Looking(1, 1), Looking(2, 2), Looking(2, 1))
 """Ways in which the rows of a batch look at each other; each batch draws one."""
 
 
+OPENED = len(EDIT_ORDER) + len(OPEN_ORDER)
+"""The further edits count from here."""
+
+
 @dataclass
 class Batch:
-    """One training batch; see `draw`. `edit` counts the plain edits first, then the open ones."""
+    """One training batch; see `draw`. `edit` counts the plain edits first, then the open and the further ones."""
 
     noisy: Tensor
     condition: Tensor
@@ -55,6 +62,7 @@ class Draw:
         size: samples.
         side: of the crops, in latents; the latents' own side for whole pictures.
         open_share: share of samples with an open edit.
+        further_share: share of samples with a further edit.
         push: see `chance.push`.
         guided: whether text and image are withheld at times, for classifier-free guidance.
         decided_below: timestep below which what is left of the picture says which hue an open edit has, and the noise in a share of
@@ -65,6 +73,7 @@ class Draw:
     size: int
     side: int
     open_share: float = 0.0
+    further_share: float = 0.0
     push: float = 0.0
     guided: bool = True
     decided_below: int = 0
@@ -80,7 +89,7 @@ class Levels:
 
 
 def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:
-    """Token ids (wordings, length) per edit in EDIT_ORDER and OPEN_ORDER, and last those of the empty text."""
+    """Token ids (wordings, length) per edit in EDIT_ORDER, OPEN_ORDER and FURTHER, and last those of the empty text."""
     from edit3dgs_ns.synthetic.edits import EDITS, OPEN_EDITS
 
     def ids(texts: list[str]) -> Tensor:
@@ -88,6 +97,7 @@ def tokenize_instructions(tokenizer: CLIPTokenizer) -> list[Tensor]:
 
     wordings = [EDITS[key].instructions for key in EDIT_ORDER]
     wordings += [OPEN_EDITS[key].instructions for key in OPEN_ORDER]
+    wordings += [edit.instructions for edit in FURTHER.values()]
     return [*(ids([*texts, *(t.rstrip(".?!") + "." for t in texts)]) for texts in wordings), ids([""])]
 
 
@@ -129,7 +139,7 @@ def draw(
     """
     size, views, side = options.size // looking.views * looking.views, looking.views, options.side
     groups = size // views
-    edit, scene = _choose(scenes, rng, options, groups, views)
+    edit, scene, picture = _choose(scenes, rng, options, groups, views)
     softened = np.where(rng.random(size) < SOFTENED, 7, 0)
     corners = crop_corners(scenes.skin[scene], side, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -157,6 +167,9 @@ def draw(
         for first in range(0, size, views)
     ]
     target, grey = _targets(scenes, pick, cut, edit, scene, hues)
+    for row in np.flatnonzero(edit >= OPENED):
+        shown = cut(scenes.further[scene[row], picture[row]], row)
+        target[row] = grey[row] = torch.from_numpy(shown.astype(np.float32))
     stale = torch.from_numpy((rng.random(size) * (rng.random(size) < STALE)).astype(np.float32))
     start = torch.lerp(target, original, stale[:, None, None, None])
     signal, strength = (
@@ -183,14 +196,26 @@ def draw(
 
 def _choose(
     scenes: Scenes, rng: np.random.Generator, options: Draw, groups: int, views: int
-) -> tuple[Int64[np.ndarray, " size"], Int64[np.ndarray, " size"]]:
-    """Edit and scene of every sample. Scenes 2k and 2k + 1 show one person."""
-    is_open = rng.random(groups) < options.open_share
+) -> tuple[Int64[np.ndarray, " size"], Int64[np.ndarray, " size"], Int64[np.ndarray, " size"]]:
+    """Edit and scene of every sample, and which of the scene's further pictures, if its edit is a further one.
+
+    Scenes 2k and 2k + 1 show one person, and have further pictures of the same edits.
+    """
+    kind = rng.random(groups)
+    is_open = kind < options.open_share
+    is_further = (kind >= options.open_share) & (kind < options.open_share + options.further_share)
     plain = rng.choice(len(EDIT_ORDER), groups, p=options.shares)
     edit = np.where(is_open, len(EDIT_ORDER) + rng.integers(len(OPEN_ORDER), size=groups), plain)
-    limit = np.where(is_open, len(scenes.opened), len(scenes.plain)) // views
+    rendered = np.where(is_open, len(scenes.opened), len(scenes.plain))
+    limit = np.where(is_further, len(scenes.further), rendered) // views
     first = rng.integers(np.maximum(limit, 1)) * views
-    return edit.repeat(views), (first[:, None] + np.arange(views)).reshape(-1)
+    form = COLORS_SHOWN + rng.integers(FORMS_SHOWN, size=groups)
+    picture = np.where(rng.random(groups) < FORM_SHARE, form, rng.integers(COLORS_SHOWN, size=groups))
+    if is_further.any():
+        numbers = scenes.numbers[first * is_further, picture]
+        edit = np.where(is_further, OPENED + numbers, edit)
+    scene = (first[:, None] + np.arange(views)).reshape(-1)
+    return edit.repeat(views), scene, picture.repeat(views)
 
 
 def _targets(
@@ -202,8 +227,8 @@ def _targets(
     hues: list[float],
 ) -> tuple[Tensor, Tensor]:
     """The true edits, every open one in its group's hue, and the same with every open edit in the mean of its hues."""
-    is_open = edit >= len(EDIT_ORDER)
-    target = pick(np.where(is_open, 0, edit + 1))
+    is_open = (edit >= len(EDIT_ORDER)) & (edit < OPENED)
+    target = pick(np.where(edit >= len(EDIT_ORDER), 0, edit + 1))
     grey = target.clone()
     for row in np.flatnonzero(is_open):
         looks = cut(scenes.opened[scene[row], edit[row] - len(EDIT_ORDER)], row)

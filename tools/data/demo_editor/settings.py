@@ -137,6 +137,11 @@ class Workspace:
         return self.root / "open"
 
     @property
+    def further_shards(self) -> Path:
+        """The same scenes after named colours, forms and expressions."""
+        return self.root / "further"
+
+    @property
     def heldout_shards(self) -> Path:
         """Rendered scenes of identities that are never trained on."""
         return self.root / "heldout"

@@ -40,6 +40,15 @@ def toy_open(seed: int, resolution: int) -> Float[np.ndarray, "edits hues height
     ])  # fmt: skip
 
 
+def toy_named(
+    seed: int, resolution: int, key: str, color: tuple[float, float, float] | None
+) -> Float[np.ndarray, "height width 3"]:
+    """The scene with the part that a key like "hair_green" names in a colour; unchanged where a toy has no such part."""
+    toy = _Toy(seed, resolution)
+    part = key.partition("_")[0]
+    return toy.draw({part: np.array(color)} if color is not None and part in toy.colors else {})
+
+
 class _Toy:
     def __init__(self, seed: int, resolution: int):
         rng = np.random.default_rng(seed)

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tools.data.demo_editor.data import shards
+from tools.data.demo_editor.data import same_scenes, shards
 from tools.data.demo_editor.latents import Scenes, edit_importance
 from tools.data.demo_editor.looking import Looking
 from tools.data.demo_editor.optimizer import Optimizer
 from tools.data.demo_editor.samples import (
     EDIT_SHARES,
+    OPENED,
     Batch,
     Draw,
     Levels,
@@ -44,6 +45,7 @@ class Phase:
         crop: side of the crops, as a share of the picture's side.
         batch: samples per batch, in units of `Settings.unet_batch`.
         open_share: share of samples with an open edit.
+        further_share: share of samples with a further edit.
         rate: share of the peak learning rate at the phase's beginning and end; linear between.
         push: how easy to see the noise's choice is made at its beginning and end; see `chance.push`.
     """
@@ -53,6 +55,7 @@ class Phase:
     crop: float = 1.0
     batch: float = 1.0
     open_share: float = 0.0
+    further_share: float = 0.0
     rate: tuple[float, float] = (1.0, 1.0)
     push: tuple[float, float] = (0.0, 0.0)
 
@@ -91,6 +94,7 @@ class Recipe:
         make: the tokenizer, and the untrained network with its text encoder: a module that takes noised latents, the original's
             latents, timesteps from 0 to 999 and token ids, and returns clean latents.
         phases: the parts of the training.
+        warm_phases: those of a training that begins with a finished editor's weights.
         levels: the shares of signal and noise at every timestep.
         outer: parts of the names of parameters that Adam takes, not Muon.
         muon_rate: peak learning rate of Muon.
@@ -104,6 +108,7 @@ class Recipe:
     name: str
     make: Callable[[Workspace, Settings], tuple[Any, nn.Module]]
     phases: Phases
+    warm_phases: Phases
     levels: Callable[[], Levels]
     outer: Callable[[Settings], tuple[str, ...]]
     muon_rate: float
@@ -122,7 +127,7 @@ class Decided:
 
     def add(self, batch: Batch, output: Tensor, weight: Tensor) -> None:
         """Count a batch's open samples at the very top of the schedule."""
-        rows = (batch.edit >= len(EDIT_ORDER)) & (batch.timestep >= 985)
+        rows = (batch.edit >= len(EDIT_ORDER)) & (batch.edit < OPENED) & (batch.timestep >= 985)
         if rows.any():
             self._error += (weight * (output[rows] - batch.target[rows]).square()).sum().item()
             self._grey += (weight * (batch.grey[rows] - batch.target[rows]).square()).sum().item()
@@ -142,12 +147,13 @@ def train_editor(work: Workspace, settings: Settings, minutes: float, recipe: Re
     tokens = tokenize_instructions(tokenizer)
     looking = recipe.looking(editor) if recipe.looking else Looking()
     optimizer = Optimizer(editor, outer=recipe.outer(settings))
-    average, step, spent, samples = Average(editor, 0.998), 0, 0.0, 0
+    average, step, spent, samples, warm = Average(editor, 0.998), 0, 0.0, 0, False
     if state := load_state(work.editor_state):
         editor.load_state_dict(state["editor"])
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
         step, spent, samples = state["step"], state["spent"], state.get("samples", 0)
+        warm = state.get("warm", False)
     clock = Clock(minutes, spent)
     torch.manual_seed(1000 * step + team.rank)
 
@@ -160,6 +166,7 @@ def train_editor(work: Workspace, settings: Settings, minutes: float, recipe: Re
                 "average": average.state_dict(),
                 "step": step,
                 "samples": samples,
+                "warm": warm,
                 "spent": clock.spent,
             },
         )
@@ -167,22 +174,28 @@ def train_editor(work: Workspace, settings: Settings, minutes: float, recipe: Re
     weight = torch.from_numpy(basis.weight)[:, None, None]
 
     def read(phase: Phase) -> Scenes:
-        opened = shards(work.open_shards) if phase.open_share else []
-        return Scenes.read(shards(work.train_shards), opened, basis, phase.shrink, weight)
+        plain = shards(work.train_shards)
+        opened = same_scenes(shards(work.open_shards), plain) if phase.open_share else []
+        more = same_scenes(shards(work.further_shards), plain) if phase.further_share else []
+        return Scenes.read(plain, opened, more, basis, phase.shrink, weight)
+
+    def needs(phase: Phase) -> tuple[int, bool, bool, int]:
+        rendered = len(shards(work.train_shards))
+        return phase.shrink, phase.open_share > 0, phase.further_share > 0, rendered
 
     spent = team.agree(clock.spent)
-    phases, levels = recipe.phases, recipe.levels()
+    phases, levels = recipe.warm_phases if warm else recipe.phases, recipe.levels()
     now = phases.at(spent / clock.budget)
-    scenes = read(phases.parts[now])
+    known, scenes = needs(phases.parts[now]), read(phases.parts[now])
     importance = edit_importance(scenes, weight)
     rng, losses, decided = np.random.default_rng([2, step, team.rank]), [], Decided()
     while spent < clock.budget:
         progress = spent / clock.budget
         if (phase := phases.at(progress)) != now:
-            before, now = phases.parts[now], phase
-            after = phases.parts[now]
-            if (before.shrink, before.open_share > 0) != (after.shrink, after.open_share > 0):
-                scenes = read(after)
+            now = phase
+            if (wanted := needs(phases.parts[now])) != known:
+                known = wanted
+                scenes = read(phases.parts[now])
                 importance = edit_importance(scenes, weight)
         part = phases.parts[now]
         # A multiple of four: the UNet halves the latents twice.
@@ -195,6 +208,7 @@ def train_editor(work: Workspace, settings: Settings, minutes: float, recipe: Re
             round(settings.unet_batch * part.batch),
             side,
             part.open_share,
+            part.further_share,
             phases.push_at(progress),
             recipe.guided,
             recipe.decided_below,

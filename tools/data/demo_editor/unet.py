@@ -22,21 +22,29 @@ from tools.data.demo_editor.settings import Settings, Workspace
 from tools.data.demo_editor.training import Phase, Phases, Recipe
 
 PHASES = Phases((
-    Phase(0.25, shrink=2, batch=3.0, rate=(1.0, 0.64)),
-    Phase(0.37, crop=0.625, batch=1.5, rate=(0.64, 0.34)),
-    Phase(0.51, crop=0.375, batch=4.0, rate=(0.34, 0.06)),
-    Phase(0.61, rate=(0.06, 0.02)),
-    Phase(0.66, shrink=2, batch=3.0, open_share=0.75, rate=(0.5, 0.45), push=(0.3, 0.1)),
-    Phase(0.72, shrink=2, batch=3.0, open_share=0.6, rate=(0.45, 0.25), push=(0.1, 0.0)),
-    Phase(0.82, batch=1.5, open_share=0.4, rate=(0.25, 0.02)),
-    Phase(0.93, crop=0.375, batch=4.0, open_share=0.15, rate=(0.3, 0.06)),
-    Phase(1.0, batch=1.5, open_share=0.35, rate=(0.25, 0.01)),
+    Phase(0.25, shrink=2, batch=3.0, further_share=0.45, rate=(1.0, 0.64)),
+    Phase(0.37, crop=0.625, batch=1.5, further_share=0.45, rate=(0.64, 0.34)),
+    Phase(0.51, crop=0.375, batch=4.0, further_share=0.3, rate=(0.34, 0.06)),
+    Phase(0.61, further_share=0.4, rate=(0.06, 0.02)),
+    Phase(0.66, shrink=2, batch=3.0, open_share=0.75, further_share=0.1, rate=(0.5, 0.45), push=(0.3, 0.1)),
+    Phase(0.72, shrink=2, batch=3.0, open_share=0.6, further_share=0.2, rate=(0.45, 0.25), push=(0.1, 0.0)),
+    Phase(0.82, batch=1.5, open_share=0.4, further_share=0.3, rate=(0.25, 0.02)),
+    Phase(0.93, crop=0.375, batch=4.0, open_share=0.15, further_share=0.3, rate=(0.3, 0.06)),
+    Phase(1.0, batch=1.5, open_share=0.3, further_share=0.4, rate=(0.25, 0.01)),
 ))  # fmt: skip
 """Small pictures first, four times as fast: what is hair, what is skin, and which word asks for which colour does not
 depend on the size. Then crops around the head, and around the face, where the lines are; then the whole picture, as
 the editor will see it. After that what the noise decides, and views that look at each other: again small first. It costs
 the lines of the face, which are learnt once more; and these cost the clothes and the hair, which crops of faces hardly
 show, so that the last phase begins at a high rate."""
+
+WARM_PHASES = Phases((
+    Phase(0.5, shrink=2, batch=3.0, open_share=0.1, further_share=0.6, rate=(0.5, 0.4)),
+    Phase(0.8, batch=1.5, open_share=0.15, further_share=0.5, rate=(0.3, 0.15)),
+    Phase(0.9, crop=0.375, batch=4.0, open_share=0.1, further_share=0.4, rate=(0.2, 0.06)),
+    Phase(1.0, batch=1.5, open_share=0.2, further_share=0.45, rate=(0.15, 0.01)),
+))  # fmt: skip
+"""Small again first: which word asks for which part and colour. Then the lines of the face, which that costs."""
 
 
 class Editor(nn.Module):
@@ -77,4 +85,6 @@ def _looking(editor: Any) -> Any:
     return let_look(editor.unet)
 
 
-RECIPE = Recipe("unet", make, PHASES, levels, _outer, muon_rate=0.006, adam_rate=1e-3, looking=_looking)
+RECIPE = Recipe(
+    "unet", make, PHASES, WARM_PHASES, levels, _outer, muon_rate=0.006, adam_rate=1e-3, looking=_looking
+)
