@@ -86,7 +86,7 @@ def shots_of(setting: Setting) -> list[EvaluationView]:
 # -- the true edit ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", TRUE_EDITS)
+@pytest.mark.parametrize("key", [*EDITS, "hair_green", "shirt_grey", "knitted_hat", "smile"])
 def test_the_true_edit_is_found_by_the_prompt(run: TrainedRun, key: str) -> None:
     for wording in TRUE_EDITS[key].instructions:
         assert find_true_edit(run, f"  {wording.upper()}. ", None) == TrueEdit(key)

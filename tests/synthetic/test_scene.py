@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from edit3dgs_ns.synthetic.named_colors import NAMED_COLORS
 from edit3dgs_ns.synthetic.replay import Replay
 from edit3dgs_ns.synthetic.sampling import random_camera, random_light, random_scene
 from edit3dgs_ns.synthetic.scene import Hits, Scene
+from edit3dgs_ns.synthetic.true_edits import TRUE_EDITS
 
 FRONT = 8
 
@@ -184,6 +186,13 @@ def test_every_edit_has_many_distinct_wordings() -> None:
     assert set(EDITS) == {"older", "green_skin", "blond_hair", "red_lips", "bronze_statue", "pale_vampire"}
     assert all(len(edit.instructions) >= 8 for edit in EDITS.values())
     assert len({w.lower() for w in words}) >= len(words) - 2
+
+
+def test_no_wording_asks_for_two_true_edits() -> None:
+    asked = Counter(w.lower() for edit in TRUE_EDITS.values() for w in {*edit.instructions})
+    twice = {wording for wording, count in asked.items() if count > 1}
+    assert twice <= {w.lower() for edit in EDITS.values() for w in edit.instructions}
+    assert all(len(edit.instructions) >= 10 for edit in NAMED_COLORS.values())
 
 
 def test_paint_sticks_to_the_moving_head(replay: Replay) -> None:
