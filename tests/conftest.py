@@ -166,6 +166,7 @@ def make_config(small_capture, tiny_editor, small_avatar, tmp_path_factory):
         pipeline.rounds, pipeline.edit_every, pipeline.final_steps, pipeline.views_per_edit = 3, 2, 2, 2
         pipeline.editor.keep = "none"
         pipeline.judge = False  # a random model makes noise, which would be refused
+        pipeline.edit_expression = "off"  # nor has it an expression
         for name, value in options.items():
             target = pipeline.editor if hasattr(pipeline.editor, name) else pipeline
             setattr(target, name, value)

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from edit3dgs_ns.edit_training.versions import RunHistory, Version
 
 
+_STRONGEST = 3
+"""Parts of an expression that are named."""
+
+
 @dataclass(kw_only=True)
 class HistoryCommand:
-    """Show which edits made a run's avatar, or go back to any of them, bit for bit.
+    """Show which edits made a run's avatar, or go back to any of them, bit for bit; or scale an edit of expression.
 
     Nothing is lost by going back: later versions stay, and going forward is going "back" to one of them.
     """
@@ -31,19 +35,33 @@ class HistoryCommand:
     """Make this version the run's avatar."""
     undo: bool = False
     """Make what was edited last the run's avatar."""
+    expression_scale: float | None = None
+    """Add a version with this much of the offset that an edit of expression ("make her smile") has given the motion, and make it
+    the run's avatar: 0 (none) to 2; 1 is as it was fitted."""
     json: bool = False
     """Print the versions as JSON."""
 
     def execute(self) -> int:
         """Goes back if that is asked for, and prints the versions."""
-        if self.go_back is not None and self.undo:
-            raise UserError("--go-back and --undo: give one of them.")
+        asked = {
+            "--go-back": self.go_back is not None,
+            "--undo": self.undo,
+            "--expression-scale": self.expression_scale is not None,
+        }
+        if sum(asked.values()) > 1:
+            raise UserError(
+                f"{' and '.join(name for name, given in asked.items() if given)}: give one of them."
+            )
         run = self._run()
         history = open_history(run)
         if self.undo:
             history.undo()
         elif self.go_back is not None:
             history.revert_to(self.go_back)
+        elif self.expression_scale is not None:
+            from edit3dgs_ns.edit_training.expression.scaling import scale_expression
+
+            scale_expression(history, self.expression_scale)
         if self.json:
             content = {
                 "current": history.current.number,
@@ -52,7 +70,7 @@ class HistoryCommand:
             print(json.dumps(content, indent=1))
             return 0
         print_versions(history)
-        if self.undo or self.go_back is not None:
+        if any(asked.values()):
             say(f"The run's avatar is version {history.current.number} now. Look at it:")
             say_command("ns-viewer", "--load-config", history.run / "config.yml")
         elif len(history.versions) > 1:
@@ -88,8 +106,26 @@ def print_versions(history: RunHistory) -> None:
     from edit3dgs_ns.console import print_table
 
     current = history.current.number
-    rows = [_row(version, version.number == current) for version in history.versions]
-    print_table(("version", "edit", "of", "step", "made (UTC)"), rows)
+    rows: list[tuple[str, ...]] = [_row(version, version.number == current) for version in history.versions]
+    titles: tuple[str, ...] = ("version", "edit", "of", "step", "made (UTC)")
+    said = [_expression(version) for version in history.versions]
+    if any(said):
+        titles = (*titles, "expression")
+        rows = [(*row, words) for row, words in zip(rows, said, strict=True)]
+    print_table(titles, rows)
+
+
+def _expression(version: Version) -> str:
+    """What an edit added to the resting expression, its strongest parts: "mouthSmileLeft 0.90, ... x 0.5"."""
+    expression = version.options.get("expression")
+    offset = expression.get("offset") if isinstance(expression, dict) else None
+    if not isinstance(expression, dict) or not isinstance(offset, dict):
+        return ""
+    numbers = {name: amount for name, amount in offset.items() if isinstance(amount, (int, float))}
+    words = ", ".join(f"{name} {amount:.2f}" for name, amount in list(numbers.items())[:_STRONGEST])
+    more = ", ..." if len(numbers) > _STRONGEST else ""
+    scale = expression.get("scale", 1.0)
+    return f"{words}{more}" + (f" x {scale:g}" if isinstance(scale, (int, float)) and scale != 1 else "")
 
 
 def _row(version: Version, is_current: bool) -> tuple[str, ...]:

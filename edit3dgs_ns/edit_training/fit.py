@@ -85,6 +85,10 @@ class EditFit:
     def form_changed(self, optimizers: Optimizers) -> None:
         """To be called after Gaussians were added or removed: holds by the new rows, and clears what is beside the new form."""
         self._model.follows_form = True
+        self.gaussians_replaced(optimizers)
+
+    def gaussians_replaced(self, optimizers: Optimizers) -> None:
+        """To be called after rows of the Gaussians became others: holds by the new ones."""
         self._release_held()
         self._hold(optimizers)
 

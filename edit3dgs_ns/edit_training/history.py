@@ -88,6 +88,12 @@ class History:
             "left_out": sum(len(record["left_out"]) for record in records),
         }
 
+    @property
+    def expression(self) -> dict[str, Any] | None:
+        """What the edit added to the resting expression; None for nothing."""
+        records = [b["expression"] for b in self.batches if b.get("expression", {}).get("accepted")]
+        return {"offset": records[-1]["offset"], "scale": 1.0} if records else None
+
     def save(self) -> None:
         """Write the file."""
         write_durably(self.path, (json.dumps(self._content(), indent=1) + "\n").encode())
@@ -106,6 +112,7 @@ class History:
             "seconds": round(sum(b.get("seconds", 0.0) for b in self.batches), 2),
             "unet_evaluations": sum(b.get("unet_evaluations", 0) for b in self.batches),
             "judged": self._judged(),
+            **({} if self.expression is None else {"expression": self.expression}),
             "editor": self.editor,
             "batches": self.batches,
         }

@@ -26,6 +26,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.markup import escape
 
 from edit3dgs_ns.edit_training.cost import actual_cost
+from edit3dgs_ns.edit_training.expression.follower import ExpressionFollower, put_back
 from edit3dgs_ns.edit_training.growth.grower import Grower
 from edit3dgs_ns.edit_training.history import HISTORY_FILE, History
 from edit3dgs_ns.edit_training.keep_decision import KeepDecision
@@ -83,8 +84,15 @@ class EditLoop:
             retries=config.retries,
             decision=KeepDecision(edit.keep, store),
         )
+        self.expression = ExpressionFollower(config.edit_expression, edit.datamanager, edit.schedule)
         self.grower = Grower(
-            edit.model, edit.datamanager, config.growth_budget, edit.fit.held_faces, folder, resumed
+            edit.model,
+            edit.datamanager,
+            config.growth_budget,
+            edit.fit.held_faces,
+            folder,
+            resumed,
+            keeps_unedited=not self.expression.decided,
         )
 
     @property
@@ -109,6 +117,9 @@ class EditLoop:
         self.edit.delay = int(state.get("delay", 0))  # checkpoints of older versions have none
         self.edit.looked_at = self.grower.looked_at = int(state.get("looked_at", 0))
         self.edit.form_changed = bool(state.get("form_changed", False))
+        # Older versions knew no offsets: their runs go on as they began.
+        self.edit.expression_decided = bool(state.get("expression_decided", True))
+        self.expression.decided = self.expression.decided or self.edit.expression_decided
         if not schedule.finished:
             self.edit.delay += max(start_step - self.plan.first_step_of(schedule.round), 0)
         for number in range(schedule.round):
@@ -141,7 +152,10 @@ class EditLoop:
         if step < plan.base_steps:
             return
         edit.fit.begin(self._optimizers)
-        self.grower.begin()
+        if self.grower.unedited is None:
+            self.grower.begin()
+            if edit.expression_decided:
+                self.grower.offset_changed()  # its file is from before
         if edit.form_changed and not edit.model.follows_form:
             edit.fit.form_changed(self._optimizers)
         if schedule.finished or not plan.begins_round(step, schedule.round):
@@ -154,11 +168,31 @@ class EditLoop:
             schedule.advance()
         if self.rounds.converged(schedule.round, edit.config.stop_when_converged):
             schedule.end()
+        self._follow_expression(due[-1])
         self._follow_form(due[-1])
 
+    def _follow_expression(self, number: int) -> None:
+        """Makes what the views edited so far change in expression an offset of the motion; the fit begins anew under it."""
+        edit, unedited = self.edit, self.grower.unedited
+        if unedited is None or not self.expression.is_due(edit.schedule.finished):
+            return
+        found = self.expression.look(unedited)
+        edit.expression_decided = True
+        if found is None:
+            return
+        if found.accepted:
+            with self._while_changing():
+                put_back(edit.model, unedited, self._optimizers)
+                edit.model.head.set_offset(found.offset)
+                edit.fit.gaussians_replaced(self._optimizers)
+                self.grower.offset_changed()
+        self.rounds.history.note(number, {"expression": found.record()})
+
     def _follow_form(self, number: int) -> None:
-        """Adds and removes Gaussians as the views edited so far ask for."""
+        """Adds and removes Gaussians as the views edited so far ask for, once it is known what of it is expression."""
         edit = self.edit
+        if not self.expression.decided:
+            return
         with self._while_changing():
             change = self.grower.look(self._optimizers, last=edit.schedule.finished)
             edit.looked_at = self.grower.looked_at
@@ -177,6 +211,7 @@ def loop_state(edit: PreparedEdit) -> dict[str, Any]:
         "delay": edit.delay,
         "looked_at": edit.looked_at,
         "form_changed": edit.form_changed,
+        "expression_decided": edit.expression_decided,
     }
 
 

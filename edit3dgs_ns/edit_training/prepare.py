@@ -45,6 +45,8 @@ class PreparedEdit:
     """Edited views when it was last looked whether they ask for another form; see `Grower`."""
     form_changed: bool = False
     """Whether they did."""
+    expression_decided: bool = False
+    """Whether it was looked what they change in expression; see `ExpressionFollower`."""
 
     @property
     def plan(self) -> RunPlan:

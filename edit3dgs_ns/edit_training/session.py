@@ -142,7 +142,9 @@ class EditSession:
             with written_beside(path) as partial:
                 write_checkpoint(content, partial)
         self._datamanager.use_originals(None)
-        version = self._history.add(path, self._job.prompt, self._parent.number, self._job.options())
+        expression = self._loop.rounds.history.expression
+        options = self._job.options() | ({} if expression is None else {"expression": expression})
+        version = self._history.add(path, self._job.prompt, self._parent.number, options)
         path.unlink()
         return version
 

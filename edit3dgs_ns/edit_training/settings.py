@@ -23,7 +23,7 @@ _OF_THE_RUN = (
     "edit_every", "train_on", "densify", "growth_budget", "edit_motion", "edit_light", "hold_outside", "hold_border", "anchors",
     "judge", "retries",
 )  # fmt: skip
-_ADDED_SINCE = {"rounds_at_once": 1}
+_ADDED_SINCE = {"rounds_at_once": 1, "edit_expression": "auto"}
 """Options of the run that are listed only where they differ from what older runs did, so that these go on and find their edits."""
 _OF_THE_REQUESTS = (
     "guidance_scale", "image_guidance_scale", "steps", "shared_noise", "keep_strength", "keep_from", "keep_until",

@@ -398,7 +398,9 @@ def _last_edit(run: Path) -> tuple[str | None, dict[str, Any]]:
     with contextlib.suppress(OSError, ValueError):
         content = parse_json((run / _ROUNDS).read_text(encoding="utf-8"))
         if isinstance(content, dict) and isinstance(content.get("prompt"), str):
-            return content["prompt"], {"rounds": content.get("rounds"), "editor": content.get("editor")}
+            options = {"rounds": content.get("rounds"), "editor": content.get("editor")}
+            expression = content.get("expression")
+            return content["prompt"], options | ({"expression": expression} if expression else {})
     return None, {}
 
 

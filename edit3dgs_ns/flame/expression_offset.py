@@ -71,6 +71,10 @@ class ExpressionOffset:
         """This offset times a number."""
         return replace(self, expr=scale * self.expr, jaw=scale * self.jaw)
 
+    def plus(self, other: ExpressionOffset) -> ExpressionOffset:
+        """The sum of two offsets of one head."""
+        return replace(self, expr=self.expr + other.expr.to(self.expr), jaw=self.jaw + other.jaw.to(self.jaw))
+
     def added_to(
         self, expr: Float[Tensor, "T K"], jaw: Float[Tensor, "T 3"]
     ) -> tuple[Float[Tensor, "T K"], Float[Tensor, "T 3"]]:

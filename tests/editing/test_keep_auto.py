@@ -64,6 +64,11 @@ def test_most_views_decide_and_views_without_eyes_say_nothing():
         ("Make him look older", False),
         ("Paint his lips red and thicken his eyebrows", True),  # on the safe side
         ("Give him blond hair", False),
+        ("Make her look happy", True),
+        ("Let him look surprised", True),
+        ("Make the person angry", True),
+        ("Raise his brows", True),
+        ("Give her green brows", False),
     ],
 )
 def test_prompts_that_speak_of_eyes_or_mouth(prompt, speaks):

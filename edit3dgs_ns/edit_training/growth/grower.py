@@ -69,6 +69,7 @@ class Grower:
         held_faces: faces whose Gaussians stay as they are; None for none.
         folder: of the run; the unedited avatar is kept there.
         resumed: folder of the run that is resumed.
+        keeps_unedited: keep the unedited avatar even without a budget, for others.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class Grower:
         held_faces: Bool[np.ndarray, " faces"] | None,
         folder: Path,
         resumed: Path | None = None,
+        keeps_unedited: bool = False,
     ):
         self._model, self._datamanager, self._budget = model, datamanager, budget
         self._allowed = None if held_faces is None else torch.from_numpy(~held_faces)
-        self._folder, self._resumed = folder, resumed
+        self._folder, self._resumed, self._keeps_unedited = folder, resumed, keeps_unedited
         self._unedited: RiggedSplatfactoModel | None = None
         self._geometry: dict[int, SeenView] = {}
         self.looked_at = 0
@@ -90,13 +92,24 @@ class Grower:
 
     def begin(self) -> None:
         """To be called before the first round edits anything; again is harmless."""
-        if self._unedited is not None or self._budget == 0:
+        if self._unedited is not None or (self._budget == 0 and not self._keeps_unedited):
             return
         path = None if self._resumed is None else self._resumed / UNEDITED_FILE
         state = _read_state(path) if path is not None and path.is_file() else None
         self._unedited = frozen_avatar(self._model, state)
         with written_beside(self._folder / UNEDITED_FILE) as partial:
             write_checkpoint(self._unedited.state_dict(), partial)
+
+    @property
+    def unedited(self) -> RiggedSplatfactoModel | None:
+        """The avatar before the edit, once it was begun; None where nobody needs it."""
+        return self._unedited
+
+    def offset_changed(self) -> None:
+        """To be called after the edited avatar got another offset of expression: views are compared under it from now on."""
+        if self._unedited is not None:
+            self._unedited.head.take_offset(self._model.head)
+        self._geometry.clear()
 
     @torch.no_grad()
     def look(self, optimizers: Mapping[str, torch.optim.Optimizer], last: bool = False) -> Change | None:

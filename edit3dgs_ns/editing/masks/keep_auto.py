@@ -35,10 +35,14 @@ AUTO = "auto"
 PARTS = ("eyes", "mouth")
 """What is kept."""
 _SPOKEN_OF = re.compile(
-    r"\b(eye\w*|iris\w*|pupils?|gaze|mouth\w*|teeth|tooth\w*|tongue\w*|gums?|fangs?|dentures?|braces|grin\w*|smil\w*|zombie\w*)\b",
+    r"\b(eye\w*|iris\w*|pupils?|gaze|mouth\w*|teeth|tooth\w*|tongue\w*|gums?|fangs?|dentures?|braces|grin\w*|smil\w*|zombie\w*"
+    r"|expression\w*|happ(?:y|ier|ily|iness)|joy\w*|cheerful\w*|laugh\w*|surpris\w*|astonish\w*|amaze\w*|shocked|angr\w*|anger"
+    r"|furious\w*|frown\w*|scowl\w*|sad|sadder|sadness|cry|crying|disgust\w*|scared|afraid|fear\w*|yawn\w*|wink\w*|pout\w*"
+    r"|(?:rais|lift|lower|knit|furrow|arch)\w*\b.{0,20}\bbrows?)\b",
     re.IGNORECASE,
 )
-"""Words of a prompt that may mean eyes or the mouth's inside: nothing is kept then. (Brows, lids and lips are skin.)"""
+"""Words of a prompt that may mean eyes or the mouth's inside, or an expression: nothing is kept then. (Brows, lids
+and lips are skin: their colours leave eyes and mouth alone.)"""
 _LEAST_SLOPE, _LEAST_CORRELATION = 0.65, 0.9
 """Of the demo's editor: 0.84 to 1.02 and 0.97 to 0.99 where an edit leaves eyes and mouth alone, 0.3 to 0.5 and 0.9 for statues."""
 _LEAST_PIXELS = 30
