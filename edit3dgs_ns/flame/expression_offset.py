@@ -26,6 +26,8 @@ NAMED_LIMITS, UNNAMED_LIMITS = (0.0, 1.0), (-3.0, 3.0)
 components, in standard deviations)."""
 _LIDS = ("eyeWide", "eyeSquint", "cheekSquint")
 """Actions that move the lids: their offset fades while a blink closes the eye."""
+_SEEN = 0.02
+"""Least amount that is named; of the jaw, a fifth of it in radians."""
 _BLINK = "eyeBlink"
 _SIDES = ("Left", "Right")
 
@@ -106,15 +108,15 @@ class ExpressionOffset:
         return share
 
     def described(self) -> dict[str, float]:
-        """The coefficients that are not 0 by their names or numbers, the strongest first, and the jaw."""
+        """The coefficients that can be seen, by their names or numbers, the strongest first, and the jaw."""
         strongest = self.expr.abs().argsort(descending=True).tolist()
         found = {
             self.names[k] if self.names else str(k): round(float(self.expr[k]), 4)
             for k in strongest
-            if abs(float(self.expr[k])) >= 5e-5
+            if abs(float(self.expr[k])) >= _SEEN
         }
         jaw = round(float(self.jaw[0]), 4)
-        return found | ({JAW: jaw} if jaw else {})
+        return found | ({JAW: jaw} if abs(jaw) >= _SEEN / 5 else {})
 
 
 def _within(shown: Tensor, own: Tensor, low: float, high: float) -> Tensor:

@@ -132,6 +132,19 @@ def test_auto_wants_three_timesteps(drawn: Path) -> None:
     assert found_in(drawn, smile(), (1.0, 1.0, 1.0), timesteps=2)[0] is None
 
 
+def test_figures_of_the_truth_itself_are_perfect(drawn: Path) -> None:
+    """No error of displacement for the true offset, all of it for none; blinks close as without."""
+    from tools.measure.form.expression import figures_of
+
+    run = TrainedRun(drawn)
+    assert figures_of(run, "smile")["displacement_error"] == 1.0
+    run.pipeline.model.head.set_offset(smile())
+    figures = figures_of(run, "smile")
+    assert figures["displacement_error"] == 0.0 and figures["displacement_error_brows"] is None
+    assert figures["jaw_correlation"] == 1.0
+    assert abs(figures["lids_closed_mm"] - figures["lids_closed_unedited_mm"]) < 0.2
+
+
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
