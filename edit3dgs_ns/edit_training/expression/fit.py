@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edit3dgs_ns.training.datamanager import AvatarDatamanager
     from edit3dgs_ns.training.model import RiggedSplatfactoModel
 
-_LEVELS = (0.12, 0.08, 0.08, 0.04, 0.04)
+_LEVELS = (0.12, 0.08, 0.04, 0.04, 0.0, 0.0)
 """Blur of the images in each iteration, as a share of a window's side: derivatives hold as far as what moves overlaps itself."""
 _STEP = 0.4
 """Amount by which each direction is tried, and changes at most in an iteration."""
