@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from edit3dgs_ns.edit_training.versions import RunHistory, Version
 
 
-_STRONGEST = 3
-"""Parts of an expression that are named."""
-
-
 @dataclass(kw_only=True)
 class HistoryCommand:
     """Show which edits made a run's avatar, or go back to any of them, bit for bit; or scale an edit of expression.
@@ -104,28 +100,16 @@ def open_history(run: Path) -> RunHistory:
 def print_versions(history: RunHistory) -> None:
     """Prints the versions as a table."""
     from edit3dgs_ns.console import print_table
+    from edit3dgs_ns.edit_training.expression.described import described_expression
 
     current = history.current.number
     rows: list[tuple[str, ...]] = [_row(version, version.number == current) for version in history.versions]
     titles: tuple[str, ...] = ("version", "edit", "of", "step", "made (UTC)")
-    said = [_expression(version) for version in history.versions]
+    said = [described_expression(version) for version in history.versions]
     if any(said):
         titles = (*titles, "expression")
         rows = [(*row, words) for row, words in zip(rows, said, strict=True)]
     print_table(titles, rows)
-
-
-def _expression(version: Version) -> str:
-    """What an edit added to the resting expression, its strongest parts: "mouthSmileLeft 0.90, ... x 0.5"."""
-    expression = version.options.get("expression")
-    offset = expression.get("offset") if isinstance(expression, dict) else None
-    if not isinstance(expression, dict) or not isinstance(offset, dict):
-        return ""
-    numbers = {name: amount for name, amount in offset.items() if isinstance(amount, (int, float))}
-    words = ", ".join(f"{name} {amount:.2f}" for name, amount in list(numbers.items())[:_STRONGEST])
-    more = ", ..." if len(numbers) > _STRONGEST else ""
-    scale = expression.get("scale", 1.0)
-    return f"{words}{more}" + (f" x {scale:g}" if isinstance(scale, (int, float)) and scale != 1 else "")
 
 
 def _row(version: Version, is_current: bool) -> tuple[str, ...]:

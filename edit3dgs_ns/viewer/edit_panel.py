@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import viser
 
+from edit3dgs_ns.edit_training.expression.described import described_expression
 from edit3dgs_ns.edit_training.job import EditJob
 from edit3dgs_ns.edit_training.versions import Version
 from edit3dgs_ns.viewer.text import image_element, plain, wrapped
@@ -154,6 +155,7 @@ class EditPanel:
             f"{'**' if version.number == current else ''}{version.number}: "
             f"{plain(version.prompt or 'the avatar as trained')}"
             f"{' (shown)**' if version.number == current else ''}"
+            f"{f' ({plain(added)})' if (added := described_expression(version)) else ''}"
             for version in versions
         ]
         self._history.content = "**History**\n\n" + "\n\n".join(lines)
