@@ -197,6 +197,8 @@ _HAIRLINE_HEIGHT = np.array(
         -0.076,
     ]
 )
+_RECESSION = np.array([16, 19, 26, 30, 26, 14, 3, 0, 0, 0, 0, 0, 0, 0, 0]) * 1e-3
+"""How far the hairline has gone up by eighty years, metres, by azimuth."""
 
 
 def hairline(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
@@ -206,10 +208,23 @@ def hairline(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np
     return 0.75 * (points[:, 1] - height) - 0.03 * ear_weight(points)
 
 
-def hair_coverage(points: Float[np.ndarray, "n 3"], landmarks: Landmarks) -> Float[np.ndarray, " n"]:
+def receded(points: Float[np.ndarray, "n 3"], landmarks: Landmarks, age: float) -> Float[np.ndarray, " n"]:
+    """As `hairline`, of an older person: it has gone back over the temples, and less over the middle of the forehead.
+
+    Args:
+        age: 0 the own hairline, 1 that of about eighty years.
+    """
+    azimuth = np.arctan2(np.abs(points[:, 0]), points[:, 2] - landmarks.skull[2])
+    back = np.interp(azimuth, _HAIRLINE_AZIMUTH, _RECESSION)
+    return hairline(points, landmarks) - 0.75 * age * back
+
+
+def hair_coverage(
+    points: Float[np.ndarray, "n 3"], landmarks: Landmarks, age: float = 0.0
+) -> Float[np.ndarray, " n"]:
     """How much of the skin the hair's roots cover: an irregular hairline some millimetres wide."""
     jitter = fbm(points, 140.0, 2, seed=11)
-    return smoothstep(-0.001, 0.010, hairline(points, landmarks) + 0.004 * jitter)
+    return smoothstep(-0.001, 0.010 + 0.012 * age, receded(points, landmarks, age) + 0.004 * jitter)
 
 
 def ear_weight(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:

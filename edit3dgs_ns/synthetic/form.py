@@ -22,6 +22,8 @@ class Form:
     """0 the own nose, 1 a much bigger one."""
     ears: float = 0.0
     """0 the own ears, 1 ears drawn out to points."""
+    age: float = 0.0
+    """0 the own age, 1 about eighty years: slack skin with fine creases, thin lips, receding hair."""
 
 
 PLAIN = Form()

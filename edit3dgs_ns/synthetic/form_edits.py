@@ -5,8 +5,10 @@ The true result is a person of another Form; colours, camera, light, expression 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from edit3dgs_ns.synthetic.appearance import Appearance, mix
 from edit3dgs_ns.synthetic.identity import Identity
 
 _SOURCE = "a photo of the face of a person"
@@ -20,16 +22,19 @@ class FormEdit:
         instructions: wordings of the request; the first is the usual one.
         target_caption, source_caption: captions of the image after and before (for CLIP scores).
         form: the fields of Form that it sets.
+        change: the new colours as a function of the old.
     """
 
     instructions: tuple[str, ...]
     target_caption: str
     form: dict[str, str | float | bool]
+    change: Callable[[Appearance], Appearance] = lambda appearance: appearance
     source_caption: str = _SOURCE
 
     def apply(self, identity: Identity) -> Identity:
         """The person after the edit; it shares the cache of geometry with the one before."""
-        return replace(identity, form=replace(identity.form, **self.form))  # type: ignore[arg-type]
+        form = replace(identity.form, **self.form)  # type: ignore[arg-type]
+        return replace(identity, form=form, appearance=self.change(identity.appearance))
 
 
 def for_each(*patterns: str) -> tuple[str, ...]:
@@ -40,6 +45,29 @@ def for_each(*patterns: str) -> tuple[str, ...]:
         for him, his in (("him", "his"), ("her", "her"), ("them", "their"))
     ]
     return tuple(dict.fromkeys(filled))
+
+
+def _aged(a: Appearance) -> Appearance:
+    """Paler and patchier skin, pale lips, white hair, yellowed eyes and teeth."""
+    return replace(
+        a,
+        skin=mix(a.skin, (0.86, 0.72, 0.62), 0.30),
+        ruddiness=min(1.0, 0.85 * a.ruddiness + 0.20),
+        freckles=0.4 * a.freckles,
+        wrinkles=1.0,
+        age_spots=0.75,
+        skin_gloss=0.7 * a.skin_gloss,
+        lips=mix(a.lips, (0.68, 0.50, 0.46), 0.60),
+        lipstick=0.3 * a.lipstick,
+        hair=mix(a.hair, (0.80, 0.79, 0.77), 0.88),
+        hair_gray=0.9,
+        hair_gloss=0.5 * a.hair_gloss,
+        brows=mix(a.brows, (0.66, 0.64, 0.62), 0.75),
+        brow_density=0.8 * a.brow_density,
+        sclera=mix(a.sclera, (0.88, 0.82, 0.75), 0.7),
+        teeth=mix(a.teeth, (0.82, 0.75, 0.60), 0.7),
+        beard=0.5 * a.beard,
+    )
 
 
 FORM_EDITS: dict[str, FormEdit] = {
@@ -155,6 +183,19 @@ FORM_EDITS: dict[str, FormEdit] = {
         ),
         "a photo of the face of a person with the pointed ears of an elf",
         {"ears": 1.0},
+    ),
+    "aged": FormEdit(
+        for_each(
+            "Make {him} look eighty years old",
+            "Make {him} look eighty",
+            "Make {him} eighty years old",
+            "Let {him} be eighty years old",
+            "Show {him} at eighty",
+            "Make the person look eighty years old",
+        ),
+        "a photo of the face of an eighty-year-old person with white hair",
+        {"age": 1.0},
+        _aged,
     ),
 }
 """Every edit of form by its key."""

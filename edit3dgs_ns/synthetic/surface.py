@@ -19,12 +19,13 @@ from edit3dgs_ns.synthetic.canonical import (
     collar_distance,
     ear_weight,
     hair_coverage,
-    hairline,
     lip_distance,
+    receded,
 )
 from edit3dgs_ns.synthetic.form import PLAIN, Form
 from edit3dgs_ns.synthetic.lighting import normalize
 from edit3dgs_ns.synthetic.noise import fbm, smoothstep
+from edit3dgs_ns.synthetic.old_skin import old_skin_height
 from edit3dgs_ns.synthetic.wrinkles import wrinkle_height
 
 # Columns of the vertex attributes that tracing interpolates.
@@ -123,7 +124,7 @@ class SkinSurface:
     @cached_property
     def lips(self) -> Float[np.ndarray, " n"]:
         """1 on the red of the lips, with a soft edge."""
-        wobble = 0.0005 * fbm(self.points, 240.0, 1, seed=21)
+        wobble = 0.0005 * fbm(self.points, 240.0, 1, seed=21) - 0.0019 * self.form.age
         return smoothstep(-0.0007, 0.0012, lip_distance(self.points, self.landmarks) + wobble)
 
     @cached_property
@@ -152,7 +153,7 @@ class SkinSurface:
         """How much of the skin the roots of the hair cover."""
         if self.form.hair == "bald":
             return np.zeros(len(self.points), np.float32)
-        return hair_coverage(self.points, self.landmarks)
+        return hair_coverage(self.points, self.landmarks, self.form.age)
 
     @cached_property
     def hair_grain(self) -> Float[np.ndarray, " n"]:
@@ -164,7 +165,7 @@ class SkinSurface:
         """Darkness that the hair casts on the skin just below it."""
         if self.form.hair == "bald":
             return np.zeros(len(self.points), np.float32)
-        return smoothstep(-0.016, 0.002, hairline(self.points, self.landmarks))
+        return smoothstep(-0.016, 0.002, receded(self.points, self.landmarks, self.form.age))
 
     @cached_property
     def lid_margin(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -225,7 +226,12 @@ class SkinSurface:
     @cached_property
     def crease(self) -> Float[np.ndarray, " n"]:
         """Height of the wrinkles, millimetres."""
-        return wrinkle_height(self.points, self.landmarks)
+        return self._relief(self.points)
+
+    def _relief(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+        if self.form.age <= 0:
+            return wrinkle_height(points, self.landmarks)
+        return self.form.age * old_skin_height(points, self.landmarks, self.footprint)
 
     @cached_property
     def crease_slope(self) -> Float[np.ndarray, "n 3"]:
@@ -233,8 +239,7 @@ class SkinSurface:
         step = 0.0006
         height = self.crease
         columns = [
-            (wrinkle_height(self.points + step * np.eye(3)[k], self.landmarks) - height) * (1e-3 / step)
-            for k in range(2)
+            (self._relief(self.points + step * np.eye(3)[k]) - height) * (1e-3 / step) for k in range(2)
         ]
         return np.stack([*columns, np.zeros_like(height)], axis=1)
 

@@ -34,11 +34,11 @@ def _height_in_front(points: np.ndarray, landmarks: Landmarks) -> np.ndarray:
         + 0.06 * fbm(points * [0.6, 1.5, 1.0], 260.0, 2, seed=305)
     )
     for line, width, depth in _folds(landmarks):
-        _add_crease(height, x, points[:, 1], _smooth_curve(line), width, depth, bend)
+        add_crease(height, x, points[:, 1], smooth_curve(line), width, depth, bend)
     return height
 
 
-def _valley(distance: np.ndarray, width: float) -> np.ndarray:
+def valley(distance: np.ndarray, width: float) -> np.ndarray:
     """-1 at the bottom of a crease, slightly positive beside it."""
     t = distance / width
     return -np.exp(-t * t) + 0.35 * np.exp(-(((np.abs(t) - 2.0) / 0.9) ** 2))
@@ -51,13 +51,13 @@ def _forehead(x: np.ndarray, y: np.ndarray, bend: np.ndarray) -> np.ndarray:
     ):
         line = level + 0.0035 * np.cos(x / 0.016 + k) * 0.5 + 0.0022 * bend
         strength = smoothstep(reach, 0.55 * reach, x) * (0.75 + 0.35 * bend)
-        total += 0.9 * depth * strength * _valley(y - line, 0.0021)
+        total += 0.9 * depth * strength * valley(y - line, 0.0021)
     return total
 
 
 def _frown(x: np.ndarray, y: np.ndarray, bend: np.ndarray) -> np.ndarray:
     window = smoothstep(0.006, 0.014, y) * smoothstep(0.034, 0.026, y)
-    return 0.9 * window * _valley(x - 0.0065 - 0.10 * (y - 0.018) - 0.0008 * bend, 0.0019)
+    return 0.9 * window * valley(x - 0.0065 - 0.10 * (y - 0.018) - 0.0008 * bend, 0.0019)
 
 
 def _crows_feet(x: np.ndarray, y: np.ndarray, bend: np.ndarray, landmarks: Landmarks) -> np.ndarray:
@@ -70,7 +70,7 @@ def _crows_feet(x: np.ndarray, y: np.ndarray, bend: np.ndarray, landmarks: Landm
     )
     folded = (angle / 0.36 + 0.45 * bend) % 1.0
     distance = (folded - 0.5) * 0.36 * radius
-    return 0.75 * window * _valley(distance, 0.0013)
+    return 0.75 * window * valley(distance, 0.0013)
 
 
 def _bags(x: np.ndarray, y: np.ndarray, landmarks: Landmarks) -> np.ndarray:
@@ -80,7 +80,7 @@ def _bags(x: np.ndarray, y: np.ndarray, landmarks: Landmarks) -> np.ndarray:
     arc = -0.0185 + 0.0055 * dx**2
     fine = -0.0125 + 0.0055 * dx**2
     bulge = np.exp(-(((y - arc - 0.0042) / 0.0028) ** 2))
-    return window * (1.2 * _valley(y - arc, 0.0023) + 0.45 * _valley(y - fine, 0.0013) + 0.7 * bulge)
+    return window * (1.2 * valley(y - arc, 0.0023) + 0.45 * valley(y - fine, 0.0013) + 0.7 * bulge)
 
 
 def _folds(landmarks: Landmarks) -> tuple[tuple[np.ndarray, float, float], ...]:
@@ -105,7 +105,7 @@ def _folds(landmarks: Landmarks) -> tuple[tuple[np.ndarray, float, float], ...]:
     return (nasolabial, 0.0034, 1.5), (marionette, 0.0027, 1.2), (neck, 0.0028, 0.7)
 
 
-def _add_crease(
+def add_crease(
     height: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
@@ -131,10 +131,10 @@ def _add_crease(
         best = np.where(closer, distance, best)
         place = np.where(closer, (k + t) / segments, place)
     ends = smoothstep(0.0, 0.22, place) * smoothstep(1.0, 0.6, place)
-    height[near] += depth * ends * (0.9 + 0.25 * bend) * _valley(best, width)
+    height[near] += depth * ends * (0.9 + 0.25 * bend) * valley(best, width)
 
 
-def _smooth_curve(line: np.ndarray, count: int = 9) -> np.ndarray:
+def smooth_curve(line: np.ndarray, count: int = 9) -> np.ndarray:
     """Points on a curve through the given ones (interpolating polynomial over their index; there are three
     to five).
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -202,6 +204,25 @@ def test_new_shapes_follow_expressions(replay: Replay, edit: str, region: str, l
     smiling = _scene(replay, edit, _laugh()).head_vertices
     own = _scene(replay, None, _laugh()).head_vertices
     np.testing.assert_allclose(smiling - own, offset, atol=2e-3)
+
+
+def test_age_thins_lips_bares_the_forehead_and_follows_expressions(
+    replay: Replay, plain: Hits, edited: dict[str, Hits]
+) -> None:
+    """Nothing but skin, lips and what they carry moves, by a centimetre at most, and speech and smiles move it as before."""
+    aged = edited["aged"]
+    for label, most in (("lips", 0.85), ("hair", 0.95)):
+        assert (aged.labels == LABELS[label]).sum() < most * (plain.labels == LABELS[label]).sum(), label
+    still = aged.scene.baked
+    offset = still.rest - replay.identity.baked.rest
+    assert 0.004 < np.linalg.norm(offset, axis=1).max() < 0.02
+    laughing = _scene(replay, "aged", _laugh(), jaw=0.2).head_vertices
+    own = _scene(replay, None, _laugh(), jaw=0.2).head_vertices
+    np.testing.assert_allclose(laughing - own, offset, atol=6e-3)
+    # Old skin has a relief of its own, whatever the colours: without wrinkles it is smooth.
+    look = aged.scene.identity.appearance
+    creased, smooth = aged.shade(look).rgb, aged.shade(replace(look, wrinkles=0.0)).rgb
+    assert 0.004 < np.abs(creased - smooth)[aged.labels == LABELS["skin"]].mean() < 0.1
 
 
 def test_every_edit_of_form_has_many_wordings_of_its_own() -> None:

@@ -11,6 +11,7 @@ from edit3dgs_ns.synthetic.form import Form
 from edit3dgs_ns.synthetic.hair import HairStyle
 from edit3dgs_ns.synthetic.noise import smoothstep
 from edit3dgs_ns.synthetic.part import Part
+from edit3dgs_ns.synthetic.parts.aging import age_shape, aged_hair, jowl_offset, receding
 from edit3dgs_ns.synthetic.parts.beard import STYLES as BEARDS
 from edit3dgs_ns.synthetic.parts.beard import grow_beard
 from edit3dgs_ns.synthetic.parts.glasses import wear_glasses
@@ -32,16 +33,25 @@ def reformed(
     """
     head = own.head
     moved = form.nose * nose_offset(head, own.rest) + form.ears * ear_offset(head, own.rest)
-    new = smoothstep(0.0005, 0.002, np.linalg.norm(moved, axis=1))
+    if form.age > 0:
+        moved = moved + form.age * jowl_offset(head)
+        gone = receding(head, form.age)
+        moved = moved - gone[:, None] * own.static_offset
+        shape = shape + form.age * age_shape(head)
     bald = form.hair == "bald"
     if bald:  # the lift is part of the hair's bulk
         moved = moved - own.static_offset
-        new = np.maximum(new, bare_scalp(head))
     offset = (own.static_offset + moved).astype(np.float32)
     shaped = head.model.shaped(torch.from_numpy(np.asarray(shape, np.float32)), torch.from_numpy(offset))
+    new = smoothstep(0.0005, 0.002, np.linalg.norm(shaped.v_shaped.numpy() - own.rest, axis=1))
+    if bald:
+        new = np.maximum(new, bare_scalp(head))
     hair = no_hair() if bald else long_hair(own, seed) if form.hair == "long" else own.hair
     if form.ears > 0 and form.hair == "own":
         hair = tucked_hair(own)
+    if form.age > 0 and form.hair == "own":
+        new = np.maximum(new, gone)
+        hair = aged_hair(hair, head, own.rest, form.age)
     bare = BakedIdentity(head, shaped, offset, hair)
     parts: list[Part] = []
     if form.hat:
