@@ -174,8 +174,9 @@ class EditOptions(AvatarPipelineConfig):
     densify: bool = False
     """Let Gaussians split and be pruned while edits are fitted, as the model's options say."""
     growth_budget: float = 0.5
-    """Most Gaussians that an edit may add where its views show something new (a hat, a beard), as a share of the avatar's
-    number; what they show to be gone (a bald head's hair) is removed. Edits of colours add and remove none. 0: the number stays."""
+    """How many more Gaussians than the unedited avatar there may be where an edit's views show something new (a hat, a beard),
+    as a share of its number; what they show to be gone (a bald head's hair) is removed. Edits of colours add and remove none. 0:
+    the number stays."""
     edit_expression: Literal["auto", "on", "off"] = "auto"
     """Make what the edits change in expression ("make her smile") an offset of the motion, and fit the Gaussians under it: speech
     and blinks play on. `auto` where edits of three timesteps or more agree on one; `on` always; `off`: expressions are painted."""

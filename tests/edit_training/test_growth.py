@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from edit3dgs_ns.edit_training.growth.grower import Grower
+from edit3dgs_ns.edit_training.growth.grower import UNEDITED_FILE, Grower
 from edit3dgs_ns.edit_training.growth.removal import gone
 from edit3dgs_ns.edit_training.growth.seeds import Seeds
 from edit3dgs_ns.edit_training.growth.seen import SeenView
 from edit3dgs_ns.edit_training.growth.surface import visible
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.splats.appending import append_gaussians
 from edit3dgs_ns.splats.binding import TriangleFrames, local_to_world
 from edit3dgs_ns.splats.carriers import Carriers, local_points, world_points
@@ -76,12 +77,21 @@ def on_sphere(center: Tensor, radius: float, count: int = 600) -> Tensor:
     return center + radius * torch.stack([flat * angle.cos(), flat * angle.sin(), z], dim=1)
 
 
+def restore(datamanager) -> None:
+    """All views are unedited again."""
+    for index in datamanager.replaced_indices():
+        datamanager.restore_image(index)
+
+
 def grown(case, original, edited, tmp_path, **options):
     """What a look does to a copy of `original`, all views of which are edited to what `edited` shows."""
     _, datamanager = case
     model = frozen_avatar(original)
     model.requires_grad_(True)
     datamanager.use_originals(lambda index: shows(original, datamanager, index).numpy())
+    restore(datamanager)
+    grower = Grower(model, datamanager, **{"budget": 0.5, "held_faces": None, "folder": tmp_path, **options})
+    grower.begin()
     for index in range(len(datamanager.train_dataset)):
         image = shows(edited, datamanager, index) if isinstance(edited, torch.nn.Module) else edited(index)
         datamanager.replace_image(index, image)
@@ -90,9 +100,7 @@ def grown(case, original, edited, tmp_path, **options):
         model.gauss_params[name].grad = model.gauss_params[name].detach().clone()
         optimizer.step()
     try:
-        change = Grower(
-            model, datamanager, **{"budget": 0.5, "held_faces": None, "folder": tmp_path, **options}
-        ).look(optimizers)
+        change = grower.look(optimizers)
     finally:
         datamanager.use_originals(None)
     for name, optimizer in optimizers.items():
@@ -214,6 +222,28 @@ def test_gaussians_are_gone_where_enough_views_show_the_background():
     agreed = gone([empty] * 3 + [same] * 9, [points] * 12)
     assert agreed.tolist() == [True, False, False, False, True]
     assert not gone([empty] * 2 + [same] * 9, [points] * 11).any()
+    # Three of 61 are less than one in twenty; cameras that do not show a point have no say.
+    assert not gone([empty] * 3 + [same] * 58, [points] * 61).any()
+    away = [points + torch.tensor([0.0, 0, -20])] * 58
+    assert gone([empty] * 3 + [same] * 58, [points] * 3 + away).tolist() == agreed.tolist()
+
+
+def test_a_run_that_goes_on_without_the_avatar_before_its_edits_is_refused(case, tmp_path):
+    model, datamanager = case
+    datamanager.replace_image(0, shows(model, datamanager, 0))
+    try:
+        with pytest.raises(UserError, match=rf"{UNEDITED_FILE} is missing.*--pipeline\.avatar"):
+            Grower(frozen_avatar(model), datamanager, 0.5, None, tmp_path / "new", tmp_path).begin()
+    finally:
+        restore(datamanager)
+
+
+def test_too_few_edited_views_for_form_are_said_at_the_end(case, tmp_path, capsys):
+    model, datamanager = case
+    restore(datamanager)
+    grower = Grower(frozen_avatar(model), datamanager, 0.5, None, tmp_path)
+    assert grower.look({}) is None and "views are edited" not in capsys.readouterr().out
+    assert grower.look({}, last=True) is None and "Only 0 views are edited" in capsys.readouterr().out
 
 
 def test_views_with_a_painted_background_are_left_aside(case, tmp_path):

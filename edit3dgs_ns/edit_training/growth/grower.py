@@ -91,11 +91,21 @@ class Grower:
         """Edited views at the last look."""
 
     def begin(self) -> None:
-        """To be called before the first round edits anything; again is harmless."""
+        """To be called before the first round edits anything; again is harmless.
+
+        Raises:
+            UserError: the run goes on, and the avatar from before its edits is gone or damaged.
+        """
         if self._unedited is not None or (self._budget == 0 and not self._keeps_unedited):
             return
         path = None if self._resumed is None else self._resumed / UNEDITED_FILE
         state = _read_state(path) if path is not None and path.is_file() else None
+        if state is None and self._datamanager.replaced_indices():  # the model is fitted to edits already
+            raise UserError(
+                f"{path or self._folder / UNEDITED_FILE} is missing: it holds the avatar before its edits, with which the edited "
+                "views are compared. Copy it back from where this run was made, or edit the avatar anew, with --pipeline.avatar "
+                "instead of --load-dir."
+            )
         self._unedited = frozen_avatar(self._model, state)
         with written_beside(self._folder / UNEDITED_FILE) as partial:
             write_checkpoint(self._unedited.state_dict(), partial)
@@ -123,6 +133,11 @@ class Grower:
         least = (
             0 if last else 2 * self.looked_at
         )  # the last look sees the last edits, be they of the same views
+        if self._budget > 0 and last and len(edited) < _FIRST_LOOK:
+            CONSOLE.log(
+                f"Only {len(edited)} views are edited: with fewer than {_FIRST_LOOK}, an edit changes colours and no form.",
+                highlight=False,
+            )
         if self._budget == 0 or len(edited) < max(_FIRST_LOOK, least):
             return None
         self.looked_at = len(edited)

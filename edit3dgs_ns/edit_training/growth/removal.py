@@ -8,8 +8,9 @@ from torch import Tensor
 
 from edit3dgs_ns.edit_training.growth.seen import SeenView
 
-LEAST_VIEWS = 3
-"""Views that must agree."""
+LEAST_VIEWS, LEAST_SHARE = 3, 0.05
+"""Views that must agree, and their share of those in whose image a Gaussian lies: among many views, three whose outline wobbles
+must not eat what all others show."""
 
 
 @torch.no_grad()
@@ -23,10 +24,12 @@ def gone(
     Args:
         views: the edited views.
         posed: means of all Gaussians in the pose of each view, metres.
-        least: views that must agree.
+        least: views that must agree, of however few.
     """
     empty = torch.zeros(len(posed[0]), device=posed[0].device)
+    seen = torch.zeros_like(empty)
     for view, points in zip(views, posed, strict=True):
         pixel, _, inside = view.project(points)
         empty += inside & view.emptied.reshape(-1)[pixel]
-    return empty >= least
+        seen += inside
+    return empty >= (LEAST_SHARE * seen).clamp(min=least)
