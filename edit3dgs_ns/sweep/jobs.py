@@ -20,6 +20,8 @@ RunWords = Callable[[Sequence[str], Path], int]
 """Runs a command with its output in a file; returns its exit status."""
 _MOST_STARTS = 3
 """An edit that ends with an error may go on from what it has stored, as often as this in all."""
+_STOPPED = (130, 143, -2, -15)
+"""Of a command that Ctrl-C or SIGTERM has ended, which nobody wants to be started again."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,15 @@ class Job:
     words: tuple[str, ...]
     output: Path
     """Folder that it makes, and nobody else writes into."""
+    after: Job | None = None
+    """Whose results it reads: done anew, they make this one's out of date."""
     resumes: bool = False
     """A broken-off attempt goes on with what is there; otherwise it starts anew."""
+
+    @property
+    def chain(self) -> list[list[str]]:
+        """Its command, and those of all that it depends on, the first one last."""
+        return [list(self.words), *([] if self.after is None else self.after.chain)]
 
 
 class JobRunner:
@@ -51,12 +60,11 @@ class JobRunner:
         Raises:
             JobFailed: it ended with an error.
         """
-        marker = self._folder / ".done" / f"{job.name}.json"
-        known = _read(marker)
-        fingerprint = {"words": list(job.words)}
-        if known.get("words") == fingerprint["words"] and known.get("done") and job.output.exists():
+        if self.is_done(job):
             return
-        if known and (known.get("words") != fingerprint["words"] or not job.resumes):
+        marker, fingerprint = self._marker(job), {"chain": job.chain}
+        known = _read(marker)
+        if marker.exists() and (known.get("chain") != job.chain or not job.resumes):
             shutil.rmtree(job.output, ignore_errors=True)
         marker.parent.mkdir(parents=True, exist_ok=True)
         write_durably(marker, json.dumps({**fingerprint, "done": False}).encode())
@@ -64,11 +72,19 @@ class JobRunner:
         log.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(_MOST_STARTS if job.resumes else 1):
             status = self._run_words(_resumed(job), log)
-            if status == 0:
+            if status == 0 or status in _STOPPED:
                 break
-        else:
+        if status != 0:
             raise JobFailed(f"{job.name} ended with status {status}; its last lines are in {log}.")
         write_durably(marker, json.dumps({**fingerprint, "done": True}).encode())
+
+    def is_done(self, job: Job) -> bool:
+        """Whether its results are there, made by this very command from those of the same commands."""
+        known = _read(self._marker(job))
+        return known.get("chain") == job.chain and bool(known.get("done")) and job.output.exists()
+
+    def _marker(self, job: Job) -> Path:
+        return self._folder / ".done" / f"{job.name}.json"
 
 
 class JobFailed(RuntimeError):
@@ -102,7 +118,13 @@ def edit_job(plan: Plan, cell: Cell) -> Job:
         "--pipeline.seed", str(cell.seed), *plan.flags.get("edit", ()),
     )  # fmt: skip
     words = training_command("edit3dgs", folder, subject.data, flags)
-    return Job(f"edit-{cell.name}", (find_ns_train(), *words[1:]), run_dir(folder, "edit3dgs"), resumes=True)
+    return Job(
+        f"edit-{cell.name}",
+        (find_ns_train(), *words[1:]),
+        run_dir(folder, "edit3dgs"),
+        avatar_job(plan, subject),
+        resumes=True,
+    )
 
 
 def evaluation_job(plan: Plan, cell: Cell) -> Job:
@@ -116,13 +138,20 @@ def evaluation_job(plan: Plan, cell: Cell) -> Job:
         "--source-caption", plan.source_caption, "--target-caption", cell.prompt.target_caption, "--clip", plan.clip,
         "--output", str(output), *plan.flags.get("evaluate", ()),
     )  # fmt: skip
-    return Job(f"evaluate-{cell.name}", words, output)
+    return Job(f"evaluate-{cell.name}", words, output, edit_job(plan, cell))
 
 
-def report_of(plan: Plan, cell: Cell) -> Mapping[str, Any]:
-    """What the evaluation has found; empty if there is none."""
+def report_of(plan: Plan, cell: Cell, runner: JobRunner) -> Mapping[str, Any]:
+    """What the evaluation has found; empty if there is none of this plan's edit."""
+    if not runner.is_done(evaluation_job(plan, cell)):
+        return {}
     return _read(plan.output / "evaluation" / cell.name / "report.json")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(parse_json(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    """A file's object; of one that is missing or damaged nothing, so that what it speaks of is done again."""
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

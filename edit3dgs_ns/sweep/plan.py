@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import sys
@@ -20,6 +21,9 @@ else:
     import tomli as tomllib
 
 _NAME = re.compile(r"[\w.-]+")
+_WORD = re.compile(r"[a-z0-9]+")
+_MOST_LETTERS = 32
+"""Of a prompt in a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,13 @@ class Cell:
     prompt: Prompt
     seed: int
     editor: str
-    number: int
-    """Place of the prompt and the editor in the plan, for names of folders."""
 
     @property
     def name(self) -> str:
-        """Of its folders."""
-        return f"{self.subject.name}-{self.number:03d}-seed{self.seed}"
+        """Of its folders: says what it is wherever it stands in the plan, so that a longer plan keeps what is done."""
+        words = "-".join(_WORD.findall(self.prompt.prompt.lower()))[:_MOST_LETTERS].rstrip("-")
+        digest = hashlib.sha256(f"{self.prompt.prompt}\0{self.editor}".encode()).hexdigest()[:6]
+        return "-".join(filter(None, (self.subject.name, words, digest, f"seed{self.seed}")))
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,8 @@ class Plan:
 
     def cells(self) -> list[Cell]:
         """All edits, subject by subject."""
-        kinds = list(enumerate(itertools.product(self.prompts, self.editors)))
         return [
-            Cell(subject, prompt, seed, editor, number)
-            for subject in self.subjects
-            for number, (prompt, editor) in kinds
-            for seed in self.seeds
+            Cell(*cell) for cell in itertools.product(self.subjects, self.prompts, self.seeds, self.editors)
         ]
 
 
@@ -136,6 +136,7 @@ class _Reader:
         names = [subject.name for subject in subjects]
         if len(set(names)) < len(names):
             self._refuse(f"subjects: {', '.join(names)}", "different names")
+        self._check_different(content)
         defaults = Plan(Path(), (), (), "")
         return Plan(
             output=self._place(self._get(content, "output", str, "outputs/sweep")),
@@ -155,7 +156,7 @@ class _Reader:
     def _subject(self, number: int, entry: Mapping[str, Any]) -> Subject:
         self._check_keys(f"subjects[{number}].", entry, {"name", "data", "avatar"})
         name = self._get(entry, "name", str)
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or not name.strip("."):
             self._refuse(f"the subject's name {name!r}", "letters, digits, '.', '_' and '-'")
         data = self._place(self._get(entry, "data", str))
         avatar = self._place(entry["avatar"]) if "avatar" in entry else None
@@ -167,6 +168,17 @@ class _Reader:
     def _prompt(self, number: int, entry: Mapping[str, Any]) -> Prompt:
         self._check_keys(f"prompts[{number}].", entry, {"prompt", "target_caption"})
         return Prompt(self._get(entry, "prompt", str), self._get(entry, "target_caption", str))
+
+    def _check_different(self, content: Mapping[str, Any]) -> None:
+        """Twice the same would be two jobs in one folder."""
+        prompts = [entry.get("prompt") for entry in self._list(content, "prompts", dict)]
+        for name, values in {
+            "prompts": prompts,
+            **{key: content.get(key, []) for key in ("seeds", "editors")},
+        }.items():
+            twice = [value for k, value in enumerate(values) if value in values[:k]]
+            if twice:
+                self._refuse(f"{name}: {twice[0]!r} twice", "different ones")
 
     def _place(self, text: str) -> Path:
         try:

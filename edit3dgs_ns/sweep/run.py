@@ -14,6 +14,7 @@ from typing import Any
 from edit3dgs_ns.console import duration, say, warn
 from edit3dgs_ns.editing.ray_cluster import connect
 from edit3dgs_ns.editing.worker_names import Workers, parse_workers
+from edit3dgs_ns.errors import UserError
 from edit3dgs_ns.files import write_durably
 from edit3dgs_ns.folder_lock import only_process
 from edit3dgs_ns.sweep.jobs import (
@@ -38,8 +39,16 @@ def run_sweep(plan: Plan, run_words: RunWords | None = None) -> int:
 
     Returns:
         How many cells have failed.
+
+    Raises:
+        UserError: its output cannot be a folder.
     """
-    plan.output.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"output = {str(plan.output)!r} in the plan: no folder can be made there ({error.strerror}). Choose another one."
+        ) from error
     workers = parse_workers(plan.workers) or Workers(1, None)
     count, run = (
         (workers.count or 1, run_words or run_here) if workers.address is None else _on_cluster(workers)
@@ -48,15 +57,16 @@ def run_sweep(plan: Plan, run_words: RunWords | None = None) -> int:
     say(f"{len(cells)} edits of {len(plan.subjects)} subjects, {count} at a time: {plan.output}")
     with only_process(plan.output):
         failed = _run_all(plan, cells, runner, count)
-    table = table_of([(cell, report_of(plan, cell)) for cell in cells])
+    table = table_of([(cell, report_of(plan, cell, runner)) for cell in cells])
     write_durably(plan.output / "table.json", as_json(table).encode())
     write_durably(plan.output / "table.md", as_markdown(table).encode())
     return failed
 
 
 def _run_all(plan: Plan, cells: Sequence[Cell], runner: JobRunner, count: int) -> int:
-    """Runs all cells; an avatar is trained once, by the first cell that needs it."""
+    """Runs all cells; an avatar is trained once, by the first cell that needs it, also where that fails."""
     locks = {cell.subject.name: threading.Lock() for cell in cells}
+    without_avatar: dict[str, str] = {}
     started, failed = time.monotonic(), 0
     stopped = threading.Event()
 
@@ -66,7 +76,13 @@ def _run_all(plan: Plan, cells: Sequence[Cell], runner: JobRunner, count: int) -
             with locks[cell.subject.name]:
                 if stopped.is_set():
                     return
-                runner.run(training)
+                if cell.subject.name in without_avatar:
+                    raise JobFailed(f"{cell.name} has no avatar: {without_avatar[cell.subject.name]}")
+                try:
+                    runner.run(training)
+                except JobFailed as error:
+                    without_avatar[cell.subject.name] = str(error)
+                    raise
         for job in (edit_job, evaluation_job):
             if stopped.is_set():
                 return

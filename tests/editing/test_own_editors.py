@@ -80,6 +80,7 @@ def test_a_program_gets_views_masks_and_request_and_its_images_come_back(tmp_pat
         (COPY + "(folder / 'edited' / '001.png').unlink()", r"left no edited/001.png.*3 views"),
         (COPY + "Image.new('RGB', (6, 4)).save(folder / 'edited/002.png')", r"edited/002.png with 6 x 4.*12 x 8"),
         (COPY + "(folder / 'edited/000.png').write_bytes(b'no')", r"edited/000.png, which cannot be read as an image"),
+        (COPY + "p = folder / 'edited/000.png'\np.write_bytes(p.read_bytes()[:-30])", r"edited/000.png, which cannot be read"),
         (COPY + "Image.new('1', (30000, 30000)).save(folder / 'edited/000.png')", r"edited/000.png"),
     ],
 )  # fmt: skip
@@ -150,11 +151,13 @@ def test_a_wrong_name_is_refused_at_once(model, message):
             "python:own_editors:number",
             "a int, is no Editor: it lacks settings, views_depend, unknown_instruction, edit",
         ),
+        ("python:own_editors:Odd", "settings are .*expected a dict of JSON values"),
     ],
 )
 def test_a_wrong_factory_is_named(tmp_path, monkeypatch, name, message):
     (tmp_path / "own_editors.py").write_text(
         "three = 3\ndef number():\n    return 3\ndef broken():\n    raise OSError('no key')\n"
+        "class Odd:\n    settings = {'threshold': object()}\n    views_depend = False\n    unknown_instruction = edit = print\n"
     )
     (tmp_path / "syntax_editors.py").write_text("def make(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))

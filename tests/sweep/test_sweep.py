@@ -44,6 +44,16 @@ target_caption = "a statue"
 """
 
 
+def name_of(plan, subject: str, prompt: int = 0, seed: int = 0) -> str:
+    """Of a cell's folders."""
+    (cell,) = (
+        cell
+        for cell in plan.cells()
+        if (cell.subject.name, cell.prompt, cell.seed) == (subject, plan.prompts[prompt], seed)
+    )
+    return cell.name
+
+
 @pytest.fixture
 def plan_file(tmp_path) -> Path:
     for name in ("anna", "ben", "ben_avatar"):
@@ -99,7 +109,7 @@ def test_every_cell_is_edited_and_evaluated_and_an_avatar_trained_once(plan_file
 
 def test_the_same_command_does_only_what_is_missing(plan_file):
     plan = read_plan(plan_file)
-    broken = Commands(fails={"anna-000-seed1"})
+    broken = Commands(fails={name_of(plan, "anna", seed=1)})
     assert run_sweep(plan, broken) == 1
     table = json.loads((plan.output / "table.json").read_text())
     assert [bool(row["figures"]) for row in table["rows"]].count(False) == 1
@@ -108,26 +118,85 @@ def test_the_same_command_does_only_what_is_missing(plan_file):
     assert again.kinds() == [0, 1, 1]
     nothing = Commands()
     assert run_sweep(plan, nothing) == 0 and nothing.ran == []
-    # Another option of the edits: the avatars stay.
+
+
+def rows_of(plan) -> list[dict]:
+    return json.loads((plan.output / "table.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "done"),
+    [
+        ('"3"]', '"4"]', [0, 8, 8]),  # an option of the edits: the avatars stay
+        ('"5"]', '"6"]', [1, 4, 4]),  # of Anna's avatar: what is made of it, and nothing of Ben's
+        ('"a statue"', '"a bronze bust"', [0, 0, 4]),
+        ('"demo"]', '"demo", "demo-flow"]', [0, 8, 8]),  # more columns: those that are there stay
+        ('[[prompts]]', '[[prompts]]\nprompt = "Give her red lips"\ntarget_caption = "lips"\n[[prompts]]', [0, 4, 4]),
+    ],
+)  # fmt: skip
+def test_another_plan_does_again_what_it_changes_and_nothing_else(plan_file, old, new, done):
+    run_sweep(read_plan(plan_file), Commands())
+    plan_file.write_text(PLAN.replace(old, new, 1))
+    plan, changed, again = read_plan(plan_file), Commands(), Commands()
+    assert run_sweep(plan, changed) == 0 and changed.kinds() == done
+    assert all(row["figures"] for row in rows_of(plan))
+    assert run_sweep(plan, again) == 0 and again.ran == []
+
+
+def test_figures_of_a_former_plan_never_stand_for_an_edit_that_failed(plan_file):
+    run_sweep(read_plan(plan_file), Commands())
     plan_file.write_text(PLAN.replace('"3"]', '"4"]'))
-    changed = Commands()
-    run_sweep(read_plan(plan_file), changed)
-    assert changed.kinds()[:2] == [0, 8]
+    plan = read_plan(plan_file)
+    assert run_sweep(plan, Commands(fails={cell.name for cell in plan.cells()})) == 8
+    assert not any(row["figures"] for row in rows_of(plan))
+
+
+@pytest.mark.parametrize("damage", ["", "{bro", "[1]"])
+def test_what_damaged_files_speak_of_is_done_again(plan_file, damage):
+    plan, commands = read_plan(plan_file), Commands()
+    run_sweep(plan, Commands())
+    name = name_of(plan, "ben")
+    (plan.output / ".done" / f"edit-{name}.json").write_text(damage)
+    (plan.output / "evaluation" / name / "report.json").write_text(damage)
+    assert run_sweep(plan, commands) == 0 and commands.kinds() == [0, 1, 0]
+    assert [bool(row["figures"]) for row in rows_of(plan)].count(False) == 1
+
+
+def test_an_edit_that_was_stopped_is_not_started_again(plan_file):
+    plan = read_plan(plan_file)
+
+    class Stopped(Commands):
+        def __call__(self, words, log):
+            super().__call__(words, log)
+            return 130 if words[1] == "edit3dgs" else 0
+
+    commands = Stopped()
+    assert run_sweep(plan, commands) == 8 and commands.kinds() == [1, 8, 0]
+
+
+def test_an_output_that_is_a_file_is_refused(plan_file):
+    (plan_file.parent / "out").write_text("")
+    with pytest.raises(UserError, match="no folder can be made there"):
+        run_sweep(read_plan(plan_file), Commands())
+
+
+def test_an_avatar_that_cannot_be_trained_is_tried_once(plan_file):
+    plan, commands = read_plan(plan_file), Commands(fails={"anna"})
+    assert run_sweep(plan, commands) == 4
+    assert commands.kinds() == [1, 4, 4]
 
 
 def test_an_edit_that_broke_off_goes_on_from_its_checkpoint(plan_file):
     plan = read_plan(plan_file)
-    calls = []
+    calls, name = [], name_of(read_plan(plan_file), "ben")
 
     class Breaking(Commands):
         def __call__(self, words, log):
             status = super().__call__(words, log)
-            if words[1] == "edit3dgs" and "ben-000-seed0" in words:
+            if words[1] == "edit3dgs" and name in words:
                 calls.append(list(words))
                 checkpoints = (
-                    Path(words[words.index("--output-dir") + 1])
-                    / "ben-000-seed0"
-                    / "edit3dgs/run/nerfstudio_models"
+                    Path(words[words.index("--output-dir") + 1]) / name / "edit3dgs/run/nerfstudio_models"
                 )
                 checkpoints.mkdir(exist_ok=True)
                 _write_zip(checkpoints / "step-000000004.ckpt")
@@ -137,7 +206,7 @@ def test_an_edit_that_broke_off_goes_on_from_its_checkpoint(plan_file):
     assert run_sweep(plan, Breaking()) == 0
     first, second = calls
     assert "--load-dir" not in first
-    assert second[second.index("--load-dir") + 1].endswith("ben-000-seed0/edit3dgs/run/nerfstudio_models")
+    assert second[second.index("--load-dir") + 1].endswith(f"{name}/edit3dgs/run/nerfstudio_models")
     assert second.index("--load-dir") < second.index("nersemble-data")
 
 
@@ -176,6 +245,9 @@ def test_the_table_has_means_over_subjects_and_seeds(plan_file):
         ("workers = 2", 'workers = "two"', "--pipeline.editor.workers two"),
         ('editors = ["demo"]', 'editors = ["command:/no/program"]', "there is no such program"),
         ("seeds = [0, 1]", "seeds = [0,", "is no TOML file"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "seeds: 1 twice; expected different ones"),
+        ("Turn him into a bronze statue", "Make him look older", "prompts: 'Make him look older' twice"),
+        ('name = "ben"', 'name = ".."', "'..'; expected letters"),
     ],
 )
 def test_a_mistake_in_a_plan_is_named(plan_file, old, new, message):

@@ -42,6 +42,8 @@ VERSION = 1
 _LOOK_EVERY = 0.2
 """Seconds between two looks at what is there."""
 _LAST_LINES = 15
+_MOST_READ = 16 * 2**20
+"""Bytes of a file up to which its content says whether the program has changed."""
 
 
 class CommandEditor:
@@ -143,6 +145,8 @@ class CommandEditor:
                 return _on_white(path)
         except ImageProblem as problem:
             raise UserError(f"{self._said()} left {name}, which {problem.what}.") from problem
+        except OSError as error:  # its header is whole, its pixels are not
+            raise UserError(f"{self._said()} left {name}, which cannot be read: {error}.") from error
         raise UserError(
             f"{self._said()} left {name} with {found[0]} x {found[1]} pixels; expected {width} x {height}."
         )
@@ -204,9 +208,15 @@ def _on_white(path: Path) -> Float[np.ndarray, "height width 3"]:
 
 
 def _digest(words: Sequence[str]) -> str:
+    """Of the files among the words; of weights, which take minutes to read, by size and date."""
     content = hashlib.sha256()
     for path in map(Path, words):
-        if path.is_file():
+        if not path.is_file():
+            continue
+        about = path.stat()
+        if about.st_size > _MOST_READ:
+            content.update(f"{about.st_size} {about.st_mtime_ns}".encode())
+        else:
             content.update(path.read_bytes())
     return content.hexdigest()[:12]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Any
 
 from edit3dgs_ns.editing.editor import Editor, EditRequest, EditResult, Finished, Progress
@@ -39,11 +40,19 @@ def make_editor(own: OwnEditor) -> Editor:
             f"{OPTION} {own.name}: what {name}() returns, a {type(editor).__name__}, is no Editor: it lacks {', '.join(missing)}. "
             "See edit3dgs_ns.Editor."
         )
-    if not isinstance(editor.settings, dict):
+    if not _is_json(editor.settings):
         raise UserError(
             f"{OPTION} {own.name}: the editor's settings are {editor.settings!r}; expected a dict of JSON values."
         )
     return CheckedEditor(editor, own.name)
+
+
+def _is_json(settings: Any) -> bool:
+    """Whether these can be written into a run's history, which happens when the first edits are paid for."""
+    try:
+        return isinstance(settings, dict) and bool(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 class CheckedEditor:
